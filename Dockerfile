@@ -1,0 +1,38 @@
+# The server in a container: --target cpu (the default) or --target gpu.
+#
+#   docker build -t inkling . && docker run --rm -p 50051:50051 inkling
+
+FROM python:3.12-slim-bookworm AS build
+WORKDIR /source
+COPY pyproject.toml README.md LICENSE ./
+COPY serve serve
+
+FROM build AS build-cpu
+RUN pip install --no-cache-dir --prefix=/install ".[cpu]"
+
+FROM build AS build-gpu
+RUN pip install --no-cache-dir --prefix=/install ".[gpu]"
+
+FROM python:3.12-slim-bookworm AS base
+# In a container the whole network reaches the port only if it is published.
+ENV INKLING_SERVE_HOST=0.0.0.0 \
+    INKLING_SERVE_PORT=50051 \
+    INKLING_SERVE_MODELS=/models \
+    ORT_DISABLE_TELEMETRY=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+EXPOSE 50051
+# python is process 1 and gets SIGTERM itself.
+ENTRYPOINT ["python", "-m", "serve"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=15s CMD ["python", "-m", "serve.health"]
+
+FROM base AS gpu
+COPY --from=build-gpu /install /usr/local
+COPY models /models
+USER 10001:10001
+
+# Last, so that it is the default.
+FROM base AS cpu
+COPY --from=build-cpu /install /usr/local
+COPY models /models
+USER 10001:10001

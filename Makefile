@@ -1,0 +1,59 @@
+# Everything sets up what it needs in $(VENV); nothing else has to be typed first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# onnxruntime-gpu where an NVIDIA driver answers, else onnxruntime: never both, they own the same module.
+RUNTIME := $(if $(wildcard /dev/nvidiactl /proc/driver/nvidia/version),gpu,cpu)
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+FREE_PORT := $(BIN)/python -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1])'
+
+.PHONY: demo serve test check lint train-mnist train-cifar proto image clean
+
+demo: $(VENV)/serve-$(RUNTIME)  ## serve the shipped models on a free port and classify samples/
+	@port=$$($(FREE_PORT)); \
+	$(BIN)/python -m serve --port $$port --log-level warning & server=$$!; \
+	trap 'kill $$server; wait $$server' EXIT; \
+	classify() { $(BIN)/python -m serve.client --address 127.0.0.1:$$port --wait 60 "$$@"; }; \
+	echo "mnist-cnn, samples/digits:" && classify --model mnist-cnn samples/digits && \
+	echo && echo "cifar10-cnn, samples/objects:" && classify --model cifar10-cnn samples/objects
+
+serve: $(VENV)/serve-$(RUNTIME)  ## serve the shipped models on 127.0.0.1:50051
+	$(BIN)/python -m serve
+
+test: $(VENV)/test-$(RUNTIME)  ## the test suite
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/test-$(RUNTIME)  ## style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+check: lint test  ## what CI runs
+
+train-mnist: $(VENV)/train-$(RUNTIME)  ## train the default MNIST recipe
+	$(BIN)/python -m train.mnist
+
+train-cifar: $(VENV)/train-$(RUNTIME)  ## train the default CIFAR-10 recipe
+	$(BIN)/python -m train.cifar
+
+proto: $(VENV)/test-$(RUNTIME)  ## write serve/pb anew
+	$(BIN)/python proto/generate.py serve/pb
+
+image:  ## build the container image
+	docker build --target $(RUNTIME) --tag inkling:$(RUNTIME) .
+
+clean:
+	rm -rf $(VENV) build *.egg-info
+
+# A stamp per set of extras, renewed when pyproject.toml changes.
+$(VENV)/serve-$(RUNTIME): EXTRAS = $(RUNTIME)
+$(VENV)/train-$(RUNTIME): EXTRAS = $(RUNTIME),train
+$(VENV)/test-$(RUNTIME): EXTRAS = $(RUNTIME),train,test
+$(VENV)/serve-$(RUNTIME) $(VENV)/train-$(RUNTIME) $(VENV)/test-$(RUNTIME): pyproject.toml | $(VENV)/pyvenv.cfg
+	@echo "installing inkling[$(EXTRAS)] into $(VENV) ..."
+	@$(PIP) --editable ".[$(EXTRAS)]"
+	@touch $@
+
+$(VENV)/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "wanted Python 3.11 or newer, got " + sys.version.split()[0] + "; name another with PYTHON=")'
+	@$(PYTHON) -m venv $(VENV)
