@@ -1,0 +1,37 @@
+"""Write the Python stubs of proto/inkling/v1 into a folder: `python proto/generate.py serve/pb`.
+
+Enters: the .proto files. Leaves: `classifier_pb2.py`, its types in `.pyi`, and `classifier_pb2_grpc.py`.
+Needs the pinned grpcio-tools of the `test` extra: newer generators write stubs that refuse older protobufs.
+"""
+
+import sys
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+
+from grpc_tools import protoc
+
+PROTO = Path(__file__).resolve().parent
+SOURCE = "inkling/v1/classifier.proto"
+
+
+def generate(folder: Path) -> None:
+    """Generate from the root `proto/`, so that the descriptor has the name that users' own stubs give it."""
+    with tempfile.TemporaryDirectory() as made:
+        includes = (PROTO, files("grpc_tools") / "_proto", _googleapis())
+        outputs = [f"--{kind}_out={made}" for kind in ("python", "pyi", "grpc_python")]
+        if protoc.main(["protoc", *(f"-I{include}" for include in includes), *outputs, SOURCE]):
+            raise SystemExit("protoc failed; its message is above")
+        for stub in sorted((Path(made) / SOURCE).parent.iterdir()):
+            text = stub.read_text().replace("from inkling.v1 import", "from serve.pb import")
+            (folder / stub.name).write_text(text)
+
+
+def _googleapis() -> Path:
+    from google.rpc import status_pb2  # only here: its folder is what protoc needs
+
+    return Path(status_pb2.__file__).parents[2]
+
+
+if __name__ == "__main__":
+    generate(Path(sys.argv[1]))

@@ -1,0 +1,1 @@
+"""Everything gRPC and ONNX Runtime: model files in, answers out. Never sees TensorFlow."""

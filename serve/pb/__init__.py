@@ -1,0 +1,1 @@
+"""Stubs generated from proto/inkling/v1 by `make proto`. Not edited by hand."""
