@@ -1,0 +1,222 @@
+"""What a model.onnx says about itself: bytes and metadata strings <-> `ModelSpec`.
+
+Enters: the bytes of a model file, or its ONNX `metadata_props`. Leaves: a checked `ModelSpec`,
+or metadata to write. Does not know: how a model is run (`engine.py`), trained or found on disk.
+`train.export` writes files with these functions and `serve` reads them, so the format is defined here alone.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from serve.errors import CorruptModelFile, InvalidMetadata
+
+SCHEMA = 1
+PREFIX = "inkling."
+SEAL_KEY = PREFIX + "sha256"
+# In the file, the seal is a protobuf map entry: key, then tag 2 (0x12), then the length of a quoted digest (66).
+_SEAL = re.compile(re.escape(SEAL_KEY).encode() + rb'\x12\x42"([0-9a-f]{64})"')
+UNSEALED = "0" * 64
+COLOUR_CHANNELS = {"grey": 1, "rgb": 3}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """The one input, `images`: dtype [N, height, width, channels]."""
+
+    shape: tuple[int, int, int]
+    dtype: str
+    colour: str
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareSpec:
+    """A named way from decoded pixels to the input's shape, its version and its parameters."""
+
+    policy: str
+    version: int
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SelfTest:
+    """Synthetic inputs by seed and what the model answered to them at export: float [count][K]."""
+
+    seed: int
+    probabilities: tuple[tuple[float, ...], ...]
+    tolerance: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """Everything that a server, a client or a reader needs to know about a model."""
+
+    name: str
+    dataset: str
+    labels: Mapping[str, tuple[str, ...]]
+    input: InputSpec
+    prepare: PrepareSpec
+    precision: str
+    test_accuracy: float
+    test_count: int
+    recipe: Mapping[str, Any]
+    parameters: int
+    created: datetime
+    source_commit: str
+    versions: Mapping[str, str]
+    self_test: SelfTest
+
+    @property
+    def class_count(self) -> int:
+        """K, the number of classes."""
+        return len(next(iter(self.labels.values())))
+
+
+def to_metadata(spec: ModelSpec) -> dict[str, str]:
+    """The ONNX `metadata_props` of a spec, with room for the seal."""
+    facts: dict[str, Any] = asdict(spec)
+    facts["prepare"] = {"policy": spec.prepare.policy, "version": spec.prepare.version, **spec.prepare.parameters}
+    facts |= {"schema": SCHEMA, "sha256": UNSEALED, "created": spec.created.isoformat()}
+    return {PREFIX + key: json.dumps(value, ensure_ascii=False) for key, value in facts.items()}
+
+
+def from_metadata(metadata: Mapping[str, str]) -> ModelSpec:
+    """Read and check a spec. Raises InvalidMetadata with the key's name."""
+    schema = _read(metadata, "schema", _integer)
+    if schema != SCHEMA:
+        raise InvalidMetadata(f"{PREFIX}schema: this version reads schema {SCHEMA}, the file has schema {schema}")
+    labels = _read(metadata, "labels", _labels)
+    self_test = _read(metadata, "self_test", _self_test)
+    class_count = len(next(iter(labels.values())))
+    if any(len(row) != class_count for row in self_test.probabilities):
+        raise InvalidMetadata(f"{PREFIX}self_test: wanted rows of {class_count} probabilities, one per label")
+    return ModelSpec(
+        name=_read(metadata, "name", _text),
+        dataset=_read(metadata, "dataset", _text),
+        labels=labels,
+        input=_read(metadata, "input", _input),
+        prepare=_read(metadata, "prepare", _prepare),
+        precision=_read(metadata, "precision", _text),
+        test_accuracy=_read(metadata, "test_accuracy", _fraction),
+        test_count=_read(metadata, "test_count", _integer),
+        recipe=_read(metadata, "recipe", _mapping),
+        parameters=_read(metadata, "parameters", _integer),
+        created=_read(metadata, "created", datetime.fromisoformat),
+        source_commit=_read(metadata, "source_commit", _text),
+        versions=_read(metadata, "versions", _mapping),
+        self_test=self_test,
+    )
+
+
+def seal(data: bytes) -> bytes:
+    """Put the SHA-256 of a model file, taken with its digest zeroed, into the file itself."""
+    digest = hashlib.sha256(_unsealed(data)).hexdigest()
+    start, end = _seal_span(data)
+    return data[:start] + digest.encode() + data[end:]
+
+
+def check_seal(data: bytes) -> None:
+    """Compare a file with its own digest, before anything parses it. Raises CorruptModelFile, InvalidMetadata."""
+    start, end = _seal_span(data)
+    found = hashlib.sha256(_unsealed(data)).hexdigest()
+    if found.encode() != data[start:end]:
+        raise CorruptModelFile(
+            f"the file's bytes do not match its {SEAL_KEY}: sealed as {data[start : start + 12].decode()}..., "
+            f"found {found[:12]}...; it was changed or damaged after export"
+        )
+
+
+def self_test_images(seed: int, count: int, shape: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
+    """Synthetic inputs uint8 [count, H, W, C] from a seed: fine noise and coarse blocks in turn.
+
+    They come from SHAKE-256 rather than a random generator, so no library's release changes them.
+    """
+    height, width, channels = shape
+    noise = hashlib.shake_256(seed.to_bytes(8, "big")).digest(count * height * width * channels)
+    images = np.frombuffer(noise, np.uint8).reshape(count, *shape).copy()
+    blocks = images[1::2, ::7, ::7].repeat(7, axis=1).repeat(7, axis=2)
+    images[1::2] = blocks[:, :height, :width]
+    return images
+
+
+def _unsealed(data: bytes) -> bytes:
+    start, end = _seal_span(data)
+    return data[:start] + UNSEALED.encode() + data[end:]
+
+
+def _seal_span(data: bytes) -> tuple[int, int]:
+    found = _SEAL.search(data)
+    if found is None:
+        raise InvalidMetadata(f"the file lacks the metadata key {SEAL_KEY}; wanted a file written by train.export")
+    return found.span(1)
+
+
+def _read(metadata: Mapping[str, str], key: str, parse: Callable[[Any], T]) -> T:
+    if PREFIX + key not in metadata:
+        raise InvalidMetadata(f"the file lacks the metadata key {PREFIX}{key}")
+    text = metadata[PREFIX + key]
+    try:
+        return parse(json.loads(text))
+    except (ValueError, TypeError, KeyError) as error:
+        raise InvalidMetadata(f"{PREFIX}{key} is malformed: {text[:80]!r} ({error})") from error
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("wanted a string that is not empty")
+    return value
+
+
+def _integer(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError("wanted an integer of 0 or more")
+    return value
+
+
+def _fraction(value: Any) -> float:
+    if type(value) not in (int, float) or not 0 <= value <= 1:
+        raise ValueError("wanted a number from 0 to 1")
+    return float(value)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError("wanted a JSON object")
+    return value
+
+
+def _labels(value: Any) -> Mapping[str, tuple[str, ...]]:
+    labels = {language: tuple(_text(label) for label in names) for language, names in _mapping(value).items()}
+    sizes = {len(names) for names in labels.values()}
+    if len(sizes) != 1 or 0 in sizes:
+        raise ValueError("wanted at least one language, and as many labels in each")
+    return labels
+
+
+def _input(value: Any) -> InputSpec:
+    height, width, channels = (_integer(side) for side in value["shape"])
+    spec = InputSpec((height, width, channels), _text(value["dtype"]), _text(value["colour"]))
+    if spec.dtype != "uint8" or COLOUR_CHANNELS.get(spec.colour) != channels or not height * width:
+        raise ValueError(f"wanted uint8 [H, W, C] with colour and channels of {COLOUR_CHANNELS}")
+    return spec
+
+
+def _prepare(value: Any) -> PrepareSpec:
+    parameters = dict(_mapping(value))
+    return PrepareSpec(_text(parameters.pop("policy")), _integer(parameters.pop("version")), parameters)
+
+
+def _self_test(value: Any) -> SelfTest:
+    rows = tuple(tuple(_fraction(p) for p in row) for row in value["probabilities"])
+    if not rows:
+        raise ValueError("wanted at least one row of probabilities")
+    return SelfTest(_integer(value["seed"]), rows, _fraction(value["tolerance"]))
