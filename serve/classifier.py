@@ -1,0 +1,146 @@
+"""One loaded model and everything that a request meets on its way through it.
+
+Enters: encoded images, from the event loop. Leaves: an `Answer` or the reason why there is none, per image.
+Does not know: gRPC, messages, languages, other models.
+
+    classify -> admission -> (large images: decoded in a side thread) -> batcher -> decode -> prepare -> engine
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+import numpy as np
+
+from serve.admission import Admission
+from serve.batcher import Batcher
+from serve.decode import decode, is_large
+from serve.engine import OUTPUT, Engine
+from serve.prepare import Pixels, find_policy
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the model says about one image, and where the time went."""
+
+    probabilities: list[float]
+    """By class index; they sum to 1."""
+    ranking: list[int]
+    """Class indices, most probable first."""
+    prepared: Pixels
+    """uint8 [H, W, C], what the network saw."""
+    queue_us: int
+    decode_us: int
+    prepare_us: int
+    inference_us: int
+    batch_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    pixels: Pixels
+    decode_us: int
+    prepare_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    image: bytes | _Prepared | Exception
+    since_ns: int
+
+
+class Classifier:
+    """A model that answers. Created on the event loop whose calls it serves."""
+
+    def __init__(
+        self,
+        name: str,
+        version: int,
+        engine: Engine,
+        *,
+        admission: Admission,
+        side_thread: Executor,
+        max_batch: int,
+        max_image_pixels: int,
+    ) -> None:
+        self.name = name
+        self.version = version
+        self.spec = engine.spec
+        self.device = engine.device
+        self._engine = engine
+        self._policy = find_policy(engine.spec.prepare, engine.spec.input)
+        self._admission = admission
+        self._side_thread = side_thread
+        self._max_image_pixels = max_image_pixels
+        self._batcher: Batcher[_Waiting, Answer | Exception] = Batcher(name, self._run, max_batch)
+
+    async def classify(self, images: Sequence[bytes], deadline_s: float | None = None) -> list[Answer | Exception]:
+        """Answer each image, or say in its place what was wrong with it.
+
+        `deadline_s` is on the clock of `time.monotonic`. Raises Overloaded at once where there is no room,
+        Expired where the deadline passed first, Draining while stopping.
+        """
+        with self._admission.admit(len(images), sum(map(len, images))):
+            waiting = [_Waiting(image, time.perf_counter_ns()) for image in images]
+            for index, image in enumerate(images):
+                if is_large(image):
+                    waiting[index] = await self._prepare_aside(image)
+            return await self._batcher.submit(waiting, deadline_s)
+
+    def warm_up(self) -> None:
+        """Run every path once, so that the first caller does not pay for it."""
+        height, width, channels = self.spec.input.shape
+        self._engine.run(np.zeros((1, height, width, channels), np.uint8))
+
+    async def close(self) -> None:
+        """Finish what was accepted, then stop."""
+        await self._batcher.close()
+
+    async def _prepare_aside(self, image: bytes) -> _Waiting:
+        loop = asyncio.get_running_loop()
+        prepared = await loop.run_in_executor(self._side_thread, self._prepare, image)
+        return _Waiting(prepared, time.perf_counter_ns())
+
+    def _prepare(self, image: bytes | _Prepared | Exception) -> _Prepared | Exception:
+        """Decode and prepare one image; its faults are its own."""
+        if not isinstance(image, bytes):
+            return image
+        try:
+            start_ns = time.perf_counter_ns()
+            decoded = decode(image, self._max_image_pixels)
+            decoded_ns = time.perf_counter_ns()
+            pixels = self._policy(decoded)
+        except Exception as error:  # returned, so that no fault of one image reaches its neighbours in the batch
+            return error
+        prepared_ns = time.perf_counter_ns()
+        return _Prepared(pixels, (decoded_ns - start_ns) // 1000, (prepared_ns - decoded_ns) // 1000)
+
+    def _run(self, batch: list[_Waiting]) -> list[Answer | Exception]:
+        """In the batcher's thread: prepare all, run the good ones together, and put every answer in its place."""
+        begun_ns = time.perf_counter_ns()
+        prepared = [self._prepare(waiting.image) for waiting in batch]
+        good = [image for image in prepared if isinstance(image, _Prepared)]
+        if not good:
+            return [error for error in prepared if isinstance(error, Exception)]
+        run_ns = time.perf_counter_ns()
+        # [N, K], as Python lists at once: one conversion a batch, not one per number
+        probabilities = self._engine.run(np.stack([image.pixels for image in good]))[OUTPUT]
+        rankings = np.argsort(-probabilities, axis=1, kind="stable").tolist()
+        inference_us = (time.perf_counter_ns() - run_ns) // 1000
+        rows = iter(zip(probabilities.tolist(), rankings, strict=True))
+        return [
+            image
+            if isinstance(image, Exception)
+            else Answer(
+                *next(rows),
+                prepared=image.pixels,
+                queue_us=(begun_ns - waiting.since_ns) // 1000,
+                decode_us=image.decode_us,
+                prepare_us=image.prepare_us,
+                inference_us=inference_us,
+                batch_size=len(good),
+            )
+            for waiting, image in zip(batch, prepared, strict=True)
+        ]

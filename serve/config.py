@@ -1,0 +1,95 @@
+"""Flags and environment variables -> one checked, frozen `ServerConfig`.
+
+Enters: the command line and the environment. Leaves: settings that fit together, or ConfigError.
+Every field is a flag and has a twin in the environment: `max_batch` is `--max-batch` and `INKLING_SERVE_MAX_BATCH`;
+the flag wins. Does not know: what the settings do.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from serve.decode import DEFAULT_MAX_PIXELS
+from serve.errors import ConfigError
+
+PREFIX = "INKLING_SERVE_"
+
+
+def _setting(
+    default: Any, help_text: str, *, choices: Sequence[str] = (), least: int = 0, most: int = 2**31 - 1
+) -> Any:
+    metadata = {"help": help_text, "choices": choices, "least": least, "most": most}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """The settings of a server, each with the sentence that `--help` shows."""
+
+    host: str = _setting("127.0.0.1", "address to listen on; 0.0.0.0 for every interface of the machine")
+    port: int = _setting(50051, "port to listen on; 0 takes a free one and logs it", most=65535)
+    models: Path = _setting(Path("models"), "folder of <name>/<version>/model.onnx")
+    device: str = _setting("auto", "where to run: auto takes CUDA where it starts", choices=("auto", "cpu", "cuda"))
+    device_id: int = _setting(0, "which CUDA device")
+    max_batch: int = _setting(32, "most images in one run of a model", least=1)
+    max_request_images: int = _setting(256, "most images in one BatchClassify", least=1)
+    max_pending: int = _setting(
+        1024, "most images that a model may have waiting or running; past it, calls fail at once", least=1
+    )
+    max_pending_bytes: int = _setting(256 * 2**20, "the same bound in bytes of image files", least=1)
+    max_message_bytes: int = _setting(16 * 2**20, "largest request message", least=1024)
+    max_image_pixels: int = _setting(
+        DEFAULT_MAX_PIXELS, "most pixels of an image, checked before it is decoded", least=1
+    )
+    grace_s: int = _setting(20, "seconds that accepted calls have to finish when the server is told to stop")
+    log_level: str = _setting("info", "least severe messages to log", choices=("debug", "info", "warning", "error"))
+
+
+def read_config(arguments: Sequence[str], environment: Mapping[str, str]) -> ServerConfig:
+    """Read flags over environment variables over defaults. Raises ConfigError; `--help` exits."""
+    given = vars(_parser().parse_args(arguments))
+    values = {}
+    for setting in fields(ServerConfig):
+        twin = PREFIX + setting.name.upper()
+        if given[setting.name] is not None:
+            values[setting.name] = _check(setting, given[setting.name], "--" + setting.name.replace("_", "-"))
+        elif twin in environment:
+            values[setting.name] = _check(setting, environment[twin], twin)
+    unknown = {name for name in environment if name.startswith(PREFIX)} - {
+        PREFIX + setting.name.upper() for setting in fields(ServerConfig)
+    }
+    if unknown:
+        raise ConfigError(f"unknown environment variables: {', '.join(sorted(unknown))}")
+    return ServerConfig(**values)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m serve",
+        description="Serve a folder of model files over gRPC.",
+        epilog=f"Every flag has a twin in the environment: --max-batch is {PREFIX}MAX_BATCH. The flag wins.",
+    )
+    for setting in fields(ServerConfig):
+        choices = setting.metadata["choices"]
+        parser.add_argument(
+            "--" + setting.name.replace("_", "-"),
+            metavar="{" + ",".join(choices) + "}" if choices else setting.name.rpartition("_")[2].upper(),
+            help=f"{setting.metadata['help']} (default: {setting.default})",
+        )
+    return parser
+
+
+def _check(setting: "Field[Any]", text: str, source: str) -> Any:
+    """A setting's value from its text. Raises ConfigError with the place that it came from."""
+    choices, least, most = (setting.metadata[key] for key in ("choices", "least", "most"))
+    if choices and text not in choices:
+        raise ConfigError(f"{source}: wanted one of {', '.join(choices)}; got {text!r}")
+    if isinstance(setting.default, Path):
+        return Path(text)
+    if isinstance(setting.default, str):
+        return text
+    if not text.isascii() or not text.isdecimal() or not least <= int(text) <= most:
+        raise ConfigError(f"{source}: wanted a whole number from {least} to {most}, got {text!r}")
+    return int(text)

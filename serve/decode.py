@@ -1,0 +1,77 @@
+"""Image bytes -> a decoded Pillow image, with every limit on what a caller may send.
+
+Enters: the bytes of one image file. Leaves: a `PIL.Image.Image` whose pixels are loaded, as the file has them.
+Does not know: models, shapes, batches, gRPC.
+"""
+
+from io import BytesIO
+
+from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+
+from serve.errors import EmptyImage, ImageError, ImageTooLarge, TruncatedImage, UnreadableImage
+
+FORMAT_NAMES = "PNG, JPEG, WebP, GIF or BMP"
+DEFAULT_MAX_PIXELS = 50_000_000
+
+# The plugins are called by signature instead of Image.open: nothing else that Pillow can read is ever tried.
+_PLUGINS: tuple[tuple[bytes, type[ImageFile.ImageFile]], ...] = (
+    (b"\x89PNG\r\n\x1a\n", PngImagePlugin.PngImageFile),
+    (b"\xff\xd8\xff", JpegImagePlugin.JpegImageFile),
+    (b"RIFF", WebPImagePlugin.WebPImageFile),
+    (b"GIF8", GifImagePlugin.GifImageFile),
+    (b"BM", BmpImagePlugin.BmpImageFile),
+)
+# Past these an image is decoded beside the batch, so that it holds up nobody else's.
+_LARGE_BYTES = 64 * 1024
+_LARGE_PIXELS = 256 * 256
+
+
+def decode(image_bytes: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
+    """Decode one image; of an animation, the first frame.
+
+    Raises EmptyImage, UnreadableImage, TruncatedImage, and ImageTooLarge before any pixel is decoded.
+    """
+    image = _open(image_bytes)
+    width, height = image.size
+    if width * height > max_pixels:
+        raise ImageTooLarge(f"wanted an image of at most {max_pixels:,} pixels, got {width} x {height}")
+    try:
+        image.load()
+    except Exception as error:  # a decoder may fail in any way on hostile bytes, and all of them mean the same
+        raise _undecodable(error) from error
+    return image
+
+
+def is_large(image_bytes: bytes) -> bool:
+    """Whether decoding takes long enough to hold up a batch: many bytes, or more than 256 x 256 pixels.
+
+    Cheap enough for an event loop: only the header of a small file is read. Bytes that are no image are not large.
+    """
+    if len(image_bytes) > _LARGE_BYTES:
+        return True
+    if image_bytes.startswith(b"\x89PNG"):  # the usual case: width and height stand at a fixed place
+        return int.from_bytes(image_bytes[16:20]) * int.from_bytes(image_bytes[20:24]) > _LARGE_PIXELS
+    try:
+        width, height = _open(image_bytes).size
+    except ImageError:
+        return False
+    return width * height > _LARGE_PIXELS
+
+
+def _open(image_bytes: bytes) -> ImageFile.ImageFile:
+    """The header alone."""
+    if not image_bytes:
+        raise EmptyImage(f"wanted the bytes of a {FORMAT_NAMES} file, got 0 bytes")
+    for signature, plugin in _PLUGINS:
+        if image_bytes.startswith(signature):
+            try:
+                return plugin(BytesIO(image_bytes))
+            except Exception as error:  # as in decode()
+                raise _undecodable(error) from error
+    raise UnreadableImage(f"wanted a {FORMAT_NAMES} file, got {len(image_bytes)} bytes beginning {image_bytes[:8]!r}")
+
+
+def _undecodable(error: Exception) -> ImageError:
+    if "truncated" in str(error).lower() or isinstance(error, EOFError):
+        return TruncatedImage("wanted a whole image file, got one that ends too early")
+    return UnreadableImage(f"wanted a {FORMAT_NAMES} file that can be decoded, got one that is broken inside")

@@ -1,0 +1,153 @@
+"""A decoded image of any size and mode -> the pixels that a model takes, by a named policy.
+
+Enters: a `PIL.Image.Image`. Leaves: uint8 [H, W, C]. Does not know: image files, models, ONNX Runtime.
+Training data goes through the same lines as a request, so that what was trained is what is served.
+An image that is already in the model's size and mode comes out bit for bit as it went in.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from serve.errors import UnknownPolicy, UnreadableImage
+from serve.model_file import InputSpec, PrepareSpec
+
+Pixels = npt.NDArray[np.uint8]
+Policy = Callable[[Image.Image], Pixels]
+
+_WHITE = 255
+_DARK = 128
+# Fainter than this share of the darkest stroke is paper, smear or a JPEG's ringing.
+_FAINTEST_INK = 0.25
+# A PNG, JPEG or WebP that was turned by its camera says so under one of these.
+_ORIENTATION_KEYS = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
+
+
+def find_policy(prepare: PrepareSpec, target: InputSpec) -> Policy:
+    """The function of a policy's name, version and parameters. Raises UnknownPolicy."""
+    height, width, _ = target.shape
+    known: dict[tuple[str, int, str], Callable[..., Policy]] = {
+        ("digit", 1, "grey"): _digit,
+        ("photo", 1, "rgb"): _photo,
+    }
+    make = known.get((prepare.policy, prepare.version, target.colour))
+    try:
+        if make is not None:
+            return make(width, height, **prepare.parameters)
+    except TypeError:
+        pass  # parameters that the policy does not have: as unknown as another name
+    raise UnknownPolicy(
+        f"wanted one of the policies digit/1 (grey; box) and photo/1 (rgb), "
+        f"got {prepare.policy}/{prepare.version} ({target.colour}; {', '.join(prepare.parameters)})"
+    )
+
+
+def _digit(width: int, height: int, *, box: int) -> Policy:
+    """A handwritten digit as MNIST has it (LeCun et al. 1998): strokes fitted into `box`, centred by mass."""
+
+    def prepare(image: Image.Image) -> Pixels:
+        grey = _grey(_over_white(image))
+        paper = _border_level(grey)
+        if image.mode == "L" and grey.shape == (height, width) and paper < _DARK:
+            return grey[..., None]
+        ink = _ink(grey, paper)
+        return _centred_by_mass(_fitted(ink, box), width, height)[..., None]
+
+    return prepare
+
+
+def _photo(width: int, height: int) -> Policy:
+    """A photograph: upright, RGB, the largest centred part of the model's shape, scaled with antialiasing."""
+
+    def prepare(image: Image.Image) -> Pixels:
+        upright = _upright(image)
+        rgb = _over_white(upright)
+        if rgb.mode != "RGB":
+            rgb = _eight_bit(rgb).convert("RGB")
+        if rgb.size != (width, height):
+            rgb = rgb.resize((width, height), Image.Resampling.BICUBIC, box=_centre(rgb.size, width / height))
+        return np.frombuffer(rgb.tobytes(), np.uint8).reshape(height, width, 3)
+
+    return prepare
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    if _ORIENTATION_KEYS.isdisjoint(image.info):
+        return image
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception as error:  # the tags come from the caller; any fault in reading them is theirs
+        raise UnreadableImage("wanted readable EXIF data or none, got EXIF data that is broken") from error
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    """Lay whatever is transparent over white paper."""
+    if not image.has_transparency_data:
+        return image
+    layered = image.convert("RGBA")
+    paper = Image.new("RGBA", layered.size, (_WHITE,) * 4)
+    return Image.alpha_composite(paper, layered).convert("RGB")
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Scale 16-bit grey to 8 bits: Pillow's own conversion clips it."""
+    if not image.mode.startswith("I"):
+        return image
+    deep = np.asarray(image).astype(np.uint16)
+    return Image.fromarray((deep >> 8).astype(np.uint8))
+
+
+def _grey(image: Image.Image) -> Pixels:
+    grey = image if image.mode == "L" else _eight_bit(image).convert("L")
+    return np.frombuffer(grey.tobytes(), np.uint8).reshape(grey.height, grey.width)
+
+
+def _border_level(grey: Pixels) -> float:
+    """The paper's brightness: the median along the image's edge."""
+    return float(np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])))
+
+
+def _ink(grey: Pixels, paper: float) -> npt.NDArray[np.float32]:
+    """How much each pixel differs from the paper towards the stroke, float32 [H, W] from 0 to 1."""
+    away = grey.astype(np.float32) - np.float32(paper)
+    ink = np.clip(away if paper < _DARK else -away, 0, None)
+    return np.asarray(ink / max(float(ink.max()), 1.0), np.float32)
+
+
+def _fitted(ink: npt.NDArray[np.float32], box: int) -> Pixels:
+    """The strokes' bounding box, its aspect kept, scaled so that its longer side is `box`."""
+    rows, columns = (np.flatnonzero((ink > _FAINTEST_INK).any(axis=axis)) for axis in (1, 0))
+    if not rows.size:
+        return np.zeros((box, box), np.uint8)
+    strokes = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    scale = box / max(strokes.shape)
+    size = [max(1, round(side * scale)) for side in reversed(strokes.shape)]
+    small = np.asarray(
+        Image.fromarray(strokes).resize(size, Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC)
+    )
+    # A thin pen fades when it is scaled down; MNIST's strokes reach full white.
+    return np.asarray(np.clip(small / max(float(small.max()), 1e-6), 0, 1) * 255 + 0.5, np.uint8)
+
+
+def _centred_by_mass(strokes: Pixels, width: int, height: int) -> Pixels:
+    """Place the strokes so that their centre of mass is the image's centre, as far as they stay inside."""
+    mass = max(float(strokes.sum()), 1.0)
+    canvas = np.zeros((height, width), np.uint8)
+    starts = []
+    for axis, room in ((0, height), (1, width)):
+        size = strokes.shape[axis]
+        centre = float((strokes.sum(axis=1 - axis) * (np.arange(size) + 0.5)).sum()) / mass
+        starts.append(min(max(round(room / 2 - centre), 0), room - size))
+    top, left = starts
+    canvas[top : top + strokes.shape[0], left : left + strokes.shape[1]] = strokes
+    return canvas
+
+
+def _centre(size: tuple[int, int], aspect: float) -> tuple[float, float, float, float]:
+    """The largest centred box (left, top, right, bottom) of an aspect, so that nothing is ever enlarged first."""
+    width, height = size
+    wide, high = min(width, height * aspect), min(height, width / aspect)
+    left, top = (width - wide) / 2, (height - high) / 2
+    return left, top, left + wide, top + high

@@ -1,0 +1,96 @@
+"""A folder of models, `<name>/<version>/model.onnx` -> the models that are served, and those that are not.
+
+Enters: a folder, and a function that loads one file. Leaves: a `Repository` to look models up in.
+Does not know: how a file is loaded or run, gRPC.
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from serve.classifier import Classifier
+from serve.errors import ConfigError, ModelFileError, NotFound
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A model file by its place in the folder."""
+
+    name: str
+    version: int
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A model file that was found and not loaded, and why."""
+
+    file: ModelFile
+    reason: str
+
+
+class Repository:
+    """The loaded models by name and version."""
+
+    def __init__(self, classifiers: list[Classifier], refusals: list[Refusal]) -> None:
+        self.refusals = refusals
+        self._versions: dict[str, dict[int, Classifier]] = defaultdict(dict)
+        for classifier in sorted(classifiers, key=lambda each: (each.name, -each.version)):
+            self._versions[classifier.name][classifier.version] = classifier
+
+    @property
+    def names(self) -> list[str]:
+        """The names that can be asked for."""
+        return list(self._versions)
+
+    def list(self) -> list[Classifier]:
+        """Every version of every model, by name, the highest version first."""
+        return [classifier for versions in self._versions.values() for classifier in versions.values()]
+
+    def find(self, name: str, version: str) -> Classifier:
+        """The model of a name and version; an empty version is the highest, an empty name the only model.
+
+        Raises NotFound with what there is.
+        """
+        if not name and len(self._versions) == 1:
+            name = self.names[0]
+        if name not in self._versions:
+            raise NotFound(f"wanted one of the models {', '.join(self.names)}; got {name!r}")
+        versions = self._versions[name]
+        if not version:
+            return next(iter(versions.values()))
+        if version not in map(str, versions):
+            raise NotFound(f"wanted one of the versions {', '.join(map(str, versions))} of {name}; got {version!r}")
+        return versions[int(version)]
+
+
+def find_model_files(folder: Path) -> list[ModelFile]:
+    """The model files under a folder, by name and version. Raises ConfigError where there is no folder or no file."""
+    if not folder.is_dir():
+        raise ConfigError(f"--models: wanted a folder of <name>/<version>/model.onnx, {folder} is not a folder")
+    files = [
+        ModelFile(path.parts[-3], int(path.parts[-2]), path)
+        for path in folder.glob("*/*/model.onnx")
+        if path.parts[-2].isdecimal() and path.parts[-2][0] != "0"
+    ]
+    if not files:
+        raise ConfigError(f"--models: wanted <name>/<version>/model.onnx under {folder}, found none")
+    return sorted(files, key=lambda file: (file.name, file.version))
+
+
+def load_repository(folder: Path, load: Callable[[ModelFile], Classifier]) -> Repository:
+    """Load what can be loaded; a bad file costs nobody but itself. Raises ConfigError where none can."""
+    classifiers, refusals = [], []
+    for file in find_model_files(folder):
+        try:
+            classifiers.append(load(file))
+        except (ModelFileError, OSError) as error:
+            logger.error("refused %s version %s: %s", file.name, file.version, error)
+            refusals.append(Refusal(file, str(error)))
+    if not classifiers:
+        raise ConfigError(f"--models: every model file under {folder} was refused; the reasons are above")
+    return Repository(classifiers, refusals)

@@ -1,0 +1,113 @@
+"""One process of the server: load, warm, serve, drain, close.
+
+Enters: a ServerConfig. Leaves: an exit when it was told to stop and everything accepted is answered.
+Does not know: flags, how messages look (`service.py`), how models answer (`classifier.py`).
+"""
+
+import asyncio
+import logging
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from serve import engine
+from serve.admission import Admission
+from serve.classifier import Classifier
+from serve.config import ServerConfig
+from serve.cores import count_usable_cores
+from serve.errors import ConfigError
+from serve.pb import classifier_pb2
+from serve.pb.classifier_pb2_grpc import add_ClassifierServiceServicer_to_server
+from serve.repository import ModelFile, Repository, load_repository
+from serve.service import ClassifierService
+
+logger = logging.getLogger(__name__)
+
+SERVICE = classifier_pb2.DESCRIPTOR.services_by_name["ClassifierService"].full_name
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class Server:
+    """A server that has loaded its models. Created and used on one event loop."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        """Load and warm every model. Raises ConfigError where none can be served."""
+        self._config = config
+        self._side_thread = ThreadPoolExecutor(1, "large-images")
+        self._device, problem = engine.choose_device(config.device, config.device_id)
+        if problem:
+            logger.info("running on %s: %s", self._device, problem)
+        self.repository: Repository = load_repository(config.models, self._load)
+        self._health = health.aio.HealthServicer()
+        self._server = self._make_server()
+        self.port = 0
+
+    async def start(self) -> None:
+        """Listen and say so. Raises ConfigError where the address cannot be had."""
+        for name in self._health_names():
+            await self._health.set(name, _NOT_SERVING)  # a new HealthServicer says SERVING at once
+        address = f"{self._config.host}:{self._config.port}"
+        try:
+            self.port = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise ConfigError(f"--host, --port: cannot listen on {address}; is another server there?") from error
+        await self._server.start()
+        for name in self._health_names():
+            await self._health.set(name, _SERVING)
+        logger.info("serving %s on %s:%d", ", ".join(self.repository.names), self._config.host, self.port)
+
+    async def stop(self) -> None:
+        """Refuse what is new, finish what was accepted, close."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(self._config.grace_s)
+        for classifier in self.repository.list():
+            await classifier.close()
+        self._side_thread.shutdown()
+        logger.info("stopped")
+
+    def _load(self, file: ModelFile) -> Classifier:
+        config = self._config
+        classifier = Classifier(
+            file.name,
+            file.version,
+            engine.load(file.path, self._device, count_usable_cores()),
+            admission=Admission(config.max_pending, config.max_pending_bytes),
+            side_thread=self._side_thread,
+            max_batch=config.max_batch,
+            max_image_pixels=config.max_image_pixels,
+        )
+        classifier.warm_up()
+        return classifier
+
+    def _make_server(self) -> grpc.aio.Server:
+        options = [
+            ("grpc.max_receive_message_length", self._config.max_message_bytes),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.so_reuseport", 0),  # two servers would share one port in silence
+        ]
+        server = grpc.aio.server(options=options)
+        service = ClassifierService(self.repository, self._config.max_request_images)
+        add_ClassifierServiceServicer_to_server(service, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        return server
+
+    def _health_names(self) -> list[str]:
+        """The whole server, its service, and each model by name."""
+        return ["", SERVICE, *self.repository.names]
+
+
+async def serve(config: ServerConfig) -> None:
+    """Serve until SIGTERM or SIGINT. Raises ConfigError where the server cannot start."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    server = Server(config)
+    await server.start()
+    await stop.wait()
+    logger.info("stopping; accepted calls have %d s to finish", config.grace_s)
+    await server.stop()

@@ -1,0 +1,228 @@
+"""The API of proto/inkling/v1: messages <-> values, errors -> status codes.
+
+Enters: request messages. Leaves: response messages, or a status with its details. The only place that maps
+exceptions to codes. Does not know: how a model answers, processes, signals.
+"""
+
+import functools
+import io
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NoReturn, TypeVar
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+from PIL import Image
+
+from serve import errors
+from serve.classifier import Answer, Classifier
+from serve.pb import classifier_pb2 as pb
+from serve.pb.classifier_pb2_grpc import ClassifierServiceServicer
+from serve.repository import Repository
+
+logger = logging.getLogger(__name__)
+
+DOMAIN = "inkling"
+DEFAULT_TOP_K = 5
+DEFAULT_LANGUAGE = "en"
+RETRY_AFTER_MS = 50
+INTERNAL_MESSAGE = "the server failed; its log says why"
+
+# Looked up along the class's ancestors, so the nearest one decides.
+STATUS_CODES: dict[type[BaseException], grpc.StatusCode] = {
+    errors.RequestError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.NotFound: grpc.StatusCode.NOT_FOUND,
+    errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.Expired: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.Draining: grpc.StatusCode.UNAVAILABLE,
+    Exception: grpc.StatusCode.INTERNAL,
+}
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Method = TypeVar("Method", bound=Callable[..., Awaitable[Any]])
+
+
+def answers_errors(method: Method) -> Method:
+    """Turn what a method raises into a status; of the unknown, the client learns only that it happened."""
+
+    @functools.wraps(method)
+    async def answer(self: "ClassifierService", request: Any, context: Context) -> Any:
+        try:
+            return await method(self, request, context)
+        except Exception as error:  # the edge: whatever it is, it becomes a status
+            await _abort(context, error)
+
+    return answer  # type: ignore[return-value]  # the same signature, by functools.wraps
+
+
+class ClassifierService(ClassifierServiceServicer):
+    """Answers with the models of a repository."""
+
+    def __init__(self, repository: Repository, max_request_images: int) -> None:
+        self._repository = repository
+        self._max_request_images = max_request_images
+
+    @answers_errors
+    async def Classify(self, request: pb.ClassifyRequest, context: Context) -> pb.ClassifyResponse:
+        """One image."""
+        start_ns = time.perf_counter_ns()
+        classifier = self._repository.find(request.model, request.version)
+        labels = find_labels(classifier.spec.labels, request.options)
+        (outcome,) = await classifier.classify((request.image,), _deadline_s(context))
+        if isinstance(outcome, Exception):
+            raise outcome
+        return pb.ClassifyResponse(
+            classification=to_message(outcome, labels, request.options, start_ns),
+            model=classifier.name,
+            version=str(classifier.version),
+            precision=classifier.spec.precision,
+        )
+
+    @answers_errors
+    async def BatchClassify(self, request: pb.BatchClassifyRequest, context: Context) -> pb.BatchClassifyResponse:
+        """Many images, each with its own outcome."""
+        start_ns = time.perf_counter_ns()
+        classifier = self._repository.find(request.model, request.version)
+        labels = find_labels(classifier.spec.labels, request.options)
+        if not 0 < len(request.images) <= self._max_request_images:
+            raise errors.OptionError(f"wanted 1 to {self._max_request_images} images, got {len(request.images)}")
+        outcomes = await classifier.classify(request.images, _deadline_s(context))
+        return pb.BatchClassifyResponse(
+            results=[_to_result(outcome, labels, request.options, start_ns) for outcome in outcomes],
+            model=classifier.name,
+            version=str(classifier.version),
+            precision=classifier.spec.precision,
+        )
+
+    @answers_errors
+    async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
+        """Everything that is served, and everything that was refused."""
+        return pb.ListModelsResponse(
+            models=map(describe, self._repository.list()),
+            refused_models=[
+                pb.RefusedModel(name=refusal.file.name, version=str(refusal.file.version), reason=refusal.reason)
+                for refusal in self._repository.refusals
+            ],
+        )
+
+    @answers_errors
+    async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.GetModelResponse:
+        """One model."""
+        return pb.GetModelResponse(model=describe(self._repository.find(request.model, request.version)))
+
+
+def find_labels(labels: Mapping[str, tuple[str, ...]], options: pb.ClassifyOptions) -> tuple[str, ...]:
+    """The labels in the language asked for, by the lookup of RFC 4647: "ru-RU" finds "ru".
+
+    Raises OptionError for an unknown language, with the known ones, and for a negative top_k.
+    """
+    if options.top_k < 0:
+        raise errors.OptionError(f"top_k: wanted 0 (the first {DEFAULT_TOP_K}) or more, got {options.top_k}")
+    tag = options.language_code
+    if not tag:
+        return labels.get(DEFAULT_LANGUAGE) or next(iter(labels.values()))
+    while tag:
+        if tag in labels:
+            return labels[tag]
+        tag = tag.rpartition("-")[0]
+    raise errors.OptionError(f"language_code: wanted one of {', '.join(labels)}; got {options.language_code!r}")
+
+
+def to_message(
+    answer: Answer, labels: tuple[str, ...], options: pb.ClassifyOptions, start_ns: int
+) -> pb.Classification:
+    """An answer as a message: the first top_k classes with their labels."""
+    message = pb.Classification(
+        classes=[
+            pb.ClassProbability(label=labels[index], index=index, probability=answer.probabilities[index])
+            for index in answer.ranking[: options.top_k or DEFAULT_TOP_K]
+        ],
+        timing=pb.Timing(
+            queue_us=answer.queue_us,
+            decode_us=answer.decode_us,
+            prepare_us=answer.prepare_us,
+            inference_us=answer.inference_us,
+            total_us=(time.perf_counter_ns() - start_ns) // 1000,
+            batch_size=answer.batch_size,
+        ),
+    )
+    if options.return_prepared:
+        message.prepared_png = _encode_png(answer)
+    return message
+
+
+def describe(classifier: Classifier) -> pb.Model:
+    """What a model's file says about itself, and where it runs."""
+    spec = classifier.spec
+    model = pb.Model(
+        name=classifier.name,
+        version=str(classifier.version),
+        dataset=spec.dataset,
+        label_sets=[pb.LabelSet(language_code=code, labels=labels) for code, labels in spec.labels.items()],
+        input_shape=spec.input.shape,
+        input_colour=spec.input.colour,
+        prepare_policy=f"{spec.prepare.policy}/{spec.prepare.version}",
+        precision=spec.precision,
+        device=classifier.device,
+        test_accuracy=spec.test_accuracy,
+        test_count=spec.test_count,
+        parameter_count=spec.parameters,
+        source_commit=spec.source_commit,
+        library_versions=spec.versions,
+    )
+    model.create_time.FromDatetime(spec.created)
+    model.recipe.update(spec.recipe)
+    return model
+
+
+def to_status(error: Exception) -> Status:
+    """An exception as a status: canonical code, sentence, and ErrorInfo."""
+    code = next(STATUS_CODES[ancestor] for ancestor in type(error).__mro__ if ancestor in STATUS_CODES)
+    if isinstance(error, errors.InklingError) and code is not grpc.StatusCode.INTERNAL:
+        message, reason = str(error), error.reason
+    else:
+        logger.error("a call failed", exc_info=error)
+        message, reason = INTERNAL_MESSAGE, "INTERNAL"
+    status = Status(code=code.value[0], message=message, details=[_pack(ErrorInfo(reason=reason, domain=DOMAIN))])
+    if isinstance(error, errors.Overloaded):
+        status.details.append(_pack(RetryInfo(retry_delay=Duration(nanos=RETRY_AFTER_MS * 1_000_000))))
+    return status
+
+
+async def _abort(context: Context, error: Exception) -> NoReturn:
+    status = to_status(error)
+    trailers: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", status.SerializeToString())]
+    if isinstance(error, errors.Overloaded):
+        trailers.append(("grpc-retry-pushback-ms", str(RETRY_AFTER_MS)))  # stock clients obey this, not RetryInfo
+    code = next(code for code in grpc.StatusCode if code.value[0] == status.code)
+    await context.abort(code, status.message, tuple(trailers))
+
+
+def _to_result(
+    outcome: Answer | Exception, labels: tuple[str, ...], options: pb.ClassifyOptions, start_ns: int
+) -> pb.BatchClassifyResult:
+    if isinstance(outcome, Exception):
+        return pb.BatchClassifyResult(error=to_status(outcome))
+    return pb.BatchClassifyResult(classification=to_message(outcome, labels, options, start_ns))
+
+
+def _deadline_s(context: Context) -> float | None:
+    remaining_s = context.time_remaining()
+    return None if remaining_s is None else time.monotonic() + remaining_s
+
+
+def _encode_png(answer: Answer) -> bytes:
+    pixels = answer.prepared
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _pack(detail: ErrorInfo | RetryInfo) -> AnyMessage:
+    packed = AnyMessage()
+    packed.Pack(detail)
+    return packed

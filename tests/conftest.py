@@ -1,0 +1,180 @@
+"""What the tests share: a tiny real model in a real file, and a real server on a free port.
+
+The model is small enough to be checked by hand: it answers softmax(mean brightness of each third of the rows).
+"""
+
+import asyncio
+import io
+import os
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from serve.client import Client
+from serve.config import ServerConfig
+from serve.model_file import InputSpec, ModelSpec, PrepareSpec, SelfTest
+from serve.server import Server
+from train.export import measure_self_test, write_model_file
+
+LABELS = {"en": ("top", "middle", "bottom"), "ru": ("верх", "середина", "низ")}
+GREY = InputSpec((12, 12, 1), "uint8", "grey")
+RGB = InputSpec((12, 12, 3), "uint8", "rgb")
+Png = Callable[..., bytes]
+
+
+def make_graph(shape: tuple[int, int, int]) -> onnx.ModelProto:
+    """A graph images uint8 [N, H, W, C] -> probabilities float32 [N, 3] by the brightness of three bands."""
+    height, width, channels = shape
+    weights = np.zeros((height * width * channels, 3), np.float32)
+    for band in range(3):
+        rows = np.zeros(shape, np.float32)
+        rows[band * height // 3 : (band + 1) * height // 3] = 10 * 3 / (255 * height * width * channels)
+        weights[:, band] = rows.ravel()
+    nodes = [
+        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Flatten", ["floats"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "weights"], ["scores"]),
+        helper.make_node("Softmax", ["scores"], ["probabilities"], axis=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "bands",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", *shape])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", 3])],
+        [numpy_helper.from_array(weights, "weights")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def make_spec(**changes: object) -> ModelSpec:
+    """The metadata of the tiny model; its self-test is filled in when it is written."""
+    spec = ModelSpec(
+        name="bands",
+        dataset="none",
+        labels=LABELS,
+        input=RGB,
+        prepare=PrepareSpec("photo", 1, {}),
+        precision="float32",
+        test_accuracy=0.5,
+        test_count=2,
+        recipe={"epochs": 1},
+        parameters=1296,
+        created=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+        source_commit="0" * 40,
+        versions={"onnx": onnx.__version__},
+        self_test=SelfTest(0, ((0.5, 0.25, 0.25),), 1e-3),
+    )
+    return replace(spec, **changes)  # type: ignore[arg-type]
+
+
+def write_tiny_model(folder: Path, version: int = 1, **changes: object) -> Path:
+    """Write a tiny model as `folder`/<version>/model.onnx, by the code that training uses."""
+    spec = make_spec(**changes)
+    graph = make_graph(spec.input.shape)
+    spec = replace(spec, self_test=measure_self_test(graph, spec.input.shape))
+    return write_model_file(graph, spec, folder / str(version))
+
+
+@pytest.fixture(scope="session")
+def repository_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `bands` (rgb, versions 1 and 2) and `grey-bands` (grey, version 1)."""
+    folder = tmp_path_factory.mktemp("models")
+    write_tiny_model(folder / "bands", 1)
+    write_tiny_model(folder / "bands", 2)
+    write_tiny_model(
+        folder / "grey-bands", name="grey-bands", input=GREY, prepare=PrepareSpec("digit", 1, {"box": 8}), parameters=432
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def png() -> Png:
+    """A function that makes the PNG of an image whose one band (0, 1, 2) is bright."""
+
+    def make(band: int = 0, size: tuple[int, int] = (12, 12), mode: str = "RGB", format_name: str = "PNG") -> bytes:
+        width, height = size
+        pixels = np.zeros((height, width), np.uint8)
+        pixels[band * height // 3 : (band + 1) * height // 3] = 255
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).convert(mode).save(buffer, format_name)
+        return buffer.getvalue()
+
+    return make
+
+
+class RunningServer:
+    """A server on a free port of the loopback address, on an event loop in a thread of its own."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._config = config
+        self._started = threading.Event()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        self._started.wait(30)
+        if self._failure:
+            raise self._failure
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return f"127.0.0.1:{self.server.port}"
+
+    def stop(self) -> None:
+        """Stop cleanly."""
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(30)
+
+    def _run(self) -> None:
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        try:
+            self.server = Server(self._config)
+            await self.server.start()
+        except BaseException as error:
+            self._failure = error
+            raise
+        finally:
+            self._started.set()
+        await self._stop.wait()
+        await self.server.stop()
+
+
+@pytest.fixture(scope="session")
+def start_server() -> Iterator[Callable[..., RunningServer]]:
+    """A function that starts a server with the given settings; all are stopped at the end."""
+    running = []
+
+    def start(models: Path, **settings: object) -> RunningServer:
+        server = RunningServer(ServerConfig(models=models, port=0, device="cpu", **settings))  # type: ignore[arg-type]
+        running.append(server)
+        return server
+
+    yield start
+    for server in running:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def server(start_server: Callable[..., RunningServer], repository_folder: Path) -> RunningServer:
+    """A server with the tiny models."""
+    return start_server(repository_folder)
+
+
+@pytest.fixture(scope="session")
+def client(server: RunningServer) -> Iterator[Client]:
+    """A client of that server."""
+    with Client(server.address) as client:
+        yield client
