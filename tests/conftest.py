@@ -92,7 +92,11 @@ def repository_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_tiny_model(folder / "bands", 1)
     write_tiny_model(folder / "bands", 2)
     write_tiny_model(
-        folder / "grey-bands", name="grey-bands", input=GREY, prepare=PrepareSpec("digit", 1, {"box": 8}), parameters=432
+        folder / "grey-bands",
+        name="grey-bands",
+        input=GREY,
+        prepare=PrepareSpec("digit", 1, {"box": 8}),
+        parameters=432,
     )
     return folder
 
@@ -131,9 +135,10 @@ class RunningServer:
         return f"127.0.0.1:{self.server.port}"
 
     def stop(self) -> None:
-        """Stop cleanly."""
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(30)
+        """Stop cleanly; a second time does nothing."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join(30)
 
     def _run(self) -> None:
         asyncio.run(self._serve())
@@ -145,7 +150,7 @@ class RunningServer:
             await self.server.start()
         except BaseException as error:
             self._failure = error
-            raise
+            return
         finally:
             self._started.set()
         await self._stop.wait()

@@ -1,0 +1,151 @@
+"""serve.batcher: many callers, one run; nobody is lost, nobody is hurt by a neighbour."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from serve.batcher import Batcher
+from serve.errors import Draining, Expired
+
+
+class Gate:
+    """A `run` that doubles its items, records every batch, and can be held shut by the test."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.open = threading.Event()
+        self.open.set()
+        self.entered = threading.Event()
+
+    def __call__(self, items: list[int]) -> list[int]:
+        """The run that the batcher is given."""
+        self.batches.append(items)
+        self.entered.set()
+        assert self.open.wait(10)
+        if 13 in items:
+            raise ValueError("13 fails the whole run")
+        return [2 * item for item in items]
+
+
+async def hold(gate: Gate, batcher: Batcher[int, int]) -> "asyncio.Future[list[int]]":
+    """Begin a run of one item that does not end before `gate.open` is set."""
+    gate.open.clear()
+    gate.entered.clear()
+    first = batcher.submit([0])
+    await asyncio.to_thread(gate.entered.wait, 10)
+    return first
+
+
+def run(scenario: Callable[[Gate, Batcher[int, int]], "asyncio.Future[None]"], max_batch: int = 4) -> Gate:
+    """Run a scenario with a batcher that is closed at the end."""
+    gate = Gate()
+
+    async def main() -> None:
+        batcher = Batcher("test", gate, max_batch)
+        try:
+            await scenario(gate, batcher)
+        finally:
+            gate.open.set()
+            await batcher.close()
+
+    asyncio.run(main())
+    return gate
+
+
+def test_a_lone_caller_does_not_wait_for_a_batch_to_fill() -> None:
+    async def scenario(gate: Gate, batcher: Batcher[int, int]) -> None:
+        assert await batcher.submit([3]) == [6]
+
+    assert run(scenario).batches == [[3]]
+
+
+def test_what_waited_during_a_run_is_the_next_batch_oldest_first() -> None:
+    async def scenario(gate: Gate, batcher: Batcher[int, int]) -> None:
+        first = await hold(gate, batcher)
+        waiting = [batcher.submit([1]), batcher.submit([2, 3]), batcher.submit([4, 5])]
+        gate.open.set()
+        assert await asyncio.gather(first, *waiting) == [[0], [2], [4, 6], [8, 10]]
+
+    assert run(scenario).batches == [[0], [1, 2, 3, 4], [5]]
+
+
+def test_a_cancelled_caller_is_skipped_and_its_neighbours_are_answered() -> None:
+    async def scenario(gate: Gate, batcher: Batcher[int, int]) -> None:
+        first = await hold(gate, batcher)
+        leaver, stayer = batcher.submit([1, 1]), batcher.submit([2])
+        leaver.cancel()
+        gate.open.set()
+        assert await asyncio.gather(first, stayer) == [[0], [4]]
+
+    assert run(scenario).batches == [[0], [2]]
+
+
+def test_a_caller_cancelled_during_its_run_leaves_its_neighbours_their_results() -> None:
+    async def scenario(gate: Gate, batcher: Batcher[int, int]) -> None:
+        first = await hold(gate, batcher)
+        first.cancel()
+        second = batcher.submit([5])
+        gate.open.set()
+        assert await second == [10]
+
+    run(scenario)
+
+
+def test_work_past_its_deadline_is_not_run_and_its_caller_is_told() -> None:
+    async def scenario(gate: Gate, batcher: Batcher[int, int]) -> None:
+        await hold(gate, batcher)
+        late = batcher.submit([1], deadline_s=time.monotonic() - 1)
+        early = batcher.submit([2], deadline_s=time.monotonic() + 60)
+        gate.open.set()
+        with pytest.raises(Expired):
+            await late
+        assert await early == [4]
+
+    assert run(scenario).batches == [[0], [2]]
+
+
+def test_a_run_that_raises_fails_its_own_callers_and_no_later_ones() -> None:
+    async def scenario(gate: Gate, batcher: Batcher[int, int]) -> None:
+        with pytest.raises(ValueError, match="13"):
+            await batcher.submit([13])
+        assert await batcher.submit([1]) == [2]
+
+    run(scenario)
+
+
+def test_a_group_larger_than_a_batch_is_answered_in_order() -> None:
+    async def scenario(gate: Gate, batcher: Batcher[int, int]) -> None:
+        assert await batcher.submit(list(range(11))) == [2 * item for item in range(11)]
+
+    assert max(map(len, run(scenario).batches)) <= 4
+
+
+def test_a_group_of_which_one_part_failed_is_not_run_further() -> None:
+    async def scenario(gate: Gate, batcher: Batcher[int, int]) -> None:
+        first = await hold(gate, batcher)
+        group = batcher.submit([13, 1, 2, 3, 4, 5, 6, 7])
+        gate.open.set()
+        await first
+        with pytest.raises(ValueError, match="13"):
+            await group
+        assert await batcher.submit([9]) == [18]
+
+    assert run(scenario).batches.count([13, 1, 2, 3]) == 1
+
+
+def test_closing_finishes_what_was_accepted_and_takes_nothing_new() -> None:
+    async def scenario(gate: Gate, batcher: Batcher[int, int]) -> None:
+        first = await hold(gate, batcher)
+        waiting = [batcher.submit([item]) for item in range(1, 10)]
+        closing = asyncio.ensure_future(batcher.close())
+        await asyncio.sleep(0)
+        with pytest.raises(Draining):
+            batcher.submit([1])
+        gate.open.set()
+        assert await asyncio.gather(first, *waiting) == [[2 * item] for item in range(10)]
+        await closing
+
+    run(scenario)

@@ -1,0 +1,89 @@
+"""`python -m serve.client`: files, folders and globs in, rows or JSON lines out."""
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import Png, RunningServer
+
+from serve.client_command import BAR_WIDTH, bar, find_images, main
+
+
+@pytest.fixture
+def images(tmp_path: Path, png: Png) -> Path:
+    """A folder with two images, one of them deeper, and a file that is none."""
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "a-top.png").write_bytes(png(0))
+    (tmp_path / "deep" / "b-bottom.JPG").write_bytes(png(2, (60, 60), format_name="JPEG"))
+    (tmp_path / "notes.txt").write_text("no image")
+    return tmp_path
+
+
+def run(server: RunningServer, *arguments: object) -> int:
+    return main(["--address", server.address, "--model", "bands", *map(str, arguments)])
+
+
+def test_a_folder_gives_a_row_per_image_in_order(
+    server: RunningServer, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(server, images) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.split()[:2] == [str(images / "a-top.png"), "top"]
+    assert second.split()[:2] == [str(images / "deep" / "b-bottom.JPG"), "bottom"]
+    assert "█" in first
+    assert "%" in first
+
+
+def test_json_gives_a_line_per_image_that_programs_can_read(
+    server: RunningServer, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(server, "--json", "--top", 1, "--language", "ru", images / "a-top.png") == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["classes"][0]["label"] == "верх"
+    assert len(answer["classes"]) == 1
+    assert (answer["model"], answer["version"]) == ("bands", "2")
+    assert answer["timing"]["total_us"] > 0
+
+
+def test_a_failed_image_is_shown_in_its_place_and_makes_the_exit_code_1(
+    server: RunningServer, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(server, images / "notes.txt", images / "missing.png", images / "a-top.png") == 1
+    text, missing, good, summary = capsys.readouterr().out.splitlines()
+    assert "FAILED  INVALID_ARGUMENT" in text
+    assert "No such file" in missing
+    assert " top " in good
+    assert summary == "2 of 3 failed"
+
+
+def test_a_failed_image_is_a_json_line_too(
+    server: RunningServer, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(server, "--json", images / "notes.txt") == 1
+    assert json.loads(capsys.readouterr().out)["error"]["reason"] == "IMAGE_UNREADABLE"
+
+
+def test_globs_are_understood_where_the_shell_does_not_expand_them(images: Path) -> None:
+    assert list(find_images([f"{images}/*.png", f"{images}/**/*.JPG"])) == [
+        images / "a-top.png",
+        images / "deep" / "b-bottom.JPG",
+    ]
+
+
+def test_no_server_is_a_message_and_exit_code_1(capsys: pytest.CaptureFixture[str], images: Path) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--address", "127.0.0.1:1", "--wait", "0.5", str(images)])
+    assert caught.value.code == 1
+    assert "no server answered within 0.5 s" in capsys.readouterr().err
+
+
+def test_no_images_at_all_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([])
+    assert caught.value.code == 2
+
+
+@pytest.mark.parametrize(("share", "full"), [(0, 0), (0.5, BAR_WIDTH // 2), (1, BAR_WIDTH)])
+def test_a_bar_is_as_long_as_its_share(share: float, full: int) -> None:
+    assert bar(share).count("█") == full
+    assert len(bar(share)) == BAR_WIDTH

@@ -1,0 +1,59 @@
+"""`python -m serve.evaluate`: class folders through a running server."""
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import Png, RunningServer
+
+from serve.evaluate import main
+
+
+@pytest.fixture
+def examples(tmp_path: Path, png: Png) -> Path:
+    """Three of `top`, one of them wrong, and one of `bottom`."""
+    for name, band in (("top/1", 0), ("top/2", 0), ("top/3", 1), ("bottom/1", 2)):
+        file = tmp_path / f"{name}.png"
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(png(band))
+    return tmp_path
+
+
+def run(server: RunningServer, *arguments: object) -> int:
+    return main(["--address", server.address, "--model", "bands", *map(str, arguments)])
+
+
+def test_accuracy_is_counted_over_all_and_per_class(
+    server: RunningServer, examples: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(server, "--json", examples) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary == {"accuracy": 0.75, "right": 3, "images": 4, "classes": {"bottom": 1, "top": pytest.approx(2 / 3)}}
+
+
+def test_the_mistakes_are_named(server: RunningServer, examples: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(server, examples) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "0.7500  (3 of 4)" in lines[2]
+    assert lines[3].startswith(f"{examples / 'top' / '3.png'}  is top, got middle")
+    assert len(lines) == 4
+
+
+def test_two_versions_are_compared_image_by_image(
+    server: RunningServer, examples: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(server, "--compare", 1, 2, examples) == 0
+    assert "both right 3, both wrong 1" in capsys.readouterr().out
+
+
+def test_a_folder_that_is_no_label_is_refused(
+    server: RunningServer, examples: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (examples / "top").rename(examples / "left")
+    assert run(server, examples) == 1
+    assert "wanted folders named bottom, middle, top; got left" in capsys.readouterr().out
+
+
+def test_an_empty_folder_is_refused(server: RunningServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(server, tmp_path) == 1
+    assert "found none" in capsys.readouterr().out

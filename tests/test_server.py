@@ -1,0 +1,151 @@
+"""serve.server and `python -m serve`: start, health, signals, and the end; as a process where it is one."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+from conftest import Png, RunningServer
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from serve import health
+from serve.client import Client
+from serve.config import ServerConfig
+from serve.errors import ConfigError
+from serve.server import SERVICE
+
+
+@contextmanager
+def running(models: Path, *flags: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """`python -m serve` on a free port: the process, and the address that its log names."""
+    command = [sys.executable, "-m", "serve", "--models", str(models), "--port", "0", "--device", "cpu", *flags]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            for line in process.stderr:
+                if found := re.search(r"serving .* on (127\.0\.0\.1:\d+)", line):
+                    yield process, found[1]
+                    break
+            else:
+                pytest.fail("the server ended before it served")
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_it_with_exit_code_0_after_accepted_calls_are_answered(
+    repository_folder: Path, png: Png, number: signal.Signals
+) -> None:
+    """Calls in flight at the signal are large images, which take long enough to be in flight."""
+    with running(repository_folder) as (process, address), Client(address) as client:
+        image = png(1, (2000, 2000))
+        client.classify(image, model="bands")
+        with ThreadPoolExecutor(4) as pool:
+            answers = [pool.submit(client.classify, image, model="bands") for _ in range(4)]
+            time.sleep(0.05)  # the calls are on their way; what matters is that none of them is lost
+            process.send_signal(number)
+            assert [answer.result().best.label for answer in answers] == ["middle"] * 4
+        assert process.wait(10) == 0
+
+
+def test_an_idle_server_stops_at_once(repository_folder: Path) -> None:
+    with running(repository_folder, "--grace-s", "60") as (process, _):
+        process.terminate()
+        assert process.wait(10) == 0
+
+
+def test_a_port_in_use_is_an_error_that_names_it(server: RunningServer, repository_folder: Path) -> None:
+    command = [sys.executable, "-m", "serve", "--models", str(repository_folder), "--port", str(server.server.port)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert ended.returncode == 2
+    assert f"cannot listen on {server.address}" in ended.stderr
+
+
+def test_a_folder_without_models_is_an_error_that_names_it(
+    start_server: Callable[..., RunningServer], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(str(tmp_path))):
+        start_server(tmp_path)
+
+
+def test_health_is_serving_for_the_server_its_service_and_each_model(server: RunningServer) -> None:
+    for service in ("", SERVICE, "bands", "grey-bands"):
+        assert health.ask(server.address, service, timeout_s=5) == "SERVING"
+    assert health.ask(server.address, "nothing", timeout_s=5) == "NOT_FOUND"
+
+
+def test_health_is_not_serving_while_the_server_drains(
+    start_server: Callable[..., RunningServer], repository_folder: Path
+) -> None:
+    server = start_server(repository_folder)
+    with grpc.insecure_channel(server.address) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        stopping = threading.Thread(target=server.stop)
+        stopping.start()
+        assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        watch.cancel()
+    stopping.join()
+
+
+def test_the_health_command_has_exit_code_0_for_a_server_and_1_for_none(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["health", "--address", server.address])
+    assert health.main() == 0
+    assert capsys.readouterr().out == "SERVING\n"
+    monkeypatch.setattr(sys, "argv", ["health", "--address", "127.0.0.1:1", "--timeout", "0.5"])
+    assert health.main() == 1
+
+
+def test_reflection_lists_the_services(server: RunningServer) -> None:
+    with grpc.insecure_channel(server.address) as channel:
+        request = reflection_pb2.ServerReflectionRequest(list_services="")
+        reply = next(reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([request])))
+    names = {service.name for service in reply.list_services_response.service}
+    assert {SERVICE, "grpc.health.v1.Health"} <= names
+
+
+def test_it_neither_connects_anywhere_nor_writes_outside_its_folders(tmp_path: Path, repository_folder: Path) -> None:
+    """An audit hook in the server's process records every connection and every file opened to write."""
+    home = tmp_path / "home"
+    home.mkdir()
+    watched = (
+        "import os, runpy, sys\n"
+        "def watch(event, args):\n"
+        "    writes = event == 'open' and isinstance(args[1], str) and set(args[1]) & set('wax+')\n"
+        "    if writes or event == 'socket.connect':\n"
+        "        os.write(2, f'SEEN {event} {args}\\n'.encode())\n"
+        "sys.addaudithook(watch)\n"
+        "runpy.run_module('serve', run_name='__main__', alter_sys=True)\n"
+    )
+    flags = ["--models", str(repository_folder), "--port", "0", "--device", "cpu"]
+    environment = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment.pop("ORT_DISABLE_TELEMETRY", None)  # the server itself has to set it
+    command = [sys.executable, "-c", watched, *flags]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stderr is not None
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            if "INFO serve.server: serving" in line:
+                time.sleep(1)  # long enough for a background thread to write or call
+                process.terminate()
+    assert process.returncode == 0, lines
+    assert not [line for line in lines if line.startswith("SEEN")]
+    assert not list(home.rglob("*"))
+
+
+def test_settings_have_the_documented_defaults() -> None:
+    config = ServerConfig()
+    assert (config.host, config.port, config.models) == ("127.0.0.1", 50051, Path("models"))

@@ -1,0 +1,221 @@
+"""serve.service: what a caller gets for good requests and for bad ones, over a real connection."""
+
+import io
+import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from conftest import LABELS, Png, RunningServer, write_tiny_model
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+from PIL import Image
+
+from serve import errors
+from serve.client import Client
+from serve.errors import CallError
+from serve.pb import classifier_pb2 as pb
+from serve.pb.classifier_pb2_grpc import ClassifierServiceStub
+from serve.service import INTERNAL_MESSAGE, STATUS_CODES, to_status
+
+HUGE_SIDE = 50_000
+
+
+def huge_png() -> bytes:
+    """A valid PNG of 50,000 x 50,000 pixels in about two kilobytes (its rows end early)."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return len(data).to_bytes(4) + name + data + zlib.crc32(name + data).to_bytes(4)
+
+    header = HUGE_SIDE.to_bytes(4) * 2 + bytes([8, 2, 0, 0, 0])
+    rows = zlib.compress(bytes(2_000_000), 9)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("band", range(3))
+def test_an_image_gets_its_label_first_and_probabilities_that_sum_to_one(client: Client, png: Png, band: int) -> None:
+    answer = client.classify(png(band), model="bands")
+    assert answer.best.label == LABELS["en"][band]
+    assert answer.best.index == band
+    assert [each.probability for each in answer.classes] == sorted(
+        (each.probability for each in answer.classes), reverse=True
+    )
+    assert sum(each.probability for each in answer.classes) == pytest.approx(1, abs=1e-6)
+
+
+def test_an_image_of_another_size_and_mode_is_prepared_by_the_models_policy(client: Client, png: Png) -> None:
+    assert client.classify(png(2, (90, 60), "L"), model="bands").best.label == "bottom"
+
+
+def test_a_large_image_is_answered_as_a_small_one(client: Client, png: Png) -> None:
+    assert client.classify(png(1, (900, 900)), model="bands").best.label == "middle"
+
+
+@pytest.mark.parametrize(("language", "label"), [("", "top"), ("en", "top"), ("ru", "верх"), ("ru-RU", "верх")])
+def test_labels_come_in_the_language_asked_for(client: Client, png: Png, language: str, label: str) -> None:
+    assert client.classify(png(0), model="bands", language=language).best.label == label
+
+
+def test_an_unknown_language_is_refused_with_the_known_ones(client: Client, png: Png) -> None:
+    with pytest.raises(CallError, match="wanted one of en, ru; got 'fr'") as caught:
+        client.classify(png(0), model="bands", language="fr")
+    assert (caught.value.code, caught.value.reason) == ("INVALID_ARGUMENT", "OPTION_INVALID")
+
+
+@pytest.mark.parametrize(("top_k", "count"), [(0, 3), (1, 1), (2, 2), (99, 3)])
+def test_top_k_bounds_the_labels(client: Client, png: Png, top_k: int, count: int) -> None:
+    assert len(client.classify(png(0), model="bands", top_k=top_k).classes) == count
+
+
+def test_a_negative_top_k_is_refused(client: Client, png: Png) -> None:
+    with pytest.raises(CallError, match="got -1"):
+        client.classify(png(0), model="bands", top_k=-1)
+
+
+def test_an_empty_version_is_the_highest_and_a_named_one_is_itself(client: Client, png: Png) -> None:
+    assert client.classify(png(0), model="bands").version == "2"
+    assert client.classify(png(0), model="bands", version="1").version == "1"
+
+
+@pytest.mark.parametrize(("model", "version"), [("nothing", ""), ("", ""), ("bands", "3"), ("bands", "01")])
+def test_an_unknown_model_or_version_is_not_found(client: Client, png: Png, model: str, version: str) -> None:
+    with pytest.raises(CallError, match="wanted one of") as caught:
+        client.classify(png(0), model=model, version=version)
+    assert (caught.value.code, caught.value.reason) == ("NOT_FOUND", "MODEL_NOT_FOUND")
+
+
+def test_the_prepared_image_comes_back_where_asked_for(client: Client, png: Png) -> None:
+    asked = client.classify(png(0), model="bands", return_prepared=True)
+    assert np.array_equal(
+        np.asarray(Image.open(io.BytesIO(asked.prepared_png))), np.asarray(Image.open(io.BytesIO(png(0))))
+    )
+    assert not client.classify(png(0), model="bands").prepared_png
+
+
+def test_the_times_are_there_and_fit_together(client: Client, png: Png) -> None:
+    timing = client.classify(png(0), model="bands").timing
+    assert timing.batch_size == 1
+    parts = timing.queue_us + timing.decode_us + timing.prepare_us + timing.inference_us
+    assert 0 < parts <= timing.total_us + 5
+
+
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [
+        (b"", "IMAGE_EMPTY"),
+        (b"a text file, which is no image\n", "IMAGE_UNREADABLE"),
+        (huge_png(), "IMAGE_TOO_LARGE"),
+    ],
+)
+def test_bad_bytes_are_an_invalid_argument_with_a_reason(client: Client, image: bytes, reason: str) -> None:
+    with pytest.raises(CallError, match="wanted") as caught:
+        client.classify(image, model="bands")
+    assert (caught.value.code, caught.value.reason) == ("INVALID_ARGUMENT", reason)
+
+
+def test_a_truncated_image_is_told_apart(client: Client, png: Png) -> None:
+    whole = png(0, (200, 200), "L")
+    with pytest.raises(CallError) as caught:
+        client.classify(whole[: len(whole) // 2], model="bands")
+    assert caught.value.reason == "IMAGE_TRUNCATED"
+
+
+def test_a_message_over_the_limit_is_refused_by_the_client_before_it_is_sent(client: Client) -> None:
+    with pytest.raises(CallError, match="at most 16,777,216 bytes") as caught:
+        client.classify(bytes(17 * 2**20), model="bands")
+    assert caught.value.reason == "MESSAGE_TOO_LARGE"
+
+
+def test_a_message_over_the_limit_is_refused_by_the_server_and_the_next_call_is_answered(
+    server: RunningServer, png: Png
+) -> None:
+    with Client(server.address, max_message_bytes=2**30) as careless:
+        with pytest.raises(CallError) as caught:
+            careless.classify(bytes(100 * 2**20), model="bands")
+        assert caught.value.code == "RESOURCE_EXHAUSTED"
+        assert careless.classify(png(0), model="bands").best.label == "top"
+
+
+def test_each_image_of_a_batch_has_its_own_outcome(client: Client, png: Png) -> None:
+    outcomes = client.classify_many([png(0), b"", png(2, (900, 900)), b"text", huge_png(), png(1)], model="bands")
+    reasons = [outcome.reason if isinstance(outcome, CallError) else outcome.best.label for outcome in outcomes]
+    assert reasons == ["top", "IMAGE_EMPTY", "bottom", "IMAGE_UNREADABLE", "IMAGE_TOO_LARGE", "middle"]
+
+
+@pytest.mark.parametrize("count", [0, 257])
+def test_a_batch_out_of_bounds_is_refused_as_a_whole(client: Client, png: Png, count: int) -> None:
+    with pytest.raises(CallError, match=f"wanted 1 to 256 images, got {count}"):
+        client.classify_many([png(0)] * count, model="bands")
+
+
+def test_callers_at_the_same_time_each_get_their_own_answer(client: Client, png: Png) -> None:
+    bands = [index * 7 % 3 for index in range(300)]
+    images = [png(band) for band in range(3)]
+    with ThreadPoolExecutor(32) as pool:
+        answers = list(pool.map(lambda band: client.classify(images[band], model="bands").best.index, bands))
+    assert answers == bands
+
+
+def test_a_full_queue_is_refused_at_once_with_a_time_to_come_again(
+    start_server: Callable[..., RunningServer], repository_folder: Path, png: Png
+) -> None:
+    server = start_server(repository_folder, max_pending=1)
+    with grpc.insecure_channel(server.address) as channel:
+        stub = ClassifierServiceStub(channel)
+        request = pb.ClassifyRequest(model="bands", image=png(0, (3000, 3000)))
+        calls = [stub.Classify.future(request) for _ in range(8)]
+        refused = [call for call in calls if call.exception() is not None]
+    assert 0 < len(refused) < len(calls)
+    trailers = dict(refused[0].trailing_metadata())
+    assert refused[0].code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert int(trailers["grpc-retry-pushback-ms"]) > 0
+    details = {detail.TypeName(): detail for detail in Status.FromString(trailers["grpc-status-details-bin"]).details}
+    info, retry = ErrorInfo(), RetryInfo()
+    assert details["google.rpc.ErrorInfo"].Unpack(info)
+    assert details["google.rpc.RetryInfo"].Unpack(retry)
+    assert (info.reason, info.domain) == ("OVERLOADED", "inkling")
+    assert retry.retry_delay.ToMilliseconds() == int(trailers["grpc-retry-pushback-ms"])
+
+
+def test_list_models_shows_every_version_and_what_was_refused(
+    start_server: Callable[..., RunningServer], tmp_path: Path
+) -> None:
+    write_tiny_model(tmp_path / "bands", 1)
+    damaged = write_tiny_model(tmp_path / "bands", 2)
+    data = bytearray(damaged.read_bytes())
+    data[len(data) // 2] ^= 1
+    damaged.write_bytes(data)
+    with Client(start_server(tmp_path).address) as client:
+        listing = client.list_models()
+        assert client.get_model().version == "1"
+    assert [(model.name, model.version) for model in listing.models] == [("bands", "1")]
+    (refused,) = listing.refused_models
+    assert (refused.name, refused.version) == ("bands", "2")
+    assert "sha256" in refused.reason
+
+
+def test_get_model_tells_what_the_file_says(client: Client) -> None:
+    model = client.get_model("bands", "1")
+    assert list(model.input_shape) == [12, 12, 3]
+    assert {labels.language_code: tuple(labels.labels) for labels in model.label_sets} == LABELS
+    assert (model.precision, model.device, model.prepare_policy) == ("float32", "cpu", "photo/1")
+    assert model.create_time.ToJsonString() == "2026-01-02T03:04:05Z"
+    assert model.recipe["epochs"] == 1
+
+
+def test_every_named_failure_has_a_status_code() -> None:
+    for error in (errors.EmptyImage, errors.NotFound, errors.Overloaded, errors.Expired, errors.Draining):
+        status = to_status(error("what was wanted and what came"))
+        assert status.message == "what was wanted and what came"
+        assert status.code != grpc.StatusCode.INTERNAL.value[0]
+    assert STATUS_CODES[Exception] is grpc.StatusCode.INTERNAL
+
+
+def test_an_unknown_failure_says_nothing_of_the_inside(caplog: pytest.LogCaptureFixture) -> None:
+    status = to_status(ZeroDivisionError("a path or a password"))
+    assert status.code == grpc.StatusCode.INTERNAL.value[0]
+    assert status.message == INTERNAL_MESSAGE
+    assert "a path or a password" in caplog.text
