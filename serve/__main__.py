@@ -1,13 +1,15 @@
-"""`python -m serve`: read the settings, then serve until told to stop."""
+"""`python -m serve`: read the settings, then serve until told to stop, in one process or many."""
 
 import asyncio
 import logging
 import os
+import signal
 import sys
+from dataclasses import replace
 
-from serve.config import read_config
+from serve.config import ServerConfig, read_config
 from serve.errors import ConfigError
-from serve.server import serve
+from serve.supervisor import choose_workers, supervise
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
@@ -20,17 +22,34 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
+def start_logging(config: ServerConfig) -> None:
+    """One line a message, on stderr."""
+    logging.basicConfig(
+        level=config.log_level.upper(), format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
+    )
+
+
 def main() -> int:
     """Exit code 0 after a clean stop, 2 for a bad setting."""
+    signal.signal(signal.SIGTERM, _leave)  # until the event loop has its own: a container's first process has none
     try:
         config = read_config(sys.argv[1:], os.environ)
-        logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        config = replace(config, workers=choose_workers(config))
+        start_logging(config)
+        if config.workers > 1:
+            return asyncio.run(supervise(config))
+        from serve.server import serve  # here: a supervisor needs neither gRPC nor ONNX Runtime
+
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            runner.run(serve(config))
+            runner.run(serve(config, asyncio.Event()))
     except ConfigError as error:
         print(f"serve: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _leave(*_: object) -> None:
+    sys.exit(0)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from serve.decode import DEFAULT_MAX_PIXELS
 from serve.errors import ConfigError
 
 PREFIX = "INKLING_SERVE_"
@@ -33,6 +32,7 @@ class ServerConfig:
     models: Path = _setting(Path("models"), "folder of <name>/<version>/model.onnx")
     device: str = _setting("auto", "where to run: auto takes CUDA where it starts", choices=("auto", "cpu", "cuda"))
     device_id: int = _setting(0, "which CUDA device")
+    workers: int = _setting(0, "processes; 0 takes one per usable core, up to 8, on CPU and one on CUDA", most=256)
     max_batch: int = _setting(32, "most images in one run of a model", least=1)
     max_request_images: int = _setting(256, "most images in one BatchClassify", least=1)
     max_pending: int = _setting(
@@ -40,9 +40,7 @@ class ServerConfig:
     )
     max_pending_bytes: int = _setting(256 * 2**20, "the same bound in bytes of image files", least=1)
     max_message_bytes: int = _setting(16 * 2**20, "largest request message", least=1024)
-    max_image_pixels: int = _setting(
-        DEFAULT_MAX_PIXELS, "most pixels of an image, checked before it is decoded", least=1
-    )
+    max_image_pixels: int = _setting(50_000_000, "most pixels of an image, checked before it is decoded", least=1)
     grace_s: int = _setting(20, "seconds that accepted calls have to finish when the server is told to stop")
     log_level: str = _setting("info", "least severe messages to log", choices=("debug", "info", "warning", "error"))
 

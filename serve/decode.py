@@ -11,11 +11,11 @@ from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, JpegImagePlugi
 from serve.errors import EmptyImage, ImageError, ImageTooLarge, TruncatedImage, UnreadableImage
 
 FORMAT_NAMES = "PNG, JPEG, WebP, GIF or BMP"
-DEFAULT_MAX_PIXELS = 50_000_000
 
+_PNG = b"\x89PNG\r\n\x1a\n"
 # The plugins are called by signature instead of Image.open: nothing else that Pillow can read is ever tried.
 _PLUGINS: tuple[tuple[bytes, type[ImageFile.ImageFile]], ...] = (
-    (b"\x89PNG\r\n\x1a\n", PngImagePlugin.PngImageFile),
+    (_PNG, PngImagePlugin.PngImageFile),
     (b"\xff\xd8\xff", JpegImagePlugin.JpegImageFile),
     (b"RIFF", WebPImagePlugin.WebPImageFile),
     (b"GIF8", GifImagePlugin.GifImageFile),
@@ -26,7 +26,7 @@ _LARGE_BYTES = 64 * 1024
 _LARGE_PIXELS = 256 * 256
 
 
-def decode(image_bytes: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
+def decode(image_bytes: bytes, max_pixels: int) -> Image.Image:
     """Decode one image; of an animation, the first frame.
 
     Raises EmptyImage, UnreadableImage, TruncatedImage, and ImageTooLarge before any pixel is decoded.
@@ -49,10 +49,9 @@ def is_large(image_bytes: bytes) -> bool:
     """
     if len(image_bytes) > _LARGE_BYTES:
         return True
-    if image_bytes.startswith(b"\x89PNG"):  # the usual case: width and height stand at a fixed place
-        return int.from_bytes(image_bytes[16:20]) * int.from_bytes(image_bytes[20:24]) > _LARGE_PIXELS
     try:
-        width, height = _open(image_bytes).size
+        # A PNG is the usual case, and need not be opened: _open() holds it to these.
+        width, height = _png_size(image_bytes) if image_bytes.startswith(_PNG) else _open(image_bytes).size
     except ImageError:
         return False
     return width * height > _LARGE_PIXELS
@@ -65,13 +64,24 @@ def _open(image_bytes: bytes) -> ImageFile.ImageFile:
     for signature, plugin in _PLUGINS:
         if image_bytes.startswith(signature):
             try:
-                return plugin(BytesIO(image_bytes))
+                image = plugin(BytesIO(image_bytes))
             except Exception as error:  # as in decode()
                 raise _undecodable(error) from error
+            if signature == _PNG and image.size != _png_size(image_bytes):
+                raise UnreadableImage("wanted a PNG that begins with its one IHDR chunk, got one that does not")
+            return image
     raise UnreadableImage(f"wanted a {FORMAT_NAMES} file, got {len(image_bytes)} bytes beginning {image_bytes[:8]!r}")
 
 
+def _png_size(image_bytes: bytes) -> tuple[int, int]:
+    """Width and height, which the specification puts at a fixed place: IHDR comes first and once."""
+    return int.from_bytes(image_bytes[16:20]), int.from_bytes(image_bytes[20:24])
+
+
 def _undecodable(error: Exception) -> ImageError:
+    # Pillow has a limit of its own, and keeps to it before it makes room for a WebP or a GIF.
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return ImageTooLarge("wanted an image of fewer pixels, got one whose header announces far too many")
     if "truncated" in str(error).lower() or isinstance(error, EOFError):
         return TruncatedImage("wanted a whole image file, got one that ends too early")
     return UnreadableImage(f"wanted a {FORMAT_NAMES} file that can be decoded, got one that is broken inside")

@@ -7,6 +7,7 @@ runs, since the image holds no other gRPC tool. Does not know: anything of Inkli
 import argparse
 import os
 import sys
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -15,12 +16,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 def ask(address: str, service: str, timeout_s: float) -> str:
     """The serving status by name, or the status code of a call that failed."""
     with grpc.insecure_channel(address) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
+        check: Any = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]  # set in its __init__
         try:
-            reply = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout_s)
+            reply = check(health_pb2.HealthCheckRequest(service=service), timeout=timeout_s)
         except grpc.RpcError as error:
-            code: grpc.StatusCode = error.code()  # type: ignore[attr-defined]  # every RpcError of a call has one
-            return code.name
+            return str(error.code().name)
     return str(health_pb2.HealthCheckResponse.ServingStatus.Name(reply.status))
 
 

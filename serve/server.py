@@ -7,6 +7,7 @@ Does not know: flags, how messages look (`service.py`), how models answer (`clas
 import asyncio
 import logging
 import signal
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -38,6 +39,7 @@ class Server:
         """Load and warm every model. Raises ConfigError where none can be served."""
         self._config = config
         self._side_thread = ThreadPoolExecutor(1, "large-images")
+        self._threads = max(1, count_usable_cores() // config.workers)
         self._device, problem = engine.choose_device(config.device, config.device_id)
         if problem:
             logger.info("running on %s: %s", self._device, problem)
@@ -74,7 +76,7 @@ class Server:
         classifier = Classifier(
             file.name,
             file.version,
-            engine.load(file.path, self._device, count_usable_cores()),
+            engine.load(file.path, self._device, self._threads),
             admission=Admission(config.max_pending, config.max_pending_bytes),
             side_thread=self._side_thread,
             max_batch=config.max_batch,
@@ -87,7 +89,8 @@ class Server:
         options = [
             ("grpc.max_receive_message_length", self._config.max_message_bytes),
             ("grpc.max_send_message_length", -1),
-            ("grpc.so_reuseport", 0),  # two servers would share one port in silence
+            # Alone, the port is its own: with SO_REUSEPORT two servers would share it in silence.
+            ("grpc.so_reuseport", int(self._config.workers > 1)),
         ]
         server = grpc.aio.server(options=options)
         service = ClassifierService(self.repository, self._config.max_request_images)
@@ -101,13 +104,13 @@ class Server:
         return ["", SERVICE, *self.repository.names]
 
 
-async def serve(config: ServerConfig) -> None:
-    """Serve until SIGTERM or SIGINT. Raises ConfigError where the server cannot start."""
-    stop = asyncio.Event()
+async def serve(config: ServerConfig, stop: asyncio.Event, on_serving: Callable[[], None] = lambda: None) -> None:
+    """Serve until `stop` is set, by SIGTERM, SIGINT or the caller. Raises ConfigError where it cannot start."""
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     server = Server(config)
     await server.start()
+    on_serving()
     await stop.wait()
     logger.info("stopping; accepted calls have %d s to finish", config.grace_s)
     await server.stop()

@@ -163,7 +163,7 @@ def start_server() -> Iterator[Callable[..., RunningServer]]:
     running = []
 
     def start(models: Path, **settings: object) -> RunningServer:
-        server = RunningServer(ServerConfig(models=models, port=0, device="cpu", **settings))  # type: ignore[arg-type]
+        server = RunningServer(ServerConfig(models=models, port=0, device="cpu", workers=1, **settings))  # type: ignore[arg-type]
         running.append(server)
         return server
 

@@ -28,7 +28,8 @@ from serve.server import SERVICE
 @contextmanager
 def running(models: Path, *flags: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """`python -m serve` on a free port: the process, and the address that its log names."""
-    command = [sys.executable, "-m", "serve", "--models", str(models), "--port", "0", "--device", "cpu", *flags]
+    command = [sys.executable, "-m", "serve", "--models", str(models), "--port", "0", "--device", "cpu"]
+    command += ["--workers", "1", *flags]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None
@@ -116,29 +117,35 @@ def test_reflection_lists_the_services(server: RunningServer) -> None:
     assert {SERVICE, "grpc.health.v1.Health"} <= names
 
 
-def test_it_neither_connects_anywhere_nor_writes_outside_its_folders(tmp_path: Path, repository_folder: Path) -> None:
-    """An audit hook in the server's process records every connection and every file opened to write."""
-    home = tmp_path / "home"
+WATCH = """
+import os, sys
+def watch(event, args):
+    writes = event == "open" and isinstance(args[0], str) and isinstance(args[1], str) and set(args[1]) & set("wax+")
+    if writes or event == "socket.connect":
+        os.write(2, f"SEEN {event} {args}\\n".encode())
+sys.addaudithook(watch)
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_it_neither_connects_anywhere_nor_writes_outside_its_folders(
+    tmp_path: Path, repository_folder: Path, workers: int
+) -> None:
+    """An audit hook in every process records connections and files opened to write; the home folder stays empty."""
+    home, site = tmp_path / "home", tmp_path / "site"
     home.mkdir()
-    watched = (
-        "import os, runpy, sys\n"
-        "def watch(event, args):\n"
-        "    writes = event == 'open' and isinstance(args[1], str) and set(args[1]) & set('wax+')\n"
-        "    if writes or event == 'socket.connect':\n"
-        "        os.write(2, f'SEEN {event} {args}\\n'.encode())\n"
-        "sys.addaudithook(watch)\n"
-        "runpy.run_module('serve', run_name='__main__', alter_sys=True)\n"
-    )
-    flags = ["--models", str(repository_folder), "--port", "0", "--device", "cpu"]
-    environment = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(WATCH)
+    environment = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home), "PYTHONPATH": f"{site}:."}
     environment.pop("ORT_DISABLE_TELEMETRY", None)  # the server itself has to set it
-    command = [sys.executable, "-c", watched, *flags]
+    command = [sys.executable, "-B", "-m", "serve", "--models", str(repository_folder), "--port", "0"]
+    command += ["--device", "cpu", "--workers", str(workers)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stderr is not None
         lines = []
         for line in process.stderr:
             lines.append(line)
-            if "INFO serve.server: serving" in line:
+            if len([line for line in lines if "INFO serve.server: serving" in line]) == workers:
                 time.sleep(1)  # long enough for a background thread to write or call
                 process.terminate()
     assert process.returncode == 0, lines

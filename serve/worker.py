@@ -1,0 +1,51 @@
+"""`python -m serve.worker`: one of many processes, started by `supervisor.py` and by nobody else.
+
+Enters: the settings, a line of JSON on stdin. Leaves: "ready" on stdout once it serves; logs on stderr.
+Ends when told by a signal, or when its stdin ends because the supervisor is gone.
+"""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+from serve.__main__ import new_event_loop, start_logging
+from serve.config import ServerConfig
+from serve.errors import ConfigError
+from serve.server import serve
+from serve.supervisor import READY_LINE
+
+
+def main() -> int:
+    """Exit code 0 after a clean stop, 2 where it could not start."""
+    settings = json.loads(sys.stdin.buffer.readline())
+    config = ServerConfig(**settings | {"models": Path(settings["models"])})
+    start_logging(config)
+    try:
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(_serve(config))
+    except ConfigError as error:
+        print(f"serve: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+async def _serve(config: ServerConfig) -> None:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_reader(0, _notice_orphanage, stop)
+    await serve(config, stop, _say_ready)
+
+
+def _notice_orphanage(stop: asyncio.Event) -> None:
+    """The supervisor writes nothing more: stdin becomes readable when it ends, however it ends."""
+    asyncio.get_running_loop().remove_reader(0)
+    stop.set()
+
+
+def _say_ready() -> None:
+    sys.stdout.buffer.write(READY_LINE)
+    sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,168 @@
+"""serve.supervisor: many processes on one port, as processes; killed, restarted and stopped."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from conftest import Png
+
+from serve import supervisor
+from serve.client import Client
+from serve.config import ServerConfig
+from serve.errors import ConfigError
+from serve.supervisor import choose_workers, reserve_port
+
+
+class Supervised:
+    """`python -m serve --workers 2` on a free port, and what it logs."""
+
+    def __init__(self, models: Path) -> None:
+        command = [sys.executable, "-m", "serve", "--models", str(models), "--port", "0", "--device", "cpu"]
+        self.process = subprocess.Popen([*command, "--workers", "2"], stderr=subprocess.PIPE, text=True)
+        self.lines: list[str] = []
+        self._grown = threading.Condition()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            with self._grown:
+                self.lines.append(line)
+                self._grown.notify_all()
+
+    def wait_for(self, pattern: str, count: int = 1) -> list[re.Match[str]]:
+        """The first `count` lines that match."""
+
+        def found() -> list[re.Match[str]]:
+            return [match for line in self.lines if (match := re.search(pattern, line))]
+
+        with self._grown:
+            assert self._grown.wait_for(lambda: len(found()) >= count, 30), self.lines
+        return found()
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return self.wait_for(r"serving with 2 workers on (\S+)")[0][1]
+
+    def worker_pids(self) -> list[int]:
+        """The processes that became ready, oldest first."""
+        return [int(match[1]) for match in self.wait_for(r"is ready, process (\d+)", 2)]
+
+    def end(self) -> None:
+        """Kill what is left."""
+        self.process.kill()
+        self.process.wait()
+        self._reader.join(30)
+        if self.process.stderr:
+            self.process.stderr.close()
+
+
+@contextmanager
+def supervised(models: Path) -> Iterator[Supervised]:
+    running = Supervised(models)
+    try:
+        yield running
+    finally:
+        running.end()
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def wait_until_gone(pids: list[int]) -> None:
+    ends = time.monotonic() + 20
+    while any(map(is_alive, pids)):
+        assert time.monotonic() < ends, "a worker outlived its supervisor"
+        time.sleep(0.05)
+
+
+def test_a_killed_worker_comes_back_and_a_retrying_client_loses_nothing(repository_folder: Path, png: Png) -> None:
+    with supervised(repository_folder) as running:
+        address = running.address
+        answers, failures, stop = [], [], threading.Event()
+
+        def call() -> None:
+            with Client(address) as client:
+                while not stop.is_set():
+                    try:
+                        answers.append(client.classify(png(1), model="bands").best.label)
+                    except Exception as error:  # collected: a thread's exception would be lost
+                        failures.append(error)
+
+        callers = [threading.Thread(target=call) for _ in range(8)]
+        for caller in callers:
+            caller.start()
+        os.kill(running.worker_pids()[0], signal.SIGKILL)
+        running.wait_for("ended with SIGKILL; starting another")
+        running.wait_for("is ready", 3)
+        stop.set()
+        for caller in callers:
+            caller.join()
+        assert not failures
+        assert set(answers) == {"middle"}
+        running.process.terminate()
+        assert running.process.wait(20) == 0
+
+
+def test_sigterm_stops_the_workers_and_then_the_supervisor(repository_folder: Path) -> None:
+    with supervised(repository_folder) as running:
+        pids = running.worker_pids()
+        running.process.terminate()
+        assert running.process.wait(20) == 0
+        assert not any(map(is_alive, pids))
+
+
+@pytest.mark.parametrize("state", ["starting 2 workers", "is ready"])
+def test_sigterm_during_the_start_ends_everything_with_exit_code_0(repository_folder: Path, state: str) -> None:
+    with supervised(repository_folder) as running:
+        running.wait_for(state)
+        running.process.terminate()
+        assert running.process.wait(20) == 0
+        running.wait_for("stopped")
+
+
+def test_workers_end_when_their_supervisor_is_killed(repository_folder: Path) -> None:
+    with supervised(repository_folder) as running:
+        pids = running.worker_pids()
+        running.process.kill()
+        wait_until_gone(pids)
+
+
+def test_workers_that_cannot_start_end_the_supervisor_with_their_reason(tmp_path: Path) -> None:
+    with supervised(tmp_path) as running:
+        assert running.process.wait(20) == 2
+        running.wait_for(re.escape(str(tmp_path)))
+
+
+def test_a_port_that_another_server_has_is_refused_even_if_it_could_be_shared() -> None:
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        with pytest.raises(ConfigError, match="cannot listen"):
+            reserve_port("127.0.0.1", other.getsockname()[1])
+
+
+def test_the_number_of_workers_follows_the_cores_and_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "count_usable_cores", lambda: 64)
+    assert choose_workers(ServerConfig(device="cpu")) == 8
+    assert choose_workers(ServerConfig(device="cuda")) == 1
+    assert choose_workers(ServerConfig(device="cpu", workers=3)) == 3
+    monkeypatch.setattr(supervisor, "count_usable_cores", lambda: 2)
+    assert choose_workers(ServerConfig(device="cpu")) == 2
