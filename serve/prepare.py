@@ -6,10 +6,11 @@ An image that is already in the model's size and mode comes out bit for bit as i
 """
 
 from collections.abc import Callable
+from io import BytesIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from serve.errors import UnknownPolicy, UnreadableImage
 from serve.model_file import InputSpec, PrepareSpec
@@ -21,8 +22,17 @@ _WHITE = 255
 _DARK = 128
 # Fainter than this share of the darkest stroke is paper, smear or a JPEG's ringing.
 _FAINTEST_INK = 0.25
-# A PNG, JPEG or WebP that was turned by its camera says so under one of these.
+# A PNG, JPEG or WebP that was turned by its camera says so under one of these, by one of these numbers (EXIF 2.3).
 _ORIENTATION_KEYS = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def find_policy(prepare: PrepareSpec, target: InputSpec) -> Policy:
@@ -37,15 +47,18 @@ def find_policy(prepare: PrepareSpec, target: InputSpec) -> Policy:
         if make is not None:
             return make(width, height, **prepare.parameters)
     except TypeError:
-        pass  # parameters that the policy does not have: as unknown as another name
+        pass  # parameters that the policy does not have or take: as unknown as another name
     raise UnknownPolicy(
-        f"wanted one of the policies digit/1 (grey; box) and photo/1 (rgb), "
-        f"got {prepare.policy}/{prepare.version} ({target.colour}; {', '.join(prepare.parameters)})"
+        f"wanted one of the policies digit/1 (grey; box=1 to {min(width, height)}) and photo/1 (rgb), "
+        f"got {prepare.policy}/{prepare.version} "
+        f"({'; '.join([target.colour, *(f'{name}={value!r}' for name, value in prepare.parameters.items())])})"
     )
 
 
 def _digit(width: int, height: int, *, box: int) -> Policy:
     """A handwritten digit as MNIST has it (LeCun et al. 1998): strokes fitted into `box`, centred by mass."""
+    if type(box) is not int or not 0 < box <= min(width, height):
+        raise TypeError("box")  # becomes UnknownPolicy
 
     def prepare(image: Image.Image) -> Pixels:
         grey = _grey(_over_white(image))
@@ -65,7 +78,7 @@ def _photo(width: int, height: int) -> Policy:
         upright = _upright(image)
         rgb = _over_white(upright)
         if rgb.mode != "RGB":
-            rgb = _eight_bit(rgb).convert("RGB")
+            rgb = rgb.convert("RGB")
         if rgb.size != (width, height):
             rgb = rgb.resize((width, height), Image.Resampling.BICUBIC, box=_centre(rgb.size, width / height))
         return np.frombuffer(rgb.tobytes(), np.uint8).reshape(height, width, 3)
@@ -77,30 +90,37 @@ def _upright(image: Image.Image) -> Image.Image:
     if _ORIENTATION_KEYS.isdisjoint(image.info):
         return image
     try:
-        return ImageOps.exif_transpose(image)
+        # Not ImageOps.exif_transpose: it writes all other tags anew, and fails on many that are harmless here.
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception as error:  # the tags come from the caller; any fault in reading them is theirs
         raise UnreadableImage("wanted readable EXIF data or none, got EXIF data that is broken") from error
+    return image if turn is None else image.transpose(turn)
 
 
 def _over_white(image: Image.Image) -> Image.Image:
-    """Lay whatever is transparent over white paper."""
-    if not image.has_transparency_data:
-        return image
-    layered = image.convert("RGBA")
+    """Lay whatever is transparent over white paper; 8 bits a channel."""
+    image = _eight_bit(image)
+    try:
+        if not image.has_transparency_data:
+            return image
+        layered = image.convert("RGBA")
+    except Exception as error:  # no palette, or transparency for over 256 colours: each fails in its own way
+        raise UnreadableImage("wanted a palette that fits its image, got one that does not") from error
     paper = Image.new("RGBA", layered.size, (_WHITE,) * 4)
     return Image.alpha_composite(paper, layered).convert("RGB")
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """Scale 16-bit grey to 8 bits: Pillow's own conversion clips it."""
+    """Scale 16-bit grey to 8 bits, its one transparent level to white: Pillow's own conversion clips both."""
     if not image.mode.startswith("I"):
         return image
     deep = np.asarray(image).astype(np.uint16)
-    return Image.fromarray((deep >> 8).astype(np.uint8))
+    transparent = deep == image.info.get("transparency", -1)
+    return Image.fromarray(np.where(transparent, _WHITE, deep >> 8).astype(np.uint8))
 
 
 def _grey(image: Image.Image) -> Pixels:
-    grey = image if image.mode == "L" else _eight_bit(image).convert("L")
+    grey = image if image.mode == "L" else image.convert("L")
     return np.frombuffer(grey.tobytes(), np.uint8).reshape(grey.height, grey.width)
 
 
@@ -111,9 +131,13 @@ def _border_level(grey: Pixels) -> float:
 
 def _ink(grey: Pixels, paper: float) -> npt.NDArray[np.float32]:
     """How much each pixel differs from the paper towards the stroke, float32 [H, W] from 0 to 1."""
-    away = grey.astype(np.float32) - np.float32(paper)
-    ink = np.clip(away if paper < _DARK else -away, 0, None)
-    return np.asarray(ink / max(float(ink.max()), 1.0), np.float32)
+    ink = grey.astype(np.float32)  # and all in place: of an image at the limit this is 200 MB
+    ink -= paper
+    if paper >= _DARK:
+        np.negative(ink, out=ink)
+    np.maximum(ink, 0, out=ink)
+    ink /= max(float(ink.max()), 1.0)
+    return ink
 
 
 def _fitted(ink: npt.NDArray[np.float32], box: int) -> Pixels:
@@ -151,3 +175,10 @@ def _centre(size: tuple[int, int], aspect: float) -> tuple[float, float, float, 
     wide, high = min(width, height * aspect), min(height, width / aspect)
     left, top = (width - wide) / 2, (height - high) / 2
     return left, top, left + wide, top + high
+
+
+def to_png(pixels: Pixels) -> bytes:
+    """Prepared pixels uint8 [H, W, C] as a PNG file, to be looked at or sent again."""
+    buffer = BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(buffer, "PNG")
+    return buffer.getvalue()

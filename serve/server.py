@@ -60,7 +60,9 @@ class Server:
         await self._server.start()
         for name in self._health_names():
             await self._health.set(name, _SERVING)
-        logger.info("serving %s on %s:%d", ", ".join(self.repository.names), self._config.host, self.port)
+        # One of many says it quietly: the supervisor says it for all.
+        level = logging.INFO if self._config.workers == 1 else logging.DEBUG
+        logger.log(level, "serving %s on %s:%d", ", ".join(self.repository.names), self._config.host, self.port)
 
     async def stop(self) -> None:
         """Refuse what is new, finish what was accepted, close."""

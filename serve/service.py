@@ -5,7 +5,6 @@ exceptions to codes. Does not know: how a model answers, processes, signals.
 """
 
 import functools
-import io
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -16,12 +15,12 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
-from PIL import Image
 
 from serve import errors
 from serve.classifier import Answer, Classifier
 from serve.pb import classifier_pb2 as pb
 from serve.pb.classifier_pb2_grpc import ClassifierServiceServicer
+from serve.prepare import to_png
 from serve.repository import Repository
 
 logger = logging.getLogger(__name__)
@@ -151,7 +150,7 @@ def to_message(
         ),
     )
     if options.return_prepared:
-        message.prepared_png = _encode_png(answer)
+        message.prepared_png = to_png(answer.prepared)
     return message
 
 
@@ -213,13 +212,6 @@ def _to_result(
 def _deadline_s(context: Context) -> float | None:
     remaining_s = context.time_remaining()
     return None if remaining_s is None else time.monotonic() + remaining_s
-
-
-def _encode_png(answer: Answer) -> bytes:
-    pixels = answer.prepared
-    buffer = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def _pack(detail: ErrorInfo | RetryInfo) -> AnyMessage:

@@ -145,7 +145,7 @@ def test_it_neither_connects_anywhere_nor_writes_outside_its_folders(
         lines = []
         for line in process.stderr:
             lines.append(line)
-            if len([line for line in lines if "INFO serve.server: serving" in line]) == workers:
+            if "serving" in line:
                 time.sleep(1)  # long enough for a background thread to write or call
                 process.terminate()
     assert process.returncode == 0, lines

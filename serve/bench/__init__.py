@@ -1,0 +1,1 @@
+"""Load on a server, and the ceiling that it is compared with."""

@@ -1,0 +1,190 @@
+"""Load on a server: prepared requests at a set concurrency or rate -> latencies, errors, and what the load itself cost.
+
+Enters: serialized requests, an address, a `Plan`. Leaves: a `Measurement`. Two generators: grpc.aio in this process,
+whose requests differ from call to call, and h2load (Debian: nghttp2-client), which sends one request again and again
+and costs a tenth. Does not know: what is asked, or how good the answers are.
+"""
+
+import asyncio
+import itertools
+import os
+import re
+import resource
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+Report = Callable[[float, int], None]
+_NO_LIMIT = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How to load: `rate` 0 is a closed loop of `concurrency` callers, else calls a second, whoever answers."""
+
+    method: str
+    """As "/inkling.v1.ClassifierService/Classify"."""
+    images_per_call: int
+    concurrency: int
+    connections: int
+    rate: float
+    seconds: float
+    warm_up_s: float
+
+
+@dataclass(slots=True)
+class Measurement:
+    """What came of a plan. Latencies of good calls alone, in microseconds; open loop: from the intended start."""
+
+    images_per_call: int
+    elapsed_s: float = 0
+    latencies_us: list[float] = field(default_factory=list)
+    errors: Counter[str] = field(default_factory=Counter)
+    error_latencies_us: list[float] = field(default_factory=list)
+    generator_cpu_s: float = 0
+
+    @property
+    def images_per_s(self) -> float:
+        """Good answers."""
+        return len(self.latencies_us) * self.images_per_call / self.elapsed_s
+
+    @property
+    def calls(self) -> int:
+        """Good and bad."""
+        return len(self.latencies_us) + self.errors.total()
+
+    def percentile_us(self, share: float) -> float:
+        """Of the good calls' latencies; NaN where there are none."""
+        ordered = sorted(self.latencies_us)
+        return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
+
+
+class GrpcLoad:
+    """grpc.aio, over as many connections as the plan says. Created and run on one event loop."""
+
+    def __init__(self, address: str, requests: Sequence[bytes], plan: Plan, report: Report) -> None:
+        self._plan = plan
+        self._report = report
+        self._requests = itertools.cycle(requests)
+        # A pool of its own per channel: channels of equal options otherwise share one connection.
+        options = [*_NO_LIMIT, ("grpc.use_local_subchannel_pool", 1)]
+        self._channels = [grpc.aio.insecure_channel(address, options=options) for _ in range(plan.connections)]
+        self._calls: Iterator[Any] = itertools.cycle([channel.unary_unary(plan.method) for channel in self._channels])
+        self._found = Measurement(plan.images_per_call)
+
+    async def run(self) -> Measurement:
+        """Warm up, measure, close."""
+        loop = self._open_loop if self._plan.rate else self._closed_loop
+        await loop(self._plan.warm_up_s)
+        self._found = Measurement(self._plan.images_per_call)
+        cpu_s, start_s = time.process_time(), time.perf_counter()
+        watch = asyncio.create_task(self._watch(start_s))
+        await loop(self._plan.seconds)
+        watch.cancel()
+        self._found.elapsed_s = time.perf_counter() - start_s
+        self._found.generator_cpu_s = time.process_time() - cpu_s
+        await asyncio.gather(*(channel.close() for channel in self._channels))
+        return self._found
+
+    async def _closed_loop(self, seconds: float) -> None:
+        end_s = time.perf_counter() + seconds
+
+        async def caller() -> None:
+            while (now_s := time.perf_counter()) < end_s:
+                await self._call(now_s)
+
+        await asyncio.gather(*(caller() for _ in range(self._plan.concurrency)))
+
+    async def _open_loop(self, seconds: float) -> None:
+        """Start a call whenever its time has come, however many are under way."""
+        start_s = time.perf_counter()
+        pending: set[asyncio.Task[None]] = set()
+        for number in range(int(seconds * self._plan.rate)):
+            intended_s = start_s + number / self._plan.rate
+            if (wait_s := intended_s - time.perf_counter()) > 0:
+                await asyncio.sleep(wait_s)
+            elif number % 16 == 0:
+                await asyncio.sleep(0)  # late: let answers in all the same
+            task = asyncio.create_task(self._call(intended_s))
+            pending.add(task)
+            task.add_done_callback(pending.discard)
+        await asyncio.gather(*pending)
+
+    async def _call(self, since_s: float) -> None:
+        found = self._found
+        try:
+            await next(self._calls)(next(self._requests), timeout=30)
+        except grpc.aio.AioRpcError as error:
+            found.errors[error.code().name] += 1
+            found.error_latencies_us.append((time.perf_counter() - since_s) * 1e6)
+        else:
+            found.latencies_us.append((time.perf_counter() - since_s) * 1e6)
+
+    async def _watch(self, start_s: float) -> None:
+        while True:
+            await asyncio.sleep(1)
+            self._report(time.perf_counter() - start_s, len(self._found.latencies_us) * self._plan.images_per_call)
+
+
+def run_h2load(address: str, request: bytes, plan: Plan) -> Measurement:
+    """The same closed loop by h2load. gRPC errors look like good answers to it: check the replies elsewhere."""
+    found = Measurement(plan.images_per_call)
+    with tempfile.TemporaryDirectory() as folder:
+        body, log = Path(folder, "body"), Path(folder, "log")
+        body.write_bytes(b"\0" + len(request).to_bytes(4) + request)
+        connections = min(plan.concurrency, plan.connections)
+        command = ["h2load", "--duration", f"{plan.seconds * 1000:.0f}ms", "--threads", "1"]
+        command += ["--warm-up-time", f"{plan.warm_up_s * 1000:.0f}ms"]
+        command += ["--clients", str(connections), "--max-concurrent-streams", str(plan.concurrency // connections)]
+        command += ["--data", str(body), "--log-file", str(log)]
+        command += ["--header", "content-type: application/grpc", "--header", "te: trailers"]
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run([*command, f"http://{address}{plan.method}"], capture_output=True, text=True, check=True)  # noqa: S603  # our own flags
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        rows = [line.split("\t") for line in log.read_text().splitlines()]
+    rate = re.search(r"finished in [^,]*, ([\d.]+) req/s", done.stdout)
+    if rate is None:
+        raise RuntimeError(f"h2load said nothing that can be read: {done.stdout[-300:]}")
+    found.latencies_us = [float(row[2]) for row in rows if row[1] == "200"]
+    found.elapsed_s = len(found.latencies_us) / float(rate[1])
+    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    found.generator_cpu_s = cpu_s * plan.seconds / (plan.seconds + plan.warm_up_s)  # it loads while it warms up, too
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessUse:
+    """What a process and its children have used: CPU seconds so far, proportional memory now."""
+
+    cpu_s: float
+    pss_mib: float
+
+
+def measure_use(pid: int) -> ProcessUse:
+    """Read /proc for a process and everything below it."""
+    cpu_ticks, pss_kib = 0, 0
+    for member in _process_tree(pid):
+        try:
+            fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
+            rollup = Path(f"/proc/{member}/smaps_rollup").read_text()
+        except OSError:  # it ended meanwhile
+            continue
+        cpu_ticks += int(fields[11]) + int(fields[12])
+        pss_kib += int(re.findall(r"^Pss:\s+(\d+)", rollup, re.MULTILINE)[0])
+    return ProcessUse(cpu_ticks / os.sysconf("SC_CLK_TCK"), pss_kib / 1024)
+
+
+def _process_tree(pid: int) -> list[int]:
+    members, number = [pid], 0
+    while number < len(members):
+        children = Path(f"/proc/{members[number]}/task/{members[number]}/children")
+        members += map(int, children.read_text().split()) if children.exists() else ()
+        number += 1
+    return members
