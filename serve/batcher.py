@@ -3,7 +3,7 @@
 Enters: groups of items from the event loop. Leaves: one future per group, with a result or an error per item.
 Does not know: images, models, gRPC. `run` is called in one thread of the batcher's own.
 
-The batcher never waits for a batch to fill: with one caller a batch has one item, under load it has many.
+Unless told to, it never waits for a batch to fill: with one caller a batch has one item, under load it has many.
 """
 
 import asyncio
@@ -48,8 +48,11 @@ class Batcher(Generic[T, R]):
     Where it raises nevertheless, every caller of that batch gets the exception and the next batch is formed.
     """
 
-    def __init__(self, name: str, run: Callable[[list[T]], list[R]], max_batch: int) -> None:
+    def __init__(
+        self, name: str, run: Callable[[list[T]], list[R]], max_batch: int, max_queue_delay_us: int = 0
+    ) -> None:
         self._run = run
+        self._max_queue_delay_s = max_queue_delay_us / 1e6
         self._max_batch = max_batch
         self._waiting: SimpleQueue[_Entry[T, R] | None] = SimpleQueue()
         self._loop = asyncio.get_running_loop()
@@ -89,21 +92,24 @@ class Batcher(Generic[T, R]):
     def _next_batch(self) -> list[_Entry[T, R]]:
         """Wait for one entry, then take what is there; empty when closed and nothing waits."""
         batch: list[_Entry[T, R]] = []
-        while not batch:
-            entry = self._waiting.get()
-            while entry is not None:
-                if self._is_wanted(entry[0]):
-                    batch.append(entry)
+        entry = self._waiting.get()
+        closes_s = time.monotonic() + self._max_queue_delay_s
+        while entry is not None:
+            if self._is_wanted(entry[0]):
+                batch.append(entry)
                 if len(batch) == self._max_batch:
                     return batch
-                try:
-                    entry = self._waiting.get_nowait()
-                except Empty:
-                    break
-            if entry is None:  # the mark of close(): what was taken before it still runs
-                self._waiting.put(None)
-                break
+            try:
+                entry = self._take(closes_s) if batch else self._waiting.get()
+            except Empty:
+                return batch
+        self._waiting.put(None)  # the mark of close(), for the next time; what came before it still runs
         return batch
+
+    def _take(self, closes_s: float) -> _Entry[T, R] | None:
+        """One more entry: one that is there, or one that comes before the batch closes. Raises Empty."""
+        wait_s = closes_s - time.monotonic() if self._max_queue_delay_s else 0
+        return self._waiting.get(timeout=wait_s) if wait_s > 0 else self._waiting.get_nowait()
 
     def _is_wanted(self, group: _Group[T, R]) -> bool:
         """Whether somebody still waits. Read beside the event loop: at worst a result is thrown away."""

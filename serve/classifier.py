@@ -62,19 +62,21 @@ class Classifier:
         *,
         admission: Admission,
         side_thread: Executor,
-        max_batch: int,
+        max_queue_delay_us: int,
         max_image_pixels: int,
     ) -> None:
         self.name = name
         self.version = version
         self.spec = engine.spec
-        self.device = engine.device
+        self.device = engine.placement.device
         self._engine = engine
         self._policy = find_policy(engine.spec.prepare, engine.spec.input)
         self._admission = admission
         self._side_thread = side_thread
         self._max_image_pixels = max_image_pixels
-        self._batcher: Batcher[_Waiting, Answer | Exception] = Batcher(name, self._run, max_batch)
+        self._batcher: Batcher[_Waiting, Answer | Exception] = Batcher(
+            name, self._run, engine.placement.max_batch, max_queue_delay_us
+        )
 
     async def classify(self, images: Sequence[bytes], deadline_s: float | None = None) -> list[Answer | Exception]:
         """Answer each image, or say in its place what was wrong with it.
@@ -88,11 +90,6 @@ class Classifier:
                 if is_large(image):
                     waiting[index] = await self._prepare_aside(image)
             return await self._batcher.submit(waiting, deadline_s)
-
-    def warm_up(self) -> None:
-        """Run every path once, so that the first caller does not pay for it."""
-        height, width, channels = self.spec.input.shape
-        self._engine.run(np.zeros((1, height, width, channels), np.uint8))
 
     async def close(self) -> None:
         """Finish what was accepted, then stop."""

@@ -34,6 +34,10 @@ class ServerConfig:
     device_id: int = _setting(0, "which CUDA device")
     workers: int = _setting(0, "processes; 0 takes one per usable core, up to 8, on CPU and one on CUDA", most=256)
     max_batch: int = _setting(32, "most images in one run of a model", least=1)
+    max_queue_delay_us: int = _setting(
+        0, "longest that a batch waits to fill once its first image is there; 0 never waits", most=10_000_000
+    )
+    gpu_memory_mib: int = _setting(0, "most memory of a model on CUDA; 0 for no limit")
     max_request_images: int = _setting(256, "most images in one BatchClassify", least=1)
     max_pending: int = _setting(
         1024, "most images that a model may have waiting or running; past it, calls fail at once", least=1

@@ -1,11 +1,12 @@
 """A model file, loaded into ONNX Runtime and proven: uint8 [N, H, W, C] -> named outputs.
 
-Enters: the path of a model.onnx and a device. Leaves: an `Engine` that passed its file's own self-test.
+Enters: the path of a model.onnx and a `Placement`. Leaves: an `Engine` that passed its file's own self-test.
 Does not know: image files, batches of many callers, gRPC, names and versions of folders.
 """
 
 import ctypes
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 # Before the import: ONNX Runtime's Linux wheels otherwise write a device id and send events (onnxruntime#27379).
@@ -24,34 +25,72 @@ OUTPUT = "probabilities"
 Outputs = dict[str, npt.NDArray[np.float32]]
 
 
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a model runs, and with how much of it."""
+
+    device: str
+    """"cpu" or "cuda:<id>"."""
+    threads: int
+    """Threads of one run on the CPU."""
+    max_batch: int
+    """Most images in one run."""
+    gpu_memory_bytes: int
+    """Most memory that one model takes on CUDA; 0 for no limit."""
+
+    @property
+    def batch_sizes(self) -> tuple[int, ...]:
+        """The sizes to warm up. CUDA runs only these, padded: each new size costs a search for algorithms."""
+        if self.device == "cpu":
+            return (1, self.max_batch)
+        return (*(2**power for power in range((self.max_batch - 1).bit_length())), self.max_batch)
+
+
 class Engine:
     """One loaded model. `run` may be called from any thread; it releases the GIL while it computes."""
 
-    def __init__(self, spec: ModelSpec, session: ort.InferenceSession, device: str) -> None:
+    def __init__(self, spec: ModelSpec, session: ort.InferenceSession, placement: Placement) -> None:
         self.spec = spec
-        self.device = device
+        self.placement = placement
         self._session = session
         self._output_names = [output.name for output in session.get_outputs()]
 
     def run(self, images: npt.NDArray[np.uint8]) -> Outputs:
-        """Run uint8 [N, H, W, C]; `probabilities` is float32 [N, K]."""
-        return dict(zip(self._output_names, self._session.run(None, {INPUT: images}), strict=True))
+        """Run uint8 [N, H, W, C], N at most `max_batch`; `probabilities` is float32 [N, K]."""
+        count = len(images)
+        if self.placement.device != "cpu":
+            images = _pad(images, next(size for size in self.placement.batch_sizes if size >= count))
+        outputs = self._session.run(None, {INPUT: images})
+        return {name: output[:count] for name, output in zip(self._output_names, outputs, strict=True)}
+
+    def warm_up(self) -> None:
+        """Run every batch size once, so that no caller pays for memory and algorithms."""
+        for size in self.placement.batch_sizes:
+            self.run(np.zeros((size, *self.spec.input.shape), np.uint8))
 
 
-def load(path: Path, device: str, threads: int) -> Engine:
-    """Load, check and self-test a model file on "cpu" or "cuda:<id>".
+def _pad(images: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
+    padded = np.zeros((size, *images.shape[1:]), np.uint8)
+    padded[: len(images)] = images
+    return padded
+
+
+def load(path: Path, placement: Placement) -> Engine:
+    """Load, check and self-test a model file.
 
     Raises CorruptModelFile, InvalidMetadata, SelfTestFailed, and ModelFileError where ONNX Runtime refuses it.
     """
     data = path.read_bytes()
     check_seal(data)
     try:
-        session = ort.InferenceSession(data, _session_options(threads, device), providers=_providers(device))
+        session = ort.InferenceSession(data, _session_options(placement), providers=_providers(placement))
     except Exception as error:  # ONNX Runtime raises a class of its own per fault, without a public root
         raise ModelFileError(f"ONNX Runtime cannot load it: {str(error).splitlines()[0]}") from error
+    if placement.device != "cpu" and "CUDAExecutionProvider" not in session.get_providers():
+        raise ModelFileError(f"wanted {placement.device}, ONNX Runtime took {', '.join(session.get_providers())}")
     spec = from_metadata(session.get_modelmeta().custom_metadata_map)
     _check_signature(session, spec)
-    engine = Engine(spec, session, device)
+    engine = Engine(spec, session, placement)
     _check_self_test(engine)
     return engine
 
@@ -85,48 +124,68 @@ def _cuda_problem(device_id: int) -> str:
     if device_id >= devices.value:
         return f"wanted device {device_id}, the driver has {devices.value}"
     ort.preload_dlls()
+    provider = Path(ort.__file__).parent / "capi" / "libonnxruntime_providers_cuda.so"
     try:
-        ctypes.CDLL(str(Path(ort.__file__).parent / "capi" / "libonnxruntime_providers_cuda.so"))
+        ctypes.CDLL(str(provider))
     except OSError as error:
-        return f"a CUDA library is missing: {error}"
+        if "cannot open shared object" in str(error):  # what else it says here is settled when ONNX Runtime loads it
+            return f"a CUDA library is missing: {error}"
     return ""
 
 
 def _check_signature(session: ort.InferenceSession, spec: ModelSpec) -> None:
-    inputs = [(node.name, node.type, *node.shape[1:]) for node in session.get_inputs()]
-    wanted = (INPUT, "tensor(uint8)", *spec.input.shape)
+    inputs = [_describe(node) for node in session.get_inputs()]
+    wanted = f"{INPUT} tensor(uint8) [{', '.join(map(str, ('N', *spec.input.shape)))}]"
     if inputs != [wanted]:
-        raise InvalidMetadata(f"wanted the one input {wanted}, the graph has {inputs}")
-    outputs = {node.name: (node.type, *node.shape[1:]) for node in session.get_outputs()}
-    if outputs.get(OUTPUT) != ("tensor(float)", spec.class_count):
-        raise InvalidMetadata(f"wanted an output {OUTPUT} float [N, {spec.class_count}], the graph has {outputs}")
+        raise InvalidMetadata(f"wanted the one input {wanted}, the graph has {'; '.join(inputs)}")
+    outputs = [_describe(node) for node in session.get_outputs()]
+    wanted = f"{OUTPUT} tensor(float) [N, {spec.class_count}]"
+    if wanted not in outputs:
+        raise InvalidMetadata(f"wanted an output {wanted}, the graph has {'; '.join(outputs)}")
+
+
+def _describe(node: ort.NodeArg) -> str:
+    """Name, type and shape, with N for whatever the graph leaves open: a batch must be able to grow."""
+    sides = (str(side) if isinstance(side, int) else "N" for side in node.shape)
+    return f"{node.name} {node.type} [{', '.join(sides)}]"
 
 
 def _check_self_test(engine: Engine) -> None:
     test = engine.spec.self_test
     images = self_test_images(test.seed, len(test.probabilities), engine.spec.input.shape)
-    difference = float(np.abs(engine.run(images)[OUTPUT] - np.array(test.probabilities)).max())
+    try:
+        difference = float(np.abs(engine.run(images)[OUTPUT] - np.array(test.probabilities)).max())
+    except Exception as error:  # as in load()
+        raise SelfTestFailed(
+            f"the self-test broke off on {engine.placement.device}: {str(error).splitlines()[0]}"
+        ) from error
     if not difference <= test.tolerance:  # also where it is not a number
         raise SelfTestFailed(
             f"wanted the self-test's probabilities within {test.tolerance:g}, got a difference of {difference:g} "
-            f"on {engine.device} in {engine.spec.precision}"
+            f"on {engine.placement.device} in {engine.spec.precision}"
         )
 
 
-def _providers(device: str) -> list[str | tuple[str, dict[str, str]]]:
-    if device == "cpu":
+def _providers(placement: Placement) -> list[str | tuple[str, dict[str, str]]]:
+    if placement.device == "cpu":
         return ["CPUExecutionProvider"]
-    # HEURISTIC: an exhaustive search costs hundreds of milliseconds for every new batch size.
-    options = {"device_id": device.removeprefix("cuda:"), "cudnn_conv_algo_search": "HEURISTIC"}
+    options = {
+        "device_id": placement.device.removeprefix("cuda:"),
+        # An exhaustive search costs hundreds of milliseconds for every new batch size.
+        "cudnn_conv_algo_search": "HEURISTIC",
+        "arena_extend_strategy": "kSameAsRequested",
+    }
+    if placement.gpu_memory_bytes:
+        options["gpu_mem_limit"] = str(placement.gpu_memory_bytes)
     return [("CUDAExecutionProvider", options)]
 
 
-def _session_options(threads: int, device: str) -> ort.SessionOptions:
+def _session_options(placement: Placement) -> ort.SessionOptions:
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = placement.threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a spinning thread burns a shared core
-    if device != "cpu":
+    if placement.device != "cpu":
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")  # the fallback is silent otherwise
     options.log_severity_level = 3
     return options

@@ -112,7 +112,7 @@ def from_metadata(metadata: Mapping[str, str]) -> ModelSpec:
         parameters=_read(metadata, "parameters", _integer),
         created=_read(metadata, "created", datetime.fromisoformat),
         source_commit=_read(metadata, "source_commit", _text),
-        versions=_read(metadata, "versions", _mapping),
+        versions=_read(metadata, "versions", _texts),
         self_test=self_test,
     )
 
@@ -156,7 +156,7 @@ def _unsealed(data: bytes) -> bytes:
 def _seal_span(data: bytes) -> tuple[int, int]:
     found = _SEAL.search(data)
     if found is None:
-        raise InvalidMetadata(f"the file lacks the metadata key {SEAL_KEY}; wanted a file written by train.export")
+        raise InvalidMetadata(f"the file lacks the metadata key {SEAL_KEY}; wanted a whole file by train.export")
     return found.span(1)
 
 
@@ -166,7 +166,7 @@ def _read(metadata: Mapping[str, str], key: str, parse: Callable[[Any], T]) -> T
     text = metadata[PREFIX + key]
     try:
         return parse(json.loads(text))
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise InvalidMetadata(f"{PREFIX}{key} is malformed: {text[:80]!r} ({error})") from error
 
 
@@ -177,8 +177,8 @@ def _text(value: Any) -> str:
 
 
 def _integer(value: Any) -> int:
-    if type(value) is not int or value < 0:
-        raise ValueError("wanted an integer of 0 or more")
+    if type(value) is not int or not 0 <= value < 2**31:
+        raise ValueError("wanted an integer from 0 to 2^31 - 1")
     return value
 
 
@@ -194,7 +194,13 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     return value
 
 
+def _texts(value: Any) -> Mapping[str, str]:
+    return {name: _text(text) for name, text in _mapping(value).items()}
+
+
 def _labels(value: Any) -> Mapping[str, tuple[str, ...]]:
+    if not all(isinstance(names, list) for names in _mapping(value).values()):
+        raise ValueError("wanted a list of labels per language")
     labels = {language: tuple(_text(label) for label in names) for language, names in _mapping(value).items()}
     sizes = {len(names) for names in labels.values()}
     if len(sizes) != 1 or 0 in sizes:

@@ -75,7 +75,7 @@ def find_model_files(folder: Path) -> list[ModelFile]:
     files = [
         ModelFile(path.parts[-3], int(path.parts[-2]), path)
         for path in folder.glob("*/*/model.onnx")
-        if path.parts[-2].isdecimal() and path.parts[-2][0] != "0"
+        if path.parts[-2].isascii() and path.parts[-2].isdecimal() and path.parts[-2][0] != "0"
     ]
     if not files:
         raise ConfigError(f"--models: wanted <name>/<version>/model.onnx under {folder}, found none")

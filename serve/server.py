@@ -39,10 +39,15 @@ class Server:
         """Load and warm every model. Raises ConfigError where none can be served."""
         self._config = config
         self._side_thread = ThreadPoolExecutor(1, "large-images")
-        self._threads = max(1, count_usable_cores() // config.workers)
-        self._device, problem = engine.choose_device(config.device, config.device_id)
+        device, problem = engine.choose_device(config.device, config.device_id)
         if problem:
-            logger.info("running on %s: %s", self._device, problem)
+            logger.info("running on %s: %s", device, problem)
+        self._placement = engine.Placement(
+            device=device,
+            threads=max(1, count_usable_cores() // config.workers),
+            max_batch=config.max_batch,
+            gpu_memory_bytes=config.gpu_memory_mib * 2**20,
+        )
         self.repository: Repository = load_repository(config.models, self._load)
         self._health = health.aio.HealthServicer()
         self._server = self._make_server()
@@ -75,17 +80,17 @@ class Server:
 
     def _load(self, file: ModelFile) -> Classifier:
         config = self._config
-        classifier = Classifier(
+        loaded = engine.load(file.path, self._placement)
+        loaded.warm_up()
+        return Classifier(
             file.name,
             file.version,
-            engine.load(file.path, self._device, self._threads),
+            loaded,
             admission=Admission(config.max_pending, config.max_pending_bytes),
             side_thread=self._side_thread,
-            max_batch=config.max_batch,
+            max_queue_delay_us=config.max_queue_delay_us,
             max_image_pixels=config.max_image_pixels,
         )
-        classifier.warm_up()
-        return classifier
 
     def _make_server(self) -> grpc.aio.Server:
         options = [

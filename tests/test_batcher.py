@@ -39,12 +39,16 @@ async def hold(gate: Gate, batcher: Batcher[int, int]) -> "asyncio.Future[list[i
     return first
 
 
-def run(scenario: Callable[[Gate, Batcher[int, int]], "asyncio.Future[None]"], max_batch: int = 4) -> Gate:
+def run(
+    scenario: Callable[[Gate, Batcher[int, int]], "asyncio.Future[None]"],
+    max_batch: int = 4,
+    max_queue_delay_us: int = 0,
+) -> Gate:
     """Run a scenario with a batcher that is closed at the end."""
     gate = Gate()
 
     async def main() -> None:
-        batcher = Batcher("test", gate, max_batch)
+        batcher = Batcher("test", gate, max_batch, max_queue_delay_us)
         try:
             await scenario(gate, batcher)
         finally:
@@ -149,3 +153,16 @@ def test_closing_finishes_what_was_accepted_and_takes_nothing_new() -> None:
         await closing
 
     run(scenario)
+
+
+def test_a_queue_delay_waits_for_a_batch_to_fill_and_no_longer() -> None:
+    async def scenario(gate: Gate, batcher: Batcher[int, int]) -> None:
+        one, two = batcher.submit([1]), asyncio.ensure_future(submit_later(batcher, 2))
+        assert await asyncio.gather(one, two) == [[2], [4]]
+
+    async def submit_later(batcher: Batcher[int, int], item: int) -> list[int]:
+        await asyncio.sleep(0.02)
+        return await batcher.submit([item])
+
+    assert run(scenario, max_queue_delay_us=10_000_000, max_batch=2).batches == [[1, 2]]
+    assert run(scenario, max_queue_delay_us=0, max_batch=2).batches == [[1], [2]]

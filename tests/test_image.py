@@ -1,0 +1,80 @@
+"""The Dockerfile, built and run: as an unprivileged user on a read-only file system without capabilities.
+
+Needs docker with a running engine, or INKLING_TRY_IMAGE: a command that takes a context, `--`, options of the run,
+`--`, arguments of the image, and builds and runs with the host's network (CI sets it). Minutes for the first build.
+"""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from serve.client import Client
+
+ROOT = Path(__file__).parents[1]
+MOST_OWN_BYTES = 250 * 10**6
+HARDENED = ["--rm", "--read-only", "--cap-drop=ALL"]
+
+
+def has_docker_engine() -> bool:
+    docker = shutil.which("docker")
+    return docker is not None and not subprocess.run([docker, "info"], capture_output=True, check=False).returncode
+
+
+def start(port: int) -> "subprocess.Popen[str]":
+    """Build the default target and run it in the foreground on a port of the loopback address."""
+    if tool := os.environ.get("INKLING_TRY_IMAGE"):
+        command = [tool, str(ROOT), "--", *HARDENED, "--", "--host", "127.0.0.1", "--port", str(port)]
+    elif has_docker_engine():
+        subprocess.run(["docker", "build", "--quiet", "--tag", "inkling-test", str(ROOT)], check=True)
+        command = ["docker", "run", *HARDENED, "--publish", f"127.0.0.1:{port}:50051", "inkling-test"]
+    else:
+        pytest.skip("no container engine: neither INKLING_TRY_IMAGE nor a docker that answers")
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+@pytest.fixture(scope="module")
+def container() -> Iterator[tuple["subprocess.Popen[str]", str, list[str]]]:
+    """A running container, its address, and what was printed until it served."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with start(port) as process:
+        try:
+            assert process.stdout is not None
+            lines = []
+            for line in process.stdout:
+                lines.append(line)
+                if re.search(r" serving .* on \S+:\d+$", line):
+                    break
+            else:
+                pytest.fail("the container ended before it served:\n" + "".join(lines[-30:]))
+            yield process, f"127.0.0.1:{port}", lines
+        finally:
+            process.terminate()
+
+
+def test_the_container_answers_a_client_and_stops_on_sigterm_with_exit_code_0(
+    container: tuple["subprocess.Popen[str]", str, list[str]],
+) -> None:
+    process, address, lines = container
+    with Client(address) as client:
+        answer = client.classify((ROOT / "samples/digits/4-28-pixels.png").read_bytes(), model="mnist-cnn")
+    assert answer.best.label == "4"
+    own = [int(found[1]) for line in lines if (found := re.search(r"own layers: (\d+) bytes", line))]
+    models = sum(file.stat().st_size for file in (ROOT / "models").rglob("*.onnx"))
+    assert all(size - models < MOST_OWN_BYTES for size in own)
+    process.terminate()
+    assert process.wait(30) == 0
+
+
+def test_the_image_is_not_root_and_holds_no_training_code() -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    final_stages = text.split("\nFROM ")[-2:]
+    assert all("USER 10001" in stage for stage in final_stages)
+    assert "COPY train" not in text
+    assert '\nENTRYPOINT ["python", "-m", "serve"]' in text
