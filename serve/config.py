@@ -32,6 +32,9 @@ class ServerConfig:
     models: Path = _setting(Path("models"), "folder of <name>/<version>/model.onnx")
     device: str = _setting("auto", "where to run: auto takes CUDA where it starts", choices=("auto", "cpu", "cuda"))
     device_id: int = _setting(0, "which CUDA device")
+    precision: str = _setting(
+        "float32", "which file of a model to run, where it has that one", choices=("float32", "float16", "int8")
+    )
     workers: int = _setting(0, "processes; 0 takes one per usable core, up to 8, on CPU and one on CUDA", most=256)
     max_batch: int = _setting(32, "most images in one run of a model", least=1)
     max_queue_delay_us: int = _setting(

@@ -68,12 +68,15 @@ class Repository:
         return versions[int(version)]
 
 
-def find_model_files(folder: Path) -> list[ModelFile]:
-    """The model files under a folder, by name and version. Raises ConfigError where there is no folder or no file."""
+def find_model_files(folder: Path, precision: str) -> list[ModelFile]:
+    """The model files under a folder, by name and version, each in the precision wanted where there is such a file.
+
+    Raises ConfigError where there is no folder or no file.
+    """
     if not folder.is_dir():
         raise ConfigError(f"--models: wanted a folder of <name>/<version>/model.onnx, {folder} is not a folder")
     files = [
-        ModelFile(path.parts[-3], int(path.parts[-2]), path)
+        ModelFile(path.parts[-3], int(path.parts[-2]), _choose_variant(path, precision))
         for path in folder.glob("*/*/model.onnx")
         if path.parts[-2].isascii() and path.parts[-2].isdecimal() and path.parts[-2][0] != "0"
     ]
@@ -82,10 +85,16 @@ def find_model_files(folder: Path) -> list[ModelFile]:
     return sorted(files, key=lambda file: (file.name, file.version))
 
 
-def load_repository(folder: Path, load: Callable[[ModelFile], Classifier]) -> Repository:
+def _choose_variant(path: Path, precision: str) -> Path:
+    """The file beside model.onnx in another precision, else model.onnx; what runs is named in every reply."""
+    variant = path.with_name(f"model.{precision}.onnx")
+    return variant if variant.exists() else path
+
+
+def load_repository(folder: Path, precision: str, load: Callable[[ModelFile], Classifier]) -> Repository:
     """Load what can be loaded; a bad file costs nobody but itself. Raises ConfigError where none can."""
     classifiers, refusals = [], []
-    for file in find_model_files(folder):
+    for file in find_model_files(folder, precision):
         try:
             classifiers.append(load(file))
         except (ModelFileError, OSError) as error:

@@ -48,7 +48,7 @@ class Server:
             max_batch=config.max_batch,
             gpu_memory_bytes=config.gpu_memory_mib * 2**20,
         )
-        self.repository: Repository = load_repository(config.models, self._load)
+        self.repository: Repository = load_repository(config.models, config.precision, self._load)
         self._health = health.aio.HealthServicer()
         self._server = self._make_server()
         self.port = 0

@@ -219,3 +219,17 @@ def test_an_unknown_failure_says_nothing_of_the_inside(caplog: pytest.LogCapture
     assert status.code == grpc.StatusCode.INTERNAL.value[0]
     assert status.message == INTERNAL_MESSAGE
     assert "a path or a password" in caplog.text
+
+
+def test_the_file_of_the_precision_asked_for_runs_and_the_reply_names_it(
+    start_server: Callable[..., RunningServer], tmp_path: Path, png: Png
+) -> None:
+    write_tiny_model(tmp_path / "both")
+    other = write_tiny_model(tmp_path / "both", 2, precision="int8")
+    other.rename(tmp_path / "both" / "1" / "model.int8.onnx")
+    other.parent.rmdir()
+    write_tiny_model(tmp_path / "one")
+    with Client(start_server(tmp_path, precision="int8").address) as client:
+        assert client.classify(png(0), model="both").precision == "int8"
+        assert client.classify(png(0), model="one").precision == "float32"
+        assert client.get_model("both").precision == "int8"
