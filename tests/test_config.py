@@ -1,0 +1,144 @@
+"""serve.config: every setting from a flag or its twin in the environment; what is wrong is named with its source."""
+
+from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serve.config import PREFIX, ServerConfig, read_config
+from serve.errors import ConfigError
+
+SETTINGS = {setting.name: setting for setting in fields(ServerConfig)}
+NUMBERS = [name for name, setting in SETTINGS.items() if isinstance(setting.default, int)]
+CHOICES = [name for name, setting in SETTINGS.items() if setting.metadata["choices"]]
+
+
+def flag_of(name: str) -> str:
+    """A setting's flag."""
+    return "--" + name.replace("_", "-")
+
+
+def twin_of(name: str) -> str:
+    """A setting's variable in the environment."""
+    return PREFIX + name.upper()
+
+
+def other_values(name: str) -> tuple[tuple[str, Any], tuple[str, Any]]:
+    """Two texts that are not the default, each with the value that it means."""
+    setting = SETTINGS[name]
+    if setting.metadata["choices"]:
+        first, second, *_ = (choice for choice in setting.metadata["choices"] if choice != setting.default)
+        return (first, first), (second, second)
+    if isinstance(setting.default, int):
+        least, most = setting.metadata["least"], setting.metadata["most"]
+        first, second, *_ = (value for value in (most, least, most - 1) if value != setting.default)
+        return (str(first), first), (str(second), second)
+    kind = type(setting.default) if isinstance(setting.default, str) else Path
+    return ("elsewhere", kind("elsewhere")), ("nowhere", kind("nowhere"))
+
+
+def wrong_sources(name: str, text: str) -> list[tuple[str, list[str], dict[str, str]]]:
+    """A wrong text given as a flag and as a variable, each with the name of the source."""
+    return [(flag_of(name), [f"{flag_of(name)}={text}"], {}), (twin_of(name), [], {twin_of(name): text})]
+
+
+def test_without_flags_and_variables_the_defaults_hold() -> None:
+    assert read_config([], {}) == ServerConfig()
+
+
+def test_outside_a_container_only_this_machine_is_listened_to() -> None:
+    assert (ServerConfig().host, ServerConfig().port) == ("127.0.0.1", 50051)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_setting_is_a_flag(name: str) -> None:
+    (text, value), _ = other_values(name)
+    for arguments in ([flag_of(name), text], [f"{flag_of(name)}={text}"]):
+        config = read_config(arguments, {})
+        assert config == ServerConfig(**{name: value})
+        assert type(getattr(config, name)) is type(value)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_setting_is_a_variable(name: str) -> None:
+    (text, value), _ = other_values(name)
+    assert read_config([], {twin_of(name): text}) == ServerConfig(**{name: value})
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_the_flag_wins_over_the_variable(name: str) -> None:
+    (text, value), (ignored, _) = other_values(name)
+    assert read_config([flag_of(name), text], {twin_of(name): ignored}) == ServerConfig(**{name: value})
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_number_at_either_end_of_its_range_is_taken(name: str) -> None:
+    for end in ("least", "most"):
+        value = SETTINGS[name].metadata[end]
+        assert getattr(read_config([], {twin_of(name): str(value)}), name) == value
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_number_out_of_its_range_is_refused_with_the_range_and_the_source(name: str) -> None:
+    least, most = SETTINGS[name].metadata["least"], SETTINGS[name].metadata["most"]
+    for value in (least - 1, most + 1):
+        for source, arguments, environment in wrong_sources(name, str(value)):
+            with pytest.raises(ConfigError) as caught:
+                read_config(arguments, environment)
+            assert str(caught.value) == f"{source}: wanted a whole number from {least} to {most}, got '{value}'"
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("text", ["", "ten", "1.5", "1e3", " 5", "5 ", "0x10", "1_000", "+5", "\u0665", "\u00b2"])
+def test_what_is_not_a_number_is_refused_with_the_source(name: str, text: str) -> None:
+    for source, arguments, environment in wrong_sources(name, text):
+        with pytest.raises(ConfigError) as caught:
+            read_config(arguments, environment)
+        assert str(caught.value).startswith(f"{source}: wanted a whole number from ")
+        assert str(caught.value).endswith(f", got {text!r}")
+
+
+@pytest.mark.parametrize("name", CHOICES)
+@pytest.mark.parametrize("text", ["", "CPU", "verbose"])
+def test_what_is_no_choice_is_refused_with_the_choices_and_the_source(name: str, text: str) -> None:
+    choices = ", ".join(SETTINGS[name].metadata["choices"])
+    for source, arguments, environment in wrong_sources(name, text):
+        with pytest.raises(ConfigError) as caught:
+            read_config(arguments, environment)
+        assert str(caught.value) == f"{source}: wanted one of {choices}; got {text!r}"
+
+
+def test_variables_with_our_prefix_that_no_setting_has_are_all_named() -> None:
+    environment = {"INKLING_SERVE_PROT": "1", "INKLING_SERVE_BATCH": "2", "INKLING_SERVE_PORT": "3"}
+    with pytest.raises(ConfigError, match=r"^unknown environment variables: INKLING_SERVE_BATCH, INKLING_SERVE_PROT$"):
+        read_config([], environment)
+
+
+def test_variables_without_our_prefix_are_nobodys_business() -> None:
+    """Kubernetes injects the first two for a Service named inkling."""
+    environment = {"INKLING_PORT": "tcp://10.0.0.1:50051", "INKLING_SERVICE_HOST": "10.0.0.1", "PORT": "80"}
+    assert read_config([], environment) == ServerConfig()
+
+
+def test_an_unknown_flag_ends_the_program_with_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        read_config(["--prot", "1"], {})
+    assert caught.value.code == 2
+    assert "--prot" in capsys.readouterr().err
+
+
+def test_help_lists_every_flag_with_its_sentence_and_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        read_config(["--help"], {})
+    assert caught.value.code == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for name, setting in SETTINGS.items():
+        assert f" {flag_of(name)} " in shown
+        assert f"{setting.metadata['help']} (default: {setting.default})" in shown
+    assert "INKLING_SERVE_MAX_BATCH" in shown
+
+
+def test_settings_cannot_be_changed_after_they_were_checked() -> None:
+    with pytest.raises(FrozenInstanceError):
+        ServerConfig().port = 1  # type: ignore[misc]

@@ -1,0 +1,291 @@
+"""serve.decode: every format that we take comes out with its pixels; whatever else is sent gets an ImageError."""
+
+import io
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from serve.decode import FORMAT_NAMES, decode, is_large
+from serve.errors import EmptyImage, ImageError, ImageTooLarge, TruncatedImage, UnreadableImage
+
+LIMIT = 1_000_000
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF\x40\0\0\0WEBPVP8 ", b"GIF89a", b"BM")
+PNG_SIGNATURE = SIGNATURES[0]
+ORIENTATION = 0x0112
+
+
+def draw() -> Image.Image:
+    """A picture of 30 x 24 in 8 flat colours, which every lossless format and a palette can hold."""
+    y, x = np.mgrid[:24, :30]
+    pixels = np.stack([x // 15 * 200, y // 12 * 200, (x + y) // 27 * 200], axis=2)
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+def draw_noise() -> Image.Image:
+    """A picture of 14 x 12 that no format makes much smaller, so that most of a file is pixels."""
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 14, 3), np.uint8))
+
+
+def encode(image: Image.Image, format_name: str, **options: object) -> bytes:
+    """The bytes of an image file, without loss where the format can."""
+    if format_name == "WEBP":
+        options = {"lossless": True, **options}
+    buffer = io.BytesIO()
+    image.save(buffer, format_name, **options)
+    return buffer.getvalue()
+
+
+def chunk(name: bytes, data: bytes) -> bytes:
+    """One chunk of a PNG."""
+    return len(data).to_bytes(4) + name + data + zlib.crc32(name + data).to_bytes(4)
+
+
+def ihdr(width: int, height: int) -> bytes:
+    """The header chunk of an 8-bit grey PNG."""
+    return chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+
+
+def idat(width: int, height: int) -> bytes:
+    """Black rows for an 8-bit grey PNG."""
+    return chunk(b"IDAT", zlib.compress(bytes((width + 1) * height), 9))
+
+
+def huge_png() -> bytes:
+    """50,000 x 50,000 pixels announced in about two kilobytes."""
+    return PNG_SIGNATURE + ihdr(50_000, 50_000) + idat(1_000, 2_000) + chunk(b"IEND", b"")
+
+
+def huge_webp(side: int) -> bytes:
+    """A valid lossless WebP of one colour: its data need no bit per pixel, so only the sizes in its header change."""
+    data = bytearray(encode(Image.new("RGB", (16, 16), (200, 0, 0)), "WEBP"))
+    bits = int.from_bytes(data[21:25], "little") & ~0xFFFFFFF
+    data[21:25] = (bits | (side - 1) << 14 | (side - 1)).to_bytes(4, "little")
+    return bytes(data)
+
+
+def huge_gif() -> bytes:
+    """A GIF whose screen is one pixel and whose first frame announces 65,535 x 65,535."""
+    data = bytearray(encode(Image.new("P", (64, 64)), "GIF"))
+    frame = data.index(b",", 13)
+    data[6:10] = struct.pack("<HH", 1, 1)
+    data[frame + 5 : frame + 9] = struct.pack("<HH", 65_535, 65_535)
+    return bytes(data)
+
+
+def pixels_of(image: Image.Image) -> npt.NDArray[np.uint8]:
+    """RGB pixels, uint8 [H, W, 3]."""
+    return np.asarray(image.convert("RGB"))
+
+
+def try_decode(data: bytes) -> Image.Image | None:
+    """The image, or None for an ImageError; whatever else is raised fails the test."""
+    try:
+        return decode(data, LIMIT)
+    except ImageError:
+        return None
+
+
+@pytest.mark.parametrize("format_name", ["PNG", "WEBP", "GIF", "BMP"])
+def test_a_lossless_file_comes_out_with_the_pixels_that_went_in(format_name: str) -> None:
+    np.testing.assert_array_equal(pixels_of(decode(encode(draw(), format_name), LIMIT)), pixels_of(draw()))
+
+
+def test_a_jpeg_comes_out_nearly_as_it_went_in() -> None:
+    found = pixels_of(decode(encode(draw(), "JPEG", quality=95, subsampling=0), LIMIT))
+    assert np.abs(found.astype(int) - pixels_of(draw())).mean() < 5
+
+
+@pytest.mark.parametrize("format_name", ["PNG", "WEBP", "GIF"])
+def test_of_an_animation_the_first_frame_comes_out(format_name: str) -> None:
+    red, blue = (Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))
+    data = encode(red, format_name, save_all=True, append_images=[blue, blue], duration=100)
+    assert pixels_of(decode(data, LIMIT)).tolist() == [[[255, 0, 0]] * 8] * 8
+
+
+def test_a_cmyk_jpeg_is_decoded_with_its_colours() -> None:
+    image = decode(encode(Image.new("RGB", (16, 16), (250, 60, 20)).convert("CMYK"), "JPEG", quality=95), LIMIT)
+    assert image.mode == "CMYK"
+    assert np.abs(pixels_of(image).astype(int) - (250, 60, 20)).max() <= 4
+
+
+def test_a_16_bit_grey_png_keeps_its_16_bits() -> None:
+    levels = np.linspace(0, 65_535, 30 * 24).astype(np.uint16).reshape(24, 30)
+    image = decode(encode(Image.fromarray(levels), "PNG"), LIMIT)
+    np.testing.assert_array_equal(np.asarray(image), levels)
+
+
+@pytest.mark.parametrize("format_name", ["PNG", "GIF"])
+def test_a_palette_with_transparency_keeps_what_is_transparent(format_name: str) -> None:
+    image = draw().convert("P")
+    corner = image.getpixel((0, 0))
+    found = decode(encode(image, format_name, transparency=corner), LIMIT).convert("RGBA")
+    opaque = np.asarray(image) != corner
+    assert not opaque.all()
+    np.testing.assert_array_equal(np.asarray(found)[..., 3] > 0, opaque)
+
+
+@pytest.mark.parametrize("format_name", ["PNG", "JPEG", "WEBP"])
+def test_pixels_come_out_as_the_file_has_them_with_the_orientation_still_to_be_applied(format_name: str) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    image = decode(encode(draw(), format_name, exif=exif), LIMIT)
+    assert image.size == draw().size
+    assert image.getexif()[ORIENTATION] == 6
+
+
+@pytest.mark.parametrize("format_name", FORMATS)
+def test_every_prefix_of_a_file_is_an_image_or_an_image_error(format_name: str) -> None:
+    data = encode(draw_noise(), format_name)
+    decoded = [length for length in range(len(data) + 1) if try_decode(data[:length])]
+    assert decoded[-1] == len(data)
+    assert decoded[0] > 0.9 * len(data), "an image that lacks pixels was taken"
+
+
+@pytest.mark.parametrize("format_name", ["PNG", "JPEG", "BMP"])
+def test_a_file_that_ends_in_its_pixels_is_called_truncated(format_name: str) -> None:
+    data = encode(draw_noise(), format_name)
+    with pytest.raises(TruncatedImage, match="wanted a whole image file, got one that ends too early"):
+        decode(data[: len(data) * 3 // 4], LIMIT)
+
+
+@pytest.mark.parametrize("signature", SIGNATURES)
+def test_random_bytes_after_a_signature_give_an_image_error(signature: bytes) -> None:
+    generator = np.random.default_rng(1)
+    for length in range(150):
+        data = signature + generator.bytes(length)
+        assert is_large(data) in {True, False}
+        with pytest.raises(ImageError):
+            decode(data, LIMIT)
+
+
+@pytest.mark.parametrize("format_name", FORMATS)
+def test_a_damaged_file_gives_an_image_or_an_image_error(format_name: str) -> None:
+    """Bytes changed near the beginning, where the headers are; a PNG gets its checksums right again."""
+    generator = np.random.default_rng(2)
+    whole = encode(draw(), format_name)
+    for _ in range(300):
+        data = np.frombuffer(whole, np.uint8).copy()
+        places = generator.integers(0, min(len(data), 150), generator.integers(1, 5))
+        data[places] = generator.integers(0, 256, len(places))
+        damaged = mend_checksums(data.tobytes()) if format_name == "PNG" else data.tobytes()
+        assert is_large(damaged) in {True, False}
+        try_decode(damaged)
+
+
+def mend_checksums(data: bytes) -> bytes:
+    """A PNG whose chunks have their right CRC, so that a decoder reads on."""
+    start, chunks = 8, []
+    while start + 12 <= len(data):
+        length = int.from_bytes(data[start : start + 4])
+        chunks.append(chunk(data[start + 4 : start + 8], data[start + 8 : start + 8 + length]))
+        start += 12 + length
+    return data[:8] + b"".join(chunks)
+
+
+def test_no_bytes_are_called_empty() -> None:
+    with pytest.raises(EmptyImage, match=f"wanted the bytes of a {FORMAT_NAMES} file, got 0 bytes"):
+        decode(b"", LIMIT)
+
+
+def test_a_text_file_is_refused_with_the_formats_and_its_beginning() -> None:
+    with pytest.raises(UnreadableImage, match=f"wanted a {FORMAT_NAMES} file, got 12 bytes beginning b'hello"):
+        decode(b"hello, world", LIMIT)
+
+
+@pytest.mark.parametrize("format_name", ["TIFF", "PPM", "ICO", "TGA", "PCX", "JPEG2000"])
+def test_a_format_that_pillow_reads_and_we_do_not_name_is_refused(format_name: str) -> None:
+    with pytest.raises(UnreadableImage):
+        decode(encode(draw().resize((32, 32)), format_name), LIMIT)
+
+
+@pytest.mark.parametrize("format_name", FORMATS)
+def test_an_image_of_exactly_the_limit_is_taken_and_one_row_more_is_refused(format_name: str) -> None:
+    decode(encode(Image.new("RGB", (50, 20)), format_name), 1_000)
+    with pytest.raises(ImageTooLarge, match="wanted an image of at most 1,000 pixels, got 50 x 21"):
+        decode(encode(Image.new("RGB", (50, 21)), format_name), 1_000)
+
+
+BOMBS = {
+    "png": huge_png(),
+    "webp-under-pillows-own-limit": huge_webp(13_000),
+    "webp": huge_webp(16_383),
+    "gif": huge_gif(),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_small_file_that_announces_a_huge_image_is_refused_before_memory_is_taken(name: str, tmp_path: Path) -> None:
+    """In a process of its own, whose largest resident memory the kernel notes."""
+    assert len(BOMBS[name]) < 3_000
+    if not Path("/proc/self/status").exists():
+        pytest.skip("needs Linux's /proc to see resident memory")
+    (tmp_path / "bomb").write_bytes(BOMBS[name])
+    (tmp_path / "small").write_bytes(huge_webp(30) if "webp" in name else encode(draw(), name))
+    script = """
+import re, sys
+from pathlib import Path
+from serve.decode import decode, is_large
+from serve.errors import ImageTooLarge
+def peak_kb():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+bomb, small = (Path(name).read_bytes() for name in sys.argv[1:])
+decode(small, 50_000_000)
+before = peak_kb()
+is_large(bomb)
+try:
+    decode(bomb, 50_000_000)
+except ImageTooLarge:
+    print(peak_kb() - before)
+"""
+    command = [sys.executable, "-c", script, tmp_path / "bomb", tmp_path / "small"]
+    grown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert int(grown) < 4_000
+
+
+def test_the_huge_webp_is_a_real_one() -> None:
+    """With a size within the limit the same bytes decode, so it is the limit that refuses them."""
+    image = decode(huge_webp(900), LIMIT)
+    assert image.size == (900, 900)
+    assert image.convert("RGB").getcolors() == [(810_000, (200, 0, 0))]
+
+
+@pytest.mark.parametrize("format_name", FORMATS)
+@pytest.mark.parametrize(("size", "large"), [((256, 256), False), ((257, 256), True), ((1, 1), False)])
+def test_is_large_agrees_with_the_size_of_the_image(format_name: str, size: tuple[int, int], large: bool) -> None:
+    data = encode(Image.new("1" if format_name == "BMP" else "L", size), format_name)
+    width, height = decode(data, LIMIT).size
+    assert (width, height) == size
+    assert is_large(data) is large
+
+
+def test_many_bytes_are_large_whatever_they_are() -> None:
+    assert is_large(bytes(64 * 1024 + 1))
+    assert not is_large(bytes(64 * 1024))
+
+
+@pytest.mark.parametrize("data", [b"", b"text", *SIGNATURES], ids=repr)
+def test_bytes_that_are_no_image_are_not_large(data: bytes) -> None:
+    assert not is_large(data)
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [ihdr(5, 5) + ihdr(600, 600), chunk(b"abCd", bytes(13)) + ihdr(600, 600)],
+    ids=["second-header", "late-header"],
+)
+def test_a_png_cannot_hide_a_large_image_from_is_large(chunks: bytes) -> None:
+    """Pillow goes by the last IHDR chunk wherever it stands; the specification wants one, and first."""
+    data = PNG_SIGNATURE + chunks + idat(600, 600) + chunk(b"IEND", b"")
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.size == (600, 600)
+    assert not is_large(data)
+    with pytest.raises(UnreadableImage, match="IHDR"):
+        decode(data, LIMIT)

@@ -1,0 +1,142 @@
+"""proto/: the checked-in stubs are those of the .proto, and every element of it is explained."""
+
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor_pb2 import (
+    DescriptorProto,
+    EnumDescriptorProto,
+    FileDescriptorProto,
+    FileDescriptorSet,
+    ServiceDescriptorProto,
+)
+from google.rpc import status_pb2
+
+from serve.pb import classifier_pb2
+
+ROOT = Path(__file__).parents[1]
+SOURCE = "inkling/v1/classifier.proto"
+STUBS = ["classifier_pb2.py", "classifier_pb2.pyi", "classifier_pb2_grpc.py"]
+DESCRIPTOR = classifier_pb2.DESCRIPTOR
+(SERVICE,) = DESCRIPTOR.services_by_name.values()
+METHODS = list(SERVICE.methods)
+
+with_protoc = pytest.mark.skipif(
+    importlib.util.find_spec("grpc_tools") is None, reason="needs grpcio-tools, of the extra [test]"
+)
+
+Parts = DescriptorProto | EnumDescriptorProto | FileDescriptorProto | ServiceDescriptorProto
+Place = tuple[int, ...]
+# What a reader meets inside each kind of element, by the names that google/protobuf/descriptor.proto gives it.
+CONTENTS = {
+    "FileDescriptorProto": ("service", "message_type", "enum_type"),
+    "ServiceDescriptorProto": ("method",),
+    "DescriptorProto": ("field", "oneof_decl", "nested_type", "enum_type"),
+    "EnumDescriptorProto": ("value",),
+}
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of stubs, generated just now."""
+    folder = tmp_path_factory.mktemp("pb")
+    subprocess.run([sys.executable, ROOT / "proto/generate.py", folder], check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> FileDescriptorProto:
+    """The .proto as the compiler reads it, with the comments and where everything stands."""
+    written = tmp_path_factory.mktemp("descriptor") / "set"
+    includes = (ROOT / "proto", files("grpc_tools") / "_proto", Path(status_pb2.__file__).parents[2])
+    command = [sys.executable, "-m", "grpc_tools.protoc", *(f"-I{include}" for include in includes)]
+    command += ["--include_source_info", f"--descriptor_set_out={written}", SOURCE]
+    subprocess.run(command, check=True, capture_output=True)
+    (file,) = FileDescriptorSet.FromString(written.read_bytes()).file
+    return file
+
+
+def walk(element: Parts, place: Place = ()) -> Iterator[tuple[Place, str]]:
+    """The place in the source info and the name of everything inside an element, itself left out."""
+    kind = element.DESCRIPTOR
+    for contents in CONTENTS.get(kind.name, ()):
+        for index, part in enumerate(getattr(element, contents)):
+            if part.DESCRIPTOR.name == "DescriptorProto" and part.options.map_entry:
+                continue  # the compiler's own
+            inside = (*place, kind.fields_by_name[contents].number, index)
+            yield inside, f"{element.name}.{part.name}"
+            yield from walk(part, inside)
+
+
+@with_protoc
+@pytest.mark.parametrize("stub", STUBS)
+def test_the_checked_in_stubs_are_those_of_the_proto(generated: Path, stub: str) -> None:
+    assert (ROOT / "serve/pb" / stub).read_text() == (generated / stub).read_text(), "run: make proto"
+
+
+@with_protoc
+def test_no_stub_is_checked_in_that_nothing_generates(generated: Path) -> None:
+    assert sorted(path.name for path in generated.iterdir()) == STUBS
+    checked_in = {path.name for path in (ROOT / "serve/pb").iterdir() if path.is_file()}
+    assert checked_in == {*STUBS, "__init__.py"}
+
+
+def test_the_descriptor_has_the_name_that_a_users_own_stubs_give_it() -> None:
+    """Two names for one file crash a process that has both."""
+    assert DESCRIPTOR.name == SOURCE
+
+
+def test_the_package_is_its_folder() -> None:
+    assert DESCRIPTOR.package == "inkling.v1"
+    assert SOURCE.rpartition("/")[0] == DESCRIPTOR.package.replace(".", "/")
+
+
+@with_protoc
+def test_every_element_has_a_comment(source: FileDescriptorProto) -> None:
+    commented = {tuple(each.path) for each in source.source_code_info.location if each.leading_comments.strip()}
+    elements = dict(walk(source))
+    assert {f"{SOURCE}.ClassifierService", "ClassifierService.Classify", "Classification.classes"} <= set(
+        elements.values()
+    )
+    assert [name for place, name in elements.items() if place not in commented] == []
+
+
+@with_protoc
+def test_comments_are_sentences(source: FileDescriptorProto) -> None:
+    comments = [each.leading_comments.strip() for each in source.source_code_info.location if each.leading_comments]
+    assert [comment for comment in comments if not comment.endswith(".")] == []
+
+
+@with_protoc
+def test_the_service_comes_first(source: FileDescriptorProto) -> None:
+    lines = {tuple(each.path): each.span[0] for each in source.source_code_info.location}
+    first, *others = sorted((lines[place], name) for place, name in walk(source) if len(place) == 2)
+    assert first[1] == f"{SOURCE}.{SERVICE.name}"
+    assert others
+
+
+def test_there_is_one_service_and_its_name_says_so() -> None:
+    assert SERVICE.full_name == "inkling.v1.ClassifierService"
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+def test_every_method_has_a_request_and_a_response_of_its_own(method: MethodDescriptor) -> None:
+    assert method.input_type.full_name == f"inkling.v1.{method.name}Request"
+    assert method.output_type.full_name == f"inkling.v1.{method.name}Response"
+    assert not method.client_streaming
+    assert not method.server_streaming
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+def test_what_classifies_takes_the_same_options(method: MethodDescriptor) -> None:
+    fields = method.input_type.fields_by_name
+    if "Classify" in method.name:
+        assert fields["options"].message_type.full_name == "inkling.v1.ClassifyOptions"
+    else:
+        assert "options" not in fields

@@ -1,0 +1,223 @@
+"""serve.repository: the right version of the right model; a bad file costs nobody but itself."""
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from conftest import GREY, write_tiny_model
+
+from serve import engine
+from serve.admission import Admission
+from serve.classifier import Classifier
+from serve.errors import ConfigError, NotFound
+from serve.model_file import PrepareSpec
+from serve.repository import ModelFile, Repository, find_model_files, load_repository
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Versions 2, 9 and 10 of `bands`, version 1 of `grey-bands`."""
+    folder = tmp_path_factory.mktemp("repository")
+    first = write_tiny_model(folder / "bands", 2)
+    for version in (9, 10):
+        shutil.copytree(first.parent, folder / "bands" / str(version))
+    grey = PrepareSpec("digit", 1, {"box": 8})
+    write_tiny_model(folder / "grey-bands", 1, name="grey-bands", input=GREY, prepare=grey)
+    return folder
+
+
+@pytest.fixture
+def copy(folder: Path, tmp_path: Path) -> Path:
+    """A copy of that folder, to be spoilt."""
+    return Path(shutil.copytree(folder, tmp_path / "models"))
+
+
+@contextmanager
+def opened(folder: Path, precision: str = "float32") -> Iterator[Repository]:
+    """The repository of a folder, loaded as the server loads it."""
+    with asyncio.Runner() as runner, ThreadPoolExecutor(1) as side_thread:
+
+        def load(file: ModelFile) -> Classifier:
+            return Classifier(
+                file.name,
+                file.version,
+                engine.load(file.path, engine.Placement("cpu", threads=1, max_batch=8, gpu_memory_bytes=0)),
+                admission=Admission(8, 2**20),
+                side_thread=side_thread,
+                max_queue_delay_us=0,
+                max_image_pixels=10_000,
+            )
+
+        async def load_all() -> Repository:
+            return load_repository(folder, precision, load)
+
+        async def close_all(repository: Repository) -> None:
+            for classifier in repository.list():
+                await classifier.close()
+
+        repository = runner.run(load_all())
+        try:
+            yield repository
+        finally:
+            runner.run(close_all(repository))
+
+
+@pytest.fixture(scope="module")
+def repository(folder: Path) -> Iterator[Repository]:
+    """The whole folder, loaded."""
+    with opened(folder) as repository:
+        yield repository
+
+
+def refuse(folder: Path, place: str, data: bytes) -> None:
+    """Put something that is no model file into a place of a folder."""
+    path = folder / place / "model.onnx"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def test_files_are_found_by_name_and_version_in_the_order_of_numbers(folder: Path) -> None:
+    assert [(file.name, file.version) for file in find_model_files(folder, "float32")] == [
+        ("bands", 2),
+        ("bands", 9),
+        ("bands", 10),
+        ("grey-bands", 1),
+    ]
+
+
+@pytest.mark.parametrize("version", ["0", "01", "-1", "1.0", "latest", "v3", "1e3", " 4", "\u0664", "\u00b2"])
+def test_a_folder_that_is_no_version_is_ignored(copy: Path, version: str) -> None:
+    shutil.copytree(copy / "bands" / "2", copy / "bands" / version)
+    assert [file.version for file in find_model_files(copy, "float32") if file.name == "bands"] == [2, 9, 10]
+
+
+@pytest.mark.parametrize(
+    "place", ["model.onnx", "bands/model.onnx", "bands/11/model.float16.onnx", "bands/11/a/b.onnx"]
+)
+def test_a_file_in_another_place_is_ignored(copy: Path, place: str) -> None:
+    (copy / place).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(copy / "bands/2/model.onnx", copy / place)
+    assert len(find_model_files(copy, "float32")) == 4
+
+
+def test_the_file_of_the_precision_asked_for_is_taken_where_there_is_one(copy: Path) -> None:
+    shutil.copy(copy / "bands/9/model.onnx", copy / "bands/9/model.int8.onnx")
+    chosen = {(file.name, file.version): file.path.name for file in find_model_files(copy, "int8")}
+    assert chosen == {
+        ("bands", 2): "model.onnx",
+        ("bands", 9): "model.int8.onnx",
+        ("bands", 10): "model.onnx",
+        ("grey-bands", 1): "model.onnx",
+    }
+    for precision in ("float32", "float16"):
+        assert {file.path.name for file in find_model_files(copy, precision)} == {"model.onnx"}
+
+
+def test_what_is_served_is_the_file_of_the_precision_asked_for(copy: Path) -> None:
+    """The tiny model under another name for its precision: what a file says of itself is what is reported."""
+    made = write_tiny_model(copy.parent / "made", precision="float16")
+    shutil.copy(made, copy / "bands/10/model.float16.onnx")
+    for precision, highest in (("float16", "float16"), ("float32", "float32")):
+        with opened(copy, precision) as repository:
+            assert repository.find("bands", "").spec.precision == highest
+            assert repository.find("bands", "2").spec.precision == "float32"
+
+
+def test_an_empty_version_is_the_highest_by_number(repository: Repository) -> None:
+    assert repository.find("bands", "").version == 10
+
+
+@pytest.mark.parametrize("version", [2, 9, 10])
+def test_a_version_is_found_by_its_number(repository: Repository, version: int) -> None:
+    found = repository.find("bands", str(version))
+    assert (found.name, found.version) == ("bands", version)
+
+
+def test_all_are_listed_by_name_with_the_highest_version_first(repository: Repository) -> None:
+    assert repository.names == ["bands", "grey-bands"]
+    assert [(each.name, each.version) for each in repository.list()] == [
+        ("bands", 10),
+        ("bands", 9),
+        ("bands", 2),
+        ("grey-bands", 1),
+    ]
+
+
+@pytest.mark.parametrize("name", ["poster", "Bands", "", "bands/2", "../bands"])
+def test_an_unknown_name_is_answered_with_the_known_ones(repository: Repository, name: str) -> None:
+    with pytest.raises(NotFound) as caught:
+        repository.find(name, "")
+    assert str(caught.value) == f"wanted one of the models bands, grey-bands; got {name!r}"
+
+
+@pytest.mark.parametrize("version", ["3", "02", "10.0", "latest", "-10", " 2", "\u0662"])
+def test_an_unknown_version_is_answered_with_the_known_ones(repository: Repository, version: str) -> None:
+    with pytest.raises(NotFound) as caught:
+        repository.find("bands", version)
+    assert str(caught.value) == f"wanted one of the versions 10, 9, 2 of bands; got {version!r}"
+
+
+def test_an_empty_name_is_the_only_model(copy: Path) -> None:
+    shutil.rmtree(copy / "grey-bands")
+    with opened(copy) as repository:
+        assert repository.find("", "").name == "bands"
+        assert repository.find("", "9").version == 9
+
+
+def test_refused_files_are_listed_with_the_reason_and_the_others_are_served(
+    copy: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    refuse(copy, "bands/11", b"a text file")
+    damaged = bytearray((copy / "bands/9/model.onnx").read_bytes())
+    damaged[300] ^= 1
+    refuse(copy, "bands/9", bytes(damaged))
+    with opened(copy) as repository:
+        assert [(each.name, each.version) for each in repository.list()] == [
+            ("bands", 10),
+            ("bands", 2),
+            ("grey-bands", 1),
+        ]
+        assert repository.find("bands", "").version == 10
+        refused = {(each.file.name, each.file.version): each.reason for each in repository.refusals}
+    assert set(refused) == {("bands", 9), ("bands", 11)}
+    assert "changed or damaged after export" in refused["bands", 9]
+    assert "lacks the metadata key" in refused["bands", 11]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"refused {name} version {version}: {reason}" for (name, version), reason in sorted(refused.items())
+    ]
+
+
+def test_a_policy_that_the_server_does_not_know_is_a_reason_to_refuse(copy: Path) -> None:
+    write_tiny_model(copy / "bands", 12, prepare=PrepareSpec("photo", 7, {}))
+    with opened(copy) as repository:
+        (refusal,) = repository.refusals
+        assert "got photo/7 (rgb)" in refusal.reason
+        assert repository.find("bands", "").version == 10
+
+
+def test_a_folder_in_place_of_a_file_costs_nobody_but_itself(copy: Path) -> None:
+    (copy / "bands" / "12" / "model.onnx").mkdir(parents=True)
+    with opened(copy) as repository:
+        (refusal,) = repository.refusals
+        assert refusal.file.version == 12
+        assert len(repository.list()) == 4
+
+
+def test_a_folder_in_which_every_file_is_refused_is_a_fault_of_the_setting(tmp_path: Path) -> None:
+    refuse(tmp_path, "bands/1", b"a text file")
+    with pytest.raises(ConfigError, match=r"--models: every model file under .* was refused"), opened(tmp_path):
+        pass
+
+
+def test_a_folder_without_model_files_is_a_fault_of_the_setting(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--models: wanted <name>/<version>/model\.onnx under .*, found none"):
+        find_model_files(tmp_path, "float32")
+
+
+def test_a_folder_that_does_not_exist_is_a_fault_of_the_setting(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--models: .*missing is not a folder"):
+        find_model_files(tmp_path / "missing", "float32")
