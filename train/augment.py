@@ -1,0 +1,67 @@
+"""Training images -> the same images, each moved a little; whole batches, wherever the model runs.
+
+Enters and leaves: uint8 [N, H, W, C]. Does not know: labels, or what is trained. Plain Keras 3: any backend.
+
+Rotation, shifts, zoom and flip are one affine transform and so one interpolation per image (bilinear, the border
+repeated), as in Keras' ImageDataGenerator. A chain of one layer each interpolates again and again and blurs:
+measured on cifar10-cnn's net, it cost 4 points of accuracy.
+"""
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from train.recipes import Augmentation
+
+
+class Augment(keras.layers.Layer):
+    """Transforms in training, and hands through otherwise. It wraps a model in fitting and is no part of it."""
+
+    def __init__(self, augmentation: Augmentation, seed: int) -> None:
+        super().__init__(name="augment", dtype="float32")  # coordinates need more than bfloat16's 8 bits
+        self.augmentation = augmentation
+        self.seeds = keras.random.SeedGenerator(seed)
+
+    def call(self, images: Any, training: bool = False) -> Any:
+        """Images uint8 [N, H, W, C] -> the same shape and dtype."""
+        if not training:
+            return images
+        transforms = draw_transforms(self.augmentation, ops.shape(images), self.seeds)
+        return transform_images(images, transforms)
+
+
+def transform_images(images: Any, transforms: Any) -> Any:
+    """Apply transforms float32 [N, 8] (from `draw_transforms`) to images uint8 [N, H, W, C]."""
+    moved = ops.image.affine_transform(
+        ops.cast(images, "float32"), transforms, "bilinear", fill_mode="nearest", data_format="channels_last"
+    )
+    return ops.cast(ops.round(moved), "uint8")
+
+
+def draw_transforms(augmentation: Augmentation, shape: Any, seeds: keras.random.SeedGenerator) -> Any:
+    """One random transform per image, float32 [N, 8], for a batch of shape (N, H, W, C).
+
+    With p a pixel's place from the centre, the output at p is the input at R(Z F p + t): flip F, zoom Z,
+    shift t, rotation R. The eight numbers are those of `keras.ops.image.affine_transform`.
+    """
+    count, height, width = shape[0], shape[1], shape[2]
+    draws = keras.random.uniform((6, count), -1.0, 1.0, dtype="float32", seed=seeds)
+    angle = draws[0] * math.radians(augmentation.rotation_degrees)
+    shift_x, shift_y = draws[1] * augmentation.shift * width, draws[2] * augmentation.shift * height
+    zoom_x, zoom_y = 1 + draws[3] * augmentation.zoom, 1 + draws[4] * augmentation.zoom
+    if augmentation.horizontal_flip:
+        zoom_x = ops.where(draws[5] < 0, -zoom_x, zoom_x)
+    return _compose(angle, (shift_x, shift_y), (zoom_x, zoom_y), ((width - 1) / 2, (height - 1) / 2))
+
+
+def _compose(angle: Any, shift: tuple[Any, Any], zoom: tuple[Any, Any], centre: tuple[Any, Any]) -> Any:
+    cosine, sine = ops.cos(angle), ops.sin(angle)
+    (shift_x, shift_y), (zoom_x, zoom_y), (centre_x, centre_y) = shift, zoom, centre
+    xx, xy = cosine * zoom_x, -sine * zoom_y
+    yx, yy = sine * zoom_x, cosine * zoom_y
+    x = cosine * shift_x - sine * shift_y + centre_x - xx * centre_x - xy * centre_y
+    y = sine * shift_x + cosine * shift_y + centre_y - yx * centre_x - yy * centre_y
+    zero = ops.zeros_like(x)
+    return ops.stack([xx, xy, x, yx, yy, y, zero, zero], axis=1)

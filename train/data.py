@@ -1,0 +1,144 @@
+"""A published dataset's files -> uint8 images and integer labels.
+
+Enters: a dataset's name and a folder. Leaves: a `Dataset`, or, by `python -m train.data --export DIR`, its images as
+class folders of PNG. Does not know: where the files come from (`sources.py`), or what is trained on them.
+No TensorFlow comes in with this module.
+"""
+
+import argparse
+import gzip
+import os
+import pickle
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from train.sources import SOURCES, DatasetError, read_files
+
+Images = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
+Arrays = tuple[Images, Labels, Images, Labels]
+
+DIGITS = tuple("0123456789")
+OBJECTS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+OBJECTS_RU = ("самолёт", "автомобиль", "птица", "кот", "олень", "собака", "лягушка", "лошадь", "корабль", "грузовик")
+LABELS: dict[str, dict[str, tuple[str, ...]]] = {
+    "mnist": {"en": DIGITS, "ru": DIGITS},
+    "cifar10": {"en": OBJECTS, "ru": OBJECTS_RU},
+}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images uint8 [N, H, W, C] and labels int64 [N] (indices into `labels`), as published, in their order."""
+
+    name: str
+    train_images: Images
+    train_labels: Labels
+    test_images: Images
+    test_labels: Labels
+    labels: Mapping[str, tuple[str, ...]]
+    """Class names by language code."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """H, W, C of one image."""
+        height, width, channels = self.test_images.shape[1:]
+        return height, width, channels
+
+
+def load(name: str, folder: Path | None = None) -> Dataset:
+    """Find (or fetch), check and read a dataset: `mnist` or `cifar10`.
+
+    `folder` is, when not given, the environment's INKLING_DATA, else ~/.cache/inkling. Raises DatasetError.
+    """
+    if name not in SOURCES:
+        raise DatasetError(f"no dataset named {name!r}; known are {', '.join(SOURCES)}")
+    files = read_files(SOURCES[name], folder or default_folder())
+    arrays = parse_mnist(files) if name == "mnist" else parse_cifar(files)
+    return Dataset(name, *arrays, LABELS[name])
+
+
+def default_folder() -> Path:
+    """The data folder where none is named."""
+    return Path(os.environ.get("INKLING_DATA") or Path.home() / ".cache" / "inkling").expanduser()
+
+
+def parse_mnist(files: Mapping[str, bytes]) -> Arrays:
+    """The four gzipped IDX files -> arrays; images uint8 [N, 28, 28, 1]."""
+    return *_parse_split(files, "train"), *_parse_split(files, "t10k")
+
+
+def _parse_split(files: Mapping[str, bytes], split: str) -> tuple[Images, Labels]:
+    images, labels = (
+        parse_idx(gzip.decompress(files[f"{split}-{kind}-ubyte.gz"])) for kind in ("images-idx3", "labels-idx1")
+    )
+    return images[..., None], labels.astype(np.int64)
+
+
+def parse_idx(data: bytes) -> Images:
+    """An IDX file of unsigned bytes: two zeros, type 8, the number of dimensions, each as big-endian uint32, values."""
+    if data[:3] != b"\0\0\x08":
+        raise DatasetError(
+            f"not an IDX file of unsigned bytes: wanted 00 00 08 at its start, found {data[:3].hex(' ')}"
+        )
+    shape = np.frombuffer(data, ">u4", count=data[3], offset=4)
+    return np.frombuffer(data, np.uint8, offset=4 + 4 * data[3]).reshape(shape)
+
+
+def parse_cifar(files: Mapping[str, bytes]) -> Arrays:
+    """The pickled batches of the "python version" -> arrays; images uint8 [N, 32, 32, 3]."""
+    batches = {file: pickle.loads(data, encoding="bytes") for file, data in files.items()}  # noqa: S301 published bytes
+    train = [batch for file, batch in sorted(batches.items()) if file.startswith("data_batch_")]
+    return *_join_batches(train), *_join_batches([batches["test_batch"]])
+
+
+def _join_batches(batches: Sequence[Mapping[bytes, npt.ArrayLike]]) -> tuple[Images, Labels]:
+    planes = np.concatenate([np.asarray(batch[b"data"], np.uint8) for batch in batches]).reshape(-1, 3, 32, 32)
+    labels = np.concatenate([np.asarray(batch[b"labels"], np.int64) for batch in batches])
+    return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), labels
+
+
+def export_folders(images: Images, labels: Labels, names: Sequence[str], folder: Path) -> None:
+    """Write images as `folder`/<class name>/<index>.png. Raises DatasetError where `folder` holds something already."""
+    if folder.exists() and any(folder.iterdir()):
+        raise DatasetError(f"wanted a new or an empty folder to export to, found files in {folder}")
+    for name in names:
+        (folder / name).mkdir(parents=True)
+    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+        picture = Image.fromarray(image.squeeze())  # grey has no channel axis in Pillow
+        picture.save(folder / names[label] / f"{index:05d}.png", compress_level=1)
+
+
+def main() -> int:
+    """`python -m train.data`: exit code 0, 1 for an unusable dataset, 2 for bad usage."""
+    parser = argparse.ArgumentParser(
+        prog="python -m train.data", description="Write a dataset as class folders of PNG."
+    )
+    parser.add_argument("--dataset", choices=SOURCES, required=True)
+    parser.add_argument("--export", type=Path, required=True, metavar="DIR", help="a new or an empty folder")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="default: INKLING_DATA, else ~/.cache/inkling")
+    parser.add_argument("--split", choices=("test", "train"), default="test")
+    flags = parser.parse_args()
+    try:
+        dataset = load(flags.dataset, flags.data)
+        splits = {
+            "test": (dataset.test_images, dataset.test_labels),
+            "train": (dataset.train_images, dataset.train_labels),
+        }
+        images, labels = splits[flags.split]
+        export_folders(images, labels, dataset.labels["en"], flags.export)
+    except DatasetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{len(images)} images in {len(dataset.labels['en'])} class folders under {flags.export}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+"""Probabilities and true labels -> figures.
+
+Enters: probabilities float [N, K] and labels int [N]. Leaves: fractions and counts, as numbers and arrays.
+Does not know: where either came from, Keras or ONNX.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.floating]
+Integers = npt.NDArray[np.integer]
+
+
+def measure_accuracy(probabilities: Floats, labels: Integers) -> float:
+    """The fraction of rows whose highest probability is at the label."""
+    _check(probabilities, labels)
+    return float(np.mean(probabilities.argmax(axis=1) == labels))
+
+
+def measure_class_accuracy(probabilities: Floats, labels: Integers) -> npt.NDArray[np.float64]:
+    """Accuracy per true class: float64 [K]; NaN where a class has no image."""
+    matrix = count_confusions(probabilities, labels)
+    totals = matrix.sum(axis=1)
+    accuracies = np.full(len(matrix), np.nan)
+    np.divide(matrix.diagonal(), totals, out=accuracies, where=totals > 0)
+    return accuracies
+
+
+def count_confusions(probabilities: Floats, labels: Integers) -> npt.NDArray[np.int64]:
+    """Confusion matrix int64 [K, K]: a row per true class, a column per answer."""
+    _check(probabilities, labels)
+    matrix = np.zeros((probabilities.shape[1],) * 2, np.int64)
+    np.add.at(matrix, (labels, probabilities.argmax(axis=1)), 1)
+    return matrix
+
+
+def _check(probabilities: Floats, labels: Integers) -> None:
+    if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1] or not len(labels):
+        raise ValueError(
+            f"wanted probabilities [N, K] and labels [N] with N > 0, found {probabilities.shape} and {labels.shape}"
+        )

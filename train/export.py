@@ -1,0 +1,247 @@
+"""A fitted model and the facts about it -> a sealed model.onnx, checked against the model it came from.
+
+Enters: a keras.Model that takes uint8 images, a dataset's test set, and what the metadata needs.
+Leaves: `<folder>/model.onnx`, or an exception and no file. Does not know: how the model was fitted.
+Importing this module brings no TensorFlow: writing and checking a file needs onnx and onnxruntime alone.
+"""
+
+import os
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime reads it once, at import
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+
+from serve.errors import ModelFileError, SelfTestFailed
+from serve.model_file import (
+    COLOUR_CHANNELS,
+    InputSpec,
+    ModelSpec,
+    PrepareSpec,
+    SelfTest,
+    check_seal,
+    from_metadata,
+    seal,
+    self_test_images,
+    to_metadata,
+)
+from train.data import Dataset
+from train.evaluate import measure_accuracy
+
+if TYPE_CHECKING:
+    import keras
+
+Images = npt.NDArray[np.uint8]
+Probabilities = npt.NDArray[np.float32]
+
+COLOURS = {channels: colour for colour, channels in COLOUR_CHANNELS.items()}
+RECORDED_PACKAGES = ("keras", "tensorflow", "tf2onnx", "onnx", "onnxruntime", "numpy")
+OPSET = 18  # the highest that tf2onnx 1.17 writes
+LARGEST_DIFFERENCE = 1e-5
+TIE = 2e-5  # two classes closer than twice that difference may change places
+SELF_TEST_SEED = 1
+SELF_TEST_COUNT = 4
+SELF_TEST_TOLERANCE = 1e-3
+
+
+class ParityFailed(ModelFileError):
+    """The ONNX file does not give the probabilities of the Keras model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """How far an ONNX file is from its Keras model on the same images."""
+
+    largest_difference: float
+    """Of one probability, over all images and classes."""
+    changed_classes: int
+    """Images whose top class differs although the top two are at least TIE apart."""
+    image_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What an export left, and what was measured on the way."""
+
+    path: Path
+    spec: ModelSpec
+    parity: Parity
+    probabilities: Probabilities
+    """Of the test set, by the ONNX file: float32 [N, K]."""
+
+
+def export(
+    model: "keras.Model",
+    dataset: Dataset,
+    folder: Path,
+    *,
+    prepare: PrepareSpec,
+    recipe: Mapping[str, Any],
+    source_commit: str,
+) -> Exported:
+    """Convert a float32 model, compare it with the original on the test set, and write `folder`/model.onnx.
+
+    `prepare`, `recipe` and `source_commit` go into the file's metadata as they are. Raises ParityFailed.
+    """
+    onnx_model = convert(model)
+    probabilities = run_onnx(onnx_model.SerializeToString(), dataset.test_images)
+    parity = measure_parity(model.predict(dataset.test_images, batch_size=1000, verbose=0), probabilities)
+    require_parity(parity)
+    spec = ModelSpec(
+        name=model.name,
+        dataset=dataset.name,
+        labels=dataset.labels,
+        input=InputSpec(dataset.shape, "uint8", COLOURS[dataset.shape[2]]),
+        prepare=prepare,
+        precision="float32",
+        test_accuracy=measure_accuracy(probabilities, dataset.test_labels),
+        test_count=len(dataset.test_labels),
+        recipe=recipe,
+        parameters=model.count_params(),
+        created=datetime.now(UTC).replace(microsecond=0),
+        source_commit=source_commit,
+        versions={package: version(package) for package in RECORDED_PACKAGES},
+        self_test=measure_self_test(onnx_model, dataset.shape),
+    )
+    return Exported(write_model_file(onnx_model, spec, folder), spec, parity, probabilities)
+
+
+def convert(model: "keras.Model") -> onnx.ModelProto:
+    """The graph of a model: `images` uint8 [N, H, W, C] -> `probabilities` float32 [N, K], without metadata."""
+    import keras  # here and below, not above: a file can then be written and checked without TensorFlow
+
+    if keras.backend.backend() != "tensorflow":
+        return _convert_under_tensorflow(model)
+    import tensorflow as tf
+    import tf2onnx
+
+    images = tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8, name="images")
+    # A function that returns a dict keeps the output's name; tf2onnx reads no Keras 3 model by itself.
+    answer = tf.function(lambda images: {"probabilities": model(images, training=False)}, input_signature=[images])
+    onnx_model, _ = tf2onnx.convert.from_function(answer, input_signature=[images], opset=OPSET)
+    return _clean(onnx_model, model.name)
+
+
+def _clean(onnx_model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    graph = onnx_model.graph
+    graph.name = name
+    del graph.value_info[:]  # they repeat tf2onnx's name of the batch dimension, and can be inferred
+    for value in (*graph.input, *graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "N"
+    return onnx_model
+
+
+def _convert_under_tensorflow(model: "keras.Model") -> onnx.ModelProto:
+    """tf2onnx reads TensorFlow's functions alone: a model of another backend is converted in a process that has it."""
+    with tempfile.TemporaryDirectory() as folder:
+        saved, converted = Path(folder, "model.keras"), Path(folder, "model.onnx")
+        model.save(saved)
+        command = [sys.executable, "-m", "train.export", str(saved), str(converted)]
+        environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
+        subprocess.run(command, env=environment, cwd=Path(__file__).parents[1], check=True)  # noqa: S603 our own module
+        return onnx.load(converted)
+
+
+def measure_parity(expected: Probabilities, found: Probabilities) -> Parity:
+    """Compare probabilities [N, K] of Keras with those of ONNX on the same images."""
+    lowest, highest = np.sort(expected, axis=1)[:, -2:].T
+    changed = expected.argmax(axis=1) != found.argmax(axis=1)
+    return Parity(
+        largest_difference=float(np.abs(expected - found).max()),
+        changed_classes=int(np.sum(changed & (highest - lowest >= TIE))),
+        image_count=len(expected),
+    )
+
+
+def require_parity(parity: Parity) -> None:
+    """Raise ParityFailed for a file that must not be written."""
+    # Written so that a NaN fails.
+    if not parity.largest_difference <= LARGEST_DIFFERENCE or parity.changed_classes:
+        raise ParityFailed(
+            f"the ONNX graph departs from the Keras model: wanted probabilities within {LARGEST_DIFFERENCE} and the "
+            f"same classes, found a difference of {parity.largest_difference:.3g} and {parity.changed_classes} "
+            f"other classes in {parity.image_count} images; nothing was written"
+        )
+
+
+def write_model_file(onnx_model: onnx.ModelProto, spec: ModelSpec, folder: Path, name: str = "model.onnx") -> Path:
+    """Write `folder`/`name` with its metadata, sealed; under a temporary name until it has been read back.
+
+    Raises onnx.checker.ValidationError for a graph that is not valid ONNX, and ModelFileError for a file that does
+    not read back as `spec` or does not answer its self-test; neither leaves a file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    target, partial = folder / name, folder / f".{name}.{os.getpid()}.partial"
+    try:
+        partial.write_bytes(seal_model(onnx_model, spec))
+        check_file(partial, spec)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return target
+
+
+def seal_model(onnx_model: onnx.ModelProto, spec: ModelSpec) -> bytes:
+    """The bytes of a model file: the graph, `spec` as its metadata, and the seal."""
+    complete = onnx.ModelProto()
+    complete.CopyFrom(onnx_model)
+    onnx.helper.set_model_props(complete, to_metadata(spec))
+    onnx.checker.check_model(complete, full_check=True)
+    return seal(complete.SerializeToString())
+
+
+def check_file(path: Path, spec: ModelSpec) -> None:
+    """Read a model file as a server would: seal, metadata, self-test. Raises ModelFileError."""
+    data = path.read_bytes()
+    check_seal(data)
+    found = from_metadata(open_session(data).get_modelmeta().custom_metadata_map)
+    if found != spec:
+        raise ModelFileError(f"the metadata do not read back as written: wanted {spec}, found {found}")
+    test = spec.self_test
+    images = self_test_images(test.seed, len(test.probabilities), spec.input.shape)
+    difference = float(np.abs(run_onnx(data, images) - np.array(test.probabilities)).max())
+    if not difference <= test.tolerance:
+        raise SelfTestFailed(f"wanted the probabilities within {test.tolerance}, found a difference of {difference}")
+
+
+def measure_self_test(onnx_model: onnx.ModelProto, shape: tuple[int, int, int]) -> SelfTest:
+    """What a model with inputs uint8 [N, *shape] answers to synthetic images, to be repeated by whoever loads it."""
+    images = self_test_images(SELF_TEST_SEED, SELF_TEST_COUNT, shape)
+    rows = run_onnx(onnx_model.SerializeToString(), images)
+    return SelfTest(SELF_TEST_SEED, tuple(tuple(float(p) for p in row) for row in rows), SELF_TEST_TOLERANCE)
+
+
+def open_session(data: bytes) -> onnxruntime.InferenceSession:
+    """An onnxruntime session on the CPU."""
+    return onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+
+
+def run_onnx(data: bytes, images: Images, batch_size: int = 1000) -> Probabilities:
+    """Probabilities float32 [N, K] of images uint8 [N, H, W, C] by the bytes of an ONNX model."""
+    session = open_session(data)
+    batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
+    return np.concatenate([session.run(["probabilities"], {"images": batch})[0] for batch in batches])
+
+
+def main(arguments: Sequence[str]) -> None:
+    """`python -m train.export MODEL.keras GRAPH.onnx`: the bare graph, for fitting under a backend without tf2onnx."""
+    import keras
+
+    saved, converted = arguments
+    onnx.save(convert(keras.saving.load_model(saved)), converted)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,196 @@
+"""A model, training images and a recipe -> the model with its best weights.
+
+Enters: a keras.Model of `models.py`, images uint8 [N, H, W, C], labels int [N], a `Recipe`, a seed.
+Leaves: the same model fitted, and the history of its epochs. Does not know: datasets' files, test sets, ONNX.
+Plain Keras 3: any backend. What is needed to go on after an interruption is one file, replaced after each epoch.
+"""
+
+import json
+import math
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from serve.errors import InklingError
+from train.augment import Augment
+from train.models import centre_first_layer, take_logits
+from train.recipes import Recipe
+
+Images = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
+Arrays = list[npt.NDArray[Any]]
+
+
+class CannotResume(InklingError):
+    """There is no interrupted run, or it is of other settings."""
+
+    reason = "CANNOT_RESUME"
+
+
+@dataclass
+class Progress:
+    """What a run has reached: it grows by an epoch at a time, and is saved as a whole."""
+
+    settings: dict[str, Any]
+    """The recipe and the seed; a run is resumed under the same alone."""
+    history: list[dict[str, float]] = field(default_factory=list)
+    """A row per epoch: `epoch` from 1, loss and accuracy of training and validation, seconds."""
+    best_epoch: int = 0
+    best_accuracy: float = -1.0
+    best_weights: Arrays = field(default_factory=list)
+
+
+def fit(
+    model: keras.Model,
+    images: Images,
+    labels: Labels,
+    recipe: Recipe,
+    *,
+    seed: int,
+    unfinished: Path,
+    resume: bool = False,
+) -> Progress:
+    """Train `model` in place and leave it with the weights of its best epoch by validation accuracy.
+
+    `unfinished` is the file that an interrupted run leaves; `resume` goes on from it, to the same end as without the
+    interruption. Raises CannotResume.
+    """
+    train, validation = split(len(images), recipe.validation_count)
+    targets = keras.utils.to_categorical(labels, model.output_shape[1])
+    centre_first_layer(model, images[train].mean(axis=(0, 1, 2)) / 255)
+    trained = compile_for_training(model, recipe, seed, math.ceil(len(train) / recipe.batch_size))
+    progress = Progress({"recipe": json.loads(json.dumps(asdict(recipe))), "seed": seed})
+    if resume:
+        load_progress(unfinished, trained, progress)
+    for epoch in range(len(progress.history), recipe.epochs):
+        order = train[draw_order(len(train), seed, epoch)]
+        trained.fit(
+            images[order],
+            targets[order],
+            batch_size=recipe.batch_size,
+            shuffle=False,
+            validation_data=(images[validation], targets[validation]),
+            validation_batch_size=1000,
+            initial_epoch=epoch,
+            epochs=recipe.epochs,
+            callbacks=[Record(model, progress, unfinished)],
+            verbose=1 if sys.stdout.isatty() else 2,
+        )
+    model.set_weights(progress.best_weights)
+    return progress
+
+
+def split(count: int, validation_count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Indices of training and of validation images: the same split in every run, so that runs can be compared."""
+    if not 0 < validation_count < count:
+        raise ValueError(f"wanted between 1 and {count - 1} of {count} images for validation, found {validation_count}")
+    order = np.random.default_rng(0).permutation(count)
+    return np.sort(order[validation_count:]), np.sort(order[:validation_count])
+
+
+def draw_order(count: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
+    """The order of an epoch's images, from nothing else: a resumed run goes on as it would have."""
+    return np.random.default_rng((seed, epoch)).permutation(count)
+
+
+def compile_for_training(model: keras.Model, recipe: Recipe, seed: int, steps_per_epoch: int) -> keras.Model:
+    """The model up to its logits, augmented where the recipe says so, with Adam and a loss: shares its weights."""
+    parts = [Augment(recipe.augmentation, seed)] if recipe.augmentation else []
+    images = keras.Input(model.input_shape[1:], dtype="uint8")
+    values = images
+    for part in [*parts, take_logits(model)]:
+        values = part(values)
+    trained = keras.Model(images, values)
+    trained.compile(
+        optimizer=keras.optimizers.Adam(schedule_learning_rate(recipe, steps_per_epoch)),
+        loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
+        metrics=["accuracy"],
+        # XLA made this slower on CPUs, and has no kernel for the affine transform. JAX has no other way.
+        jit_compile=keras.backend.backend() == "jax",
+    )
+    return trained
+
+
+def schedule_learning_rate(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.schedules.LearningRateSchedule:
+    """From 0 up to the peak in a line, then down to 0 in half a cosine (Loshchilov & Hutter 2017, without restarts)."""
+    warmup_steps = min(recipe.warmup_epochs, recipe.epochs - 1) * steps_per_epoch
+    return keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0 if warmup_steps else recipe.peak_learning_rate,
+        decay_steps=recipe.epochs * steps_per_epoch - warmup_steps,
+        warmup_target=recipe.peak_learning_rate if warmup_steps else None,
+        warmup_steps=warmup_steps,
+    )
+
+
+class Record(keras.callbacks.Callback):
+    """After each epoch: a row of history, the best weights kept, the run's progress in its file; then fit returns."""
+
+    def __init__(self, inner: keras.Model, progress: Progress, unfinished: Path) -> None:
+        super().__init__()
+        self.inner, self.progress, self.unfinished = inner, progress, unfinished
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Start the clock."""
+        self.started = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Add the epoch to the progress."""
+        figures = {name: float(value) for name, value in logs.items()}
+        self.progress.history.append({"epoch": epoch + 1, **figures, "seconds": time.monotonic() - self.started})
+        if figures["val_accuracy"] > self.progress.best_accuracy:
+            self.progress.best_epoch, self.progress.best_accuracy = epoch + 1, figures["val_accuracy"]
+            self.progress.best_weights = self.inner.get_weights()
+        save_progress(self.unfinished, self.model, self.progress)
+        self.model.stop_training = True  # the next epoch's call brings its own order
+
+
+def save_progress(path: Path, trained: keras.Model, progress: Progress) -> None:
+    """Replace the file of an unfinished run: facts as JSON, and every variable, Adam's and the random seeds' too."""
+    facts = {key: value for key, value in asdict(progress).items() if key != "best_weights"}
+    groups = {"variable": read_variables(trained), "best": progress.best_weights}
+    arrays = {f"{group}_{index}": array for group, rows in groups.items() for index, array in enumerate(rows)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            np.savez(file, allow_pickle=False, facts=np.array(json.dumps(facts)), **arrays)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_progress(path: Path, trained: keras.Model, progress: Progress) -> None:
+    """Set a compiled model and `progress` to where an interrupted run was. Raises CannotResume."""
+    if not path.exists():
+        raise CannotResume(f"nothing to resume: wanted the file of an interrupted run, {path}; leave out --resume")
+    with np.load(path) as stored:
+        facts = json.loads(str(stored["facts"]))
+        arrays = {name: stored[name] for name in stored.files if name != "facts"}
+    if facts["settings"] != progress.settings:
+        raise CannotResume(
+            f"{path} is of other settings: wanted {progress.settings}, found {facts['settings']}; "
+            "give the flags of that run, or leave out --resume to start over"
+        )
+    trained.optimizer.build(trained.trainable_variables)
+    for index, variable in enumerate(_variables(trained)):
+        variable.assign(arrays[f"variable_{index}"])
+    progress.history, progress.best_epoch = facts["history"], facts["best_epoch"]
+    progress.best_accuracy = facts["best_accuracy"]
+    progress.best_weights = [
+        arrays[f"best_{index}"] for index in range(sum(name.startswith("best_") for name in arrays))
+    ]
+
+
+def read_variables(trained: keras.Model) -> Arrays:
+    """The values of everything that a step of training changes."""
+    return [keras.ops.convert_to_numpy(variable) for variable in _variables(trained)]
+
+
+def _variables(trained: keras.Model) -> list[Any]:
+    return [*trained.variables, *trained.optimizer.variables]
