@@ -1,0 +1,129 @@
+"""`python -m train.variants FOLDER --precision int8`: a shipped model.onnx -> a smaller and faster file beside it.
+
+Enters: a folder with a model.onnx, and the dataset that it was trained on. Leaves: model.float16.onnx or
+model.int8.onnx with its own test accuracy, its distance from the float32 file, and its own self-test.
+Does not know: Keras; it works on the ONNX graph alone.
+"""
+
+import argparse
+import dataclasses
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import numpy as np
+import onnx
+from onnxruntime import quantization
+from onnxruntime.transformers import float16
+
+from serve.errors import InklingError
+from serve.model_file import ModelSpec, SelfTest, from_metadata
+from train.data import Dataset, Images, load
+from train.evaluate import measure_accuracy
+from train.export import measure_parity, measure_self_test, run_onnx, write_model_file
+
+CALIBRATION_COUNT = 1000
+CALIBRATION_SEED = 0
+# What a processor may round otherwise than the one that exported: int8 kernels differ where VNNI is missing.
+TOLERANCES = {"float16": 0.02, "int8": 0.1}
+
+
+class CalibrationImages(quantization.CalibrationDataReader):
+    """Training images, a batch at a time, for ONNX Runtime to measure the range of every activation."""
+
+    def __init__(self, images: Images, batch: int = 100) -> None:
+        self._batches: Iterator[Images] = iter(np.array_split(images, max(1, len(images) // batch)))
+
+    def get_next(self) -> dict[str, Images] | None:
+        """The next batch as the session's input, or None at the end."""
+        batch = next(self._batches, None)
+        return None if batch is None else {"images": batch}
+
+
+def make_float16(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Weights and arithmetic in 16 bits; the output stays float32."""
+    converted: onnx.ModelProto = float16.convert_float_to_float16(model, keep_io_types=True)
+    return converted
+
+
+def make_int8(model: onnx.ModelProto, calibration: Images) -> onnx.ModelProto:
+    """Static quantization in QDQ form, weights per channel, ranges from calibration images uint8 [N, H, W, C]."""
+    with tempfile.TemporaryDirectory() as folder:
+        whole, ready, small = (str(Path(folder, name)) for name in ("whole.onnx", "ready.onnx", "small.onnx"))
+        onnx.save(model, whole)
+        quantization.quant_pre_process(whole, ready, skip_symbolic_shape=True)
+        quantization.quantize_static(
+            ready,
+            small,
+            CalibrationImages(calibration),
+            quant_format=quantization.QuantFormat.QDQ,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            per_channel=True,
+        )
+        return onnx.load(small)
+
+
+def write_variant(folder: Path, precision: str, dataset: Dataset) -> ModelSpec:
+    """Write `folder`/model.<precision>.onnx from `folder`/model.onnx, measured over the whole test set."""
+    original = onnx.load(folder / "model.onnx")
+    spec = from_metadata({each.key: each.value for each in original.metadata_props})
+    variant = convert(original, precision, dataset)
+    expected = run_onnx(original.SerializeToString(), dataset.test_images)
+    found = run_onnx(variant.SerializeToString(), dataset.test_images)
+    parity = measure_parity(expected, found)
+    spec = dataclasses.replace(
+        spec,
+        precision=precision,
+        test_accuracy=measure_accuracy(found, dataset.test_labels),
+        recipe={**spec.recipe, "variant_parity": dataclasses.asdict(parity)},
+        created=datetime.now(UTC).replace(microsecond=0),
+        self_test=_measure_self_test(variant, spec, precision),
+    )
+    write_model_file(variant, spec, folder, f"model.{precision}.onnx")
+    return spec
+
+
+def convert(model: onnx.ModelProto, precision: str, dataset: Dataset) -> onnx.ModelProto:
+    """The graph in another precision, without metadata."""
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model)
+    del bare.metadata_props[:]
+    if precision == "float16":
+        return make_float16(bare)
+    chosen = np.random.default_rng(CALIBRATION_SEED).permutation(len(dataset.train_images))[:CALIBRATION_COUNT]
+    return make_int8(bare, dataset.train_images[chosen])
+
+
+def _measure_self_test(variant: onnx.ModelProto, spec: ModelSpec, precision: str) -> SelfTest:
+    return dataclasses.replace(measure_self_test(variant, spec.input.shape), tolerance=TOLERANCES[precision])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0 with the accuracy and the distance printed, 1 where the file or the dataset cannot be used."""
+    parser = argparse.ArgumentParser(prog="python -m train.variants", description="Write a model file in fewer bits.")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="the version's folder, as models/cifar10-cnn/1")
+    parser.add_argument("--precision", choices=tuple(TOLERANCES), required=True)
+    parser.add_argument("--data", type=Path, metavar="DIR", help="default: INKLING_DATA, else ~/.cache/inkling")
+    options = parser.parse_args(arguments)
+    try:
+        original = onnx.load(options.folder / "model.onnx")
+        before = from_metadata({each.key: each.value for each in original.metadata_props})
+        after = write_variant(options.folder, options.precision, load(before.dataset, options.data))
+    except (InklingError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    parity = after.recipe["variant_parity"]
+    print(f"test accuracy {after.test_accuracy:.4f}, of the float32 file {before.test_accuracy:.4f}")
+    print(f"largest difference of a probability {parity['largest_difference']:.3g}")
+    print(f"wrote {options.folder / f'model.{options.precision}.onnx'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
