@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import sys
+import warnings
 from dataclasses import replace
 
 from serve.config import ServerConfig, read_config
@@ -24,6 +25,8 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
 
 def start_logging(config: ServerConfig) -> None:
     """One line a message, on stderr."""
+    # Pillow warns about odd metadata, with texts that come from the caller: they would fill the log and the registry.
+    warnings.filterwarnings("ignore", module="PIL")
     logging.basicConfig(
         level=config.log_level.upper(), format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
     )

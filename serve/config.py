@@ -73,6 +73,7 @@ def read_config(arguments: Sequence[str], environment: Mapping[str, str]) -> Ser
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m serve",
+        allow_abbrev=False,
         description="Serve a folder of model files over gRPC.",
         epilog=f"Every flag has a twin in the environment: --max-batch is {PREFIX}MAX_BATCH. The flag wins.",
     )
@@ -95,6 +96,6 @@ def _check(setting: "Field[Any]", text: str, source: str) -> Any:
         return Path(text)
     if isinstance(setting.default, str):
         return text
-    if not text.isascii() or not text.isdecimal() or not least <= int(text) <= most:
+    if not text.isascii() or not text.isdecimal() or len(text) > 18 or not least <= int(text) <= most:
         raise ConfigError(f"{source}: wanted a whole number from {least} to {most}, got {text!r}")
     return int(text)

@@ -22,6 +22,11 @@ _WHITE = 255
 _DARK = 128
 # Fainter than this share of the darkest stroke is paper, smear or a JPEG's ringing.
 _FAINTEST_INK = 0.25
+# Brightness along the edge: how far light may fall off over the paper, and how much one place may be noisy.
+_PAPER_SPREAD = 64
+_PAPER_NOISE = 24
+# Longer images are averaged down before their strokes are looked for.
+_LONGEST_SIDE = 512
 # A PNG, JPEG or WebP that was turned by its camera says so under one of these, by one of these numbers (EXIF 2.3).
 _ORIENTATION_KEYS = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
 _TURNS = {
@@ -62,11 +67,11 @@ def _digit(width: int, height: int, *, box: int) -> Policy:
 
     def prepare(image: Image.Image) -> Pixels:
         grey = _grey(_over_white(image))
-        paper = _border_level(grey)
-        if image.mode == "L" and grey.shape == (height, width) and paper < _DARK:
-            return grey[..., None]
-        ink = _ink(grey, paper)
-        return _centred_by_mass(_fitted(ink, box), width, height)[..., None]
+        if image.mode == "L" and image.size == (width, height) and _border_level(grey) < _DARK:
+            return _array(grey)[..., None]
+        # Strokes this fine vanish in the box anyway, and a photograph as float32 takes four times its memory.
+        small = _array(grey.reduce(max(1, max(grey.size) // _LONGEST_SIDE)))
+        return _centred_by_mass(_fitted(_ink(small), box), width, height)[..., None]
 
     return prepare
 
@@ -92,8 +97,8 @@ def _upright(image: Image.Image) -> Image.Image:
     try:
         # Not ImageOps.exif_transpose: it writes all other tags anew, and fails on many that are harmless here.
         turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception as error:  # the tags come from the caller; any fault in reading them is theirs
-        raise UnreadableImage("wanted readable EXIF data or none, got EXIF data that is broken") from error
+    except Exception:  # broken tags fail in any way; like every viewer, show the picture as it lies
+        return image
     return image if turn is None else image.transpose(turn)
 
 
@@ -119,25 +124,47 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.where(transparent, _WHITE, deep >> 8).astype(np.uint8))
 
 
-def _grey(image: Image.Image) -> Pixels:
-    grey = image if image.mode == "L" else image.convert("L")
+def _grey(image: Image.Image) -> Image.Image:
+    return image if image.mode == "L" else image.convert("L")
+
+
+def _array(grey: Image.Image) -> Pixels:
     return np.frombuffer(grey.tobytes(), np.uint8).reshape(grey.height, grey.width)
 
 
-def _border_level(grey: Pixels) -> float:
+def _border_level(grey: Image.Image) -> int:
     """The paper's brightness: the median along the image's edge."""
-    return float(np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])))
+    pixels, width = grey.tobytes(), grey.width
+    edge = sorted(pixels[:width] + pixels[-width:] + pixels[::width] + pixels[width - 1 :: width])
+    return edge[len(edge) // 2]
 
 
-def _ink(grey: Pixels, paper: float) -> npt.NDArray[np.float32]:
+def _ink(grey: Pixels) -> npt.NDArray[np.float32]:
     """How much each pixel differs from the paper towards the stroke, float32 [H, W] from 0 to 1."""
-    ink = grey.astype(np.float32)  # and all in place: of an image at the limit this is 200 MB
-    ink -= paper
-    if paper >= _DARK:
-        np.negative(ink, out=ink)
-    np.maximum(ink, 0, out=ink)
-    ink /= max(float(ink.max()), 1.0)
-    return ink
+    paper = _paper(grey)
+    away = grey - paper if paper.mean() < _DARK else paper - grey
+    ink = np.maximum(away, 0, dtype=np.float32)
+    return np.asarray(ink / max(float(ink.max()), 1.0), np.float32)
+
+
+def _paper(grey: Pixels) -> npt.NDArray[np.float32]:
+    """The brightness of the paper everywhere, float32 [H, W]: a plane through the edge, for light falls off evenly.
+
+    Fitted twice: what lies far from the first plane is a stroke that touches the edge, and is left out.
+    """
+    height, width = grey.shape
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    is_edge = np.zeros((height, width), bool)
+    is_edge[[0, -1]] = is_edge[:, [0, -1]] = True
+    points = np.stack([np.ones(int(is_edge.sum()), np.float32), rows[is_edge], columns[is_edge]], axis=1)
+    levels = grey[is_edge].astype(np.float32)
+    near = np.abs(levels - np.median(levels)) <= _PAPER_SPREAD
+    for _ in range(2):
+        plane = np.linalg.lstsq(points[near], levels[near], rcond=None)[0]
+        near = np.abs(points @ plane - levels) <= _PAPER_NOISE
+        if not near.any():
+            break
+    return np.asarray(plane[0] + plane[1] * rows + plane[2] * columns, np.float32)
 
 
 def _fitted(ink: npt.NDArray[np.float32], box: int) -> Pixels:

@@ -334,9 +334,20 @@ def test_an_orientation_that_does_not_exist_turns_nothing(orientation: int) -> N
     np.testing.assert_array_equal(PHOTO(reopen(draw_photo(), exif=exif_of(orientation))), np.asarray(draw_photo()))
 
 
-def test_exif_data_that_cannot_be_read_are_named_as_the_fault() -> None:
-    with pytest.raises(UnreadableImage, match="wanted readable EXIF data or none"):
-        PHOTO(reopen(draw_photo(), exif=b"not EXIF data at all"))
+def test_exif_data_that_cannot_be_read_turn_nothing() -> None:
+    np.testing.assert_array_equal(PHOTO(reopen(draw_photo(), exif=b"not EXIF data at all")), np.asarray(draw_photo()))
+
+
+@pytest.mark.parametrize("darkest", [100, 150, 190])
+def test_light_that_falls_off_over_the_paper_is_not_taken_for_ink(darkest: int) -> None:
+    """A bar on paper that is lit evenly, and the same bar on paper that darkens from corner to corner."""
+    slope = np.linspace(210, darkest, 100)
+    paper = (slope[:, None] + slope[None, :]) / 2
+    stroke = np.zeros((100, 100), bool)
+    stroke[20:80, 45:55] = True
+    even = DIGIT(Image.fromarray(np.where(stroke, 20, 210).astype(np.uint8)))
+    uneven = DIGIT(Image.fromarray(np.where(stroke, 20, paper).astype(np.uint8)))
+    assert (uneven > 64).sum() == pytest.approx((even > 64).sum(), rel=0.1)
 
 
 def write_palette_png(*chunks: tuple[bytes, bytes]) -> bytes:
