@@ -34,9 +34,6 @@ class _Group(Generic[T, R]):
         self.missing = len(self.items)
         self.results = [None] * self.missing
 
-    def is_late(self) -> bool:
-        return self.deadline_s is not None and time.monotonic() >= self.deadline_s
-
 
 _Entry = tuple[_Group[T, R], int]
 
@@ -49,8 +46,14 @@ class Batcher(Generic[T, R]):
     """
 
     def __init__(
-        self, name: str, run: Callable[[list[T]], list[R]], max_batch: int, max_queue_delay_us: int = 0
+        self,
+        name: str,
+        run: Callable[[list[T]], list[R]],
+        max_batch: int,
+        max_queue_delay_us: int = 0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
         self._run = run
         self._max_queue_delay_s = max_queue_delay_us / 1e6
         self._max_batch = max_batch
@@ -63,7 +66,7 @@ class Batcher(Generic[T, R]):
     def submit(self, items: Sequence[T], deadline_s: float | None = None) -> asyncio.Future[list[R]]:
         """Queue a group; on the event loop only. Cancelling the future takes back what has not begun.
 
-        `deadline_s` is on the clock of `time.monotonic`; past it, what has not begun is skipped and the future
+        `deadline_s` is on the batcher's clock; past it, what has not begun is skipped and the future
         fails with Expired. Raises Draining after `close`.
         """
         if self._closed:
@@ -93,7 +96,7 @@ class Batcher(Generic[T, R]):
         """Wait for one entry, then take what is there; empty when closed and nothing waits."""
         batch: list[_Entry[T, R]] = []
         entry = self._waiting.get()
-        closes_s = time.monotonic() + self._max_queue_delay_s
+        closes_s = self._clock() + self._max_queue_delay_s
         while entry is not None:
             if self._is_wanted(entry[0]):
                 batch.append(entry)
@@ -108,14 +111,14 @@ class Batcher(Generic[T, R]):
 
     def _take(self, closes_s: float) -> _Entry[T, R] | None:
         """One more entry: one that is there, or one that comes before the batch closes. Raises Empty."""
-        wait_s = closes_s - time.monotonic() if self._max_queue_delay_s else 0
+        wait_s = closes_s - self._clock() if self._max_queue_delay_s else 0
         return self._waiting.get(timeout=wait_s) if wait_s > 0 else self._waiting.get_nowait()
 
     def _is_wanted(self, group: _Group[T, R]) -> bool:
         """Whether somebody still waits. Read beside the event loop: at worst a result is thrown away."""
         if group.done.done():
             return False
-        if group.is_late():
+        if group.deadline_s is not None and self._clock() >= group.deadline_s:
             self._loop.call_soon_threadsafe(_expire, group)
             return False
         return True

@@ -7,6 +7,7 @@ Needs only the base dependencies. Does not know: onnxruntime, files, how the ser
         print(client.classify(Path("cat.png").read_bytes(), model="cifar10-cnn").best)
 """
 
+import itertools
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -77,27 +78,31 @@ class Classification:
 
 
 class Client:
-    """A connection to one server, for any number of threads. Every method raises CallError."""
+    """Calls one server, from any number of threads. Every method raises CallError.
+
+    A server spreads connections over its worker processes, not calls: `connections` above 1 lets one client use more
+    than one of them.
+    """
 
     def __init__(
         self,
         address: str = DEFAULT_ADDRESS,
         *,
         timeout_s: float = 30,
+        connections: int = 1,
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
     ) -> None:
         service_config = {"methodConfig": [{"name": [{}], "retryPolicy": _RETRY}]}
         self._max_message_bytes = max_message_bytes
         self._timeout_s = timeout_s
-        self._channel = grpc.insecure_channel(
-            address,
-            options=[
-                ("grpc.service_config", json.dumps(service_config)),
-                ("grpc.max_receive_message_length", -1),
-                ("grpc.max_send_message_length", -1),
-            ],
-        )
-        self._stub = ClassifierServiceStub(self._channel)
+        options: list[tuple[str, Any]] = [
+            ("grpc.service_config", json.dumps(service_config)),
+            ("grpc.max_receive_message_length", -1),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.use_local_subchannel_pool", 1),  # channels of equal options otherwise share one connection
+        ]
+        self._channels = [grpc.insecure_channel(address, options=options) for _ in range(connections)]
+        self._stubs = itertools.cycle([ClassifierServiceStub(channel) for channel in self._channels])
 
     def classify(
         self,
@@ -112,7 +117,7 @@ class Client:
         """Classify one image; an empty model is the server's only one, an empty version the highest."""
         options = pb.ClassifyOptions(top_k=top_k, language_code=language, return_prepared=return_prepared)
         request = pb.ClassifyRequest(model=model, version=version, image=image, options=options)
-        reply = self._call(self._stub.Classify, request)
+        reply = self._call(self._stub().Classify, request)
         return _to_classification(reply.classification, reply)
 
     def classify_many(
@@ -121,7 +126,7 @@ class Client:
         """Classify many images in one call; an image that failed has its error in its place."""
         options = pb.ClassifyOptions(top_k=top_k, language_code=language)
         request = pb.BatchClassifyRequest(model=model, version=version, images=images, options=options)
-        reply = self._call(self._stub.BatchClassify, request)
+        reply = self._call(self._stub().BatchClassify, request)
         return [
             _to_error(result.error) if result.HasField("error") else _to_classification(result.classification, reply)
             for result in reply.results
@@ -129,31 +134,36 @@ class Client:
 
     def list_models(self) -> pb.ListModelsResponse:
         """The models that are served, and the files that were refused."""
-        reply: pb.ListModelsResponse = self._call(self._stub.ListModels, pb.ListModelsRequest())
+        reply: pb.ListModelsResponse = self._call(self._stub().ListModels, pb.ListModelsRequest())
         return reply
 
     def get_model(self, model: str = "", version: str = "") -> pb.Model:
         """The description of one model."""
-        reply: pb.GetModelResponse = self._call(self._stub.GetModel, pb.GetModelRequest(model=model, version=version))
+        reply: pb.GetModelResponse = self._call(self._stub().GetModel, pb.GetModelRequest(model=model, version=version))
         return reply.model
 
     def wait_until_ready(self, timeout_s: float) -> None:
         """Return as soon as the server answers; CallError with UNAVAILABLE if it does not in time."""
         request = pb.ListModelsRequest()
         try:
-            self._stub.ListModels(request, timeout=timeout_s, wait_for_ready=True)
+            self._stub().ListModels(request, timeout=timeout_s, wait_for_ready=True)
         except grpc.RpcError as error:
             raise CallError("UNAVAILABLE", "NO_SERVER", f"no server answered within {timeout_s:g} s") from error
 
     def close(self) -> None:
-        """Close the connection."""
-        self._channel.close()
+        """Close the connections."""
+        for channel in self._channels:
+            channel.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _stub(self) -> ClassifierServiceStub:
+        """The next connection's, in turn."""
+        return next(self._stubs)
 
     def _call(self, method: Callable[..., Reply], request: Any) -> Reply:
         if request.ByteSize() > self._max_message_bytes:

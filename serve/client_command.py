@@ -18,6 +18,7 @@ from serve.client import DEFAULT_ADDRESS, Classification, Client
 from serve.errors import CallError
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"}
+CONNECTIONS = 4
 CALLS_IN_FLIGHT = 8
 BAR_WIDTH = 24
 
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Classify what the command line names, and print it."""
     options = _parser().parse_args(arguments)
     files = list(find_images(options.images))
-    with Client(options.address) as client:
+    with Client(options.address, connections=CONNECTIONS) as client:
         if options.wait:
             try:
                 client.wait_until_ready(options.wait)

@@ -20,6 +20,7 @@ from serve.client_command import IMAGE_SUFFIXES
 from serve.errors import CallError, InklingError
 
 IMAGES_PER_CALL = 64
+CONNECTIONS = 4
 CALLS_IN_FLIGHT = 4
 
 
@@ -105,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0 with a report, 1 where it could not be made."""
     options = _parser().parse_args(arguments)
     try:
-        with Client(options.address) as client:
+        with Client(options.address, connections=CONNECTIONS) as client:
             files = find_examples(options.folder)
             versions = options.compare or [options.version]
             verdicts = [judge(client, files, options.model, version) for version in versions]
