@@ -81,6 +81,7 @@ def write_variant(folder: Path, precision: str, dataset: Dataset) -> ModelSpec:
         spec,
         precision=precision,
         test_accuracy=measure_accuracy(found, dataset.test_labels),
+        test_count=len(dataset.test_labels),
         recipe={**spec.recipe, "variant_parity": dataclasses.asdict(parity)},
         created=datetime.now(UTC).replace(microsecond=0),
         self_test=_measure_self_test(variant, spec, precision),
