@@ -5,9 +5,10 @@ BIN := $(VENV)/bin
 # onnxruntime-gpu where an NVIDIA driver answers, else onnxruntime: never both, they own the same module.
 RUNTIME := $(if $(wildcard /dev/nvidiactl /proc/driver/nvidia/version),gpu,cpu)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+GENERATOR := $(if $(shell command -v h2load),h2load,grpc)
 FREE_PORT := $(BIN)/python -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1])'
 
-.PHONY: demo serve test check lint train-mnist train-cifar proto image clean
+.PHONY: demo serve test check lint bench bench-short train-mnist train-cifar proto image clean
 
 demo: $(VENV)/serve-$(RUNTIME)  ## serve the shipped models on a free port and classify samples/
 	@port=$$($(FREE_PORT)); \
@@ -28,7 +29,16 @@ lint: $(VENV)/test-$(RUNTIME)  ## style and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-check: lint test  ## what CI runs
+check: lint test bench-short  ## what CI runs
+
+bench: $(VENV)/serve-$(RUNTIME)  ## throughput and latency beside the ceiling, some minutes; h2load (nghttp2) where installed
+	$(BIN)/python -m serve.bench --generator $(GENERATOR)
+	$(BIN)/python -m serve.bench --generator $(GENERATOR) --batch 32 --concurrency 4 --connections 4
+	$(BIN)/python -m serve.bench --generator $(GENERATOR) --concurrency 1
+	$(BIN)/python -m serve.bench --generator $(GENERATOR) --connections 1
+
+bench-short: $(VENV)/serve-$(RUNTIME)  ## the same code in seconds, so that it cannot rot
+	$(BIN)/python -m serve.bench --short
 
 train-mnist: $(VENV)/train-$(RUNTIME)  ## train the default MNIST recipe
 	$(BIN)/python -m train.mnist
