@@ -66,9 +66,11 @@ def _digit(width: int, height: int, *, box: int) -> Policy:
         raise TypeError("box")  # becomes UnknownPolicy
 
     def prepare(image: Image.Image) -> Pixels:
-        grey = _grey(_over_white(image))
-        if image.mode == "L" and image.size == (width, height) and _border_level(grey) < _DARK:
-            return _array(grey)[..., None]
+        if image.mode == "L" and image.size == (width, height) and "transparency" not in image.info:
+            pixels = image.tobytes()
+            if _has_dark_edge(pixels, width):
+                return np.frombuffer(pixels, np.uint8).reshape(height, width, 1)
+        grey = _over_white(image).convert("L")
         # Strokes this fine vanish in the box anyway, and a photograph as float32 takes four times its memory.
         small = _array(grey.reduce(max(1, max(grey.size) // _LONGEST_SIDE)))
         return _centred_by_mass(_fitted(_ink(small), box), width, height)[..., None]
@@ -124,19 +126,14 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.where(transparent, _WHITE, deep >> 8).astype(np.uint8))
 
 
-def _grey(image: Image.Image) -> Image.Image:
-    return image if image.mode == "L" else image.convert("L")
-
-
 def _array(grey: Image.Image) -> Pixels:
     return np.frombuffer(grey.tobytes(), np.uint8).reshape(grey.height, grey.width)
 
 
-def _border_level(grey: Image.Image) -> int:
-    """The paper's brightness: the median along the image's edge."""
-    pixels, width = grey.tobytes(), grey.width
-    edge = sorted(pixels[:width] + pixels[-width:] + pixels[::width] + pixels[width - 1 :: width])
-    return edge[len(edge) // 2]
+def _has_dark_edge(pixels: bytes, width: int) -> bool:
+    """Whether the median along the edge of grey pixels is dark; MNIST's edges are black throughout."""
+    edge = pixels[:width] + pixels[-width:] + pixels[::width] + pixels[width - 1 :: width]
+    return max(edge) < _DARK or sorted(edge)[len(edge) // 2] < _DARK
 
 
 def _ink(grey: Pixels) -> npt.NDArray[np.float32]:

@@ -74,12 +74,11 @@ class ClassifierService(ClassifierServiceServicer):
         (outcome,) = await classifier.classify((request.image,), _deadline_s(context))
         if isinstance(outcome, Exception):
             raise outcome
-        return pb.ClassifyResponse(
-            classification=to_message(outcome, labels, request.options, start_ns),
-            model=classifier.name,
-            version=str(classifier.version),
-            precision=classifier.spec.precision,
+        reply = pb.ClassifyResponse(
+            model=classifier.name, version=str(classifier.version), precision=classifier.spec.precision
         )
+        fill(reply.classification, outcome, labels, request.options, start_ns)
+        return reply
 
     @answers_errors
     async def BatchClassify(self, request: pb.BatchClassifyRequest, context: Context) -> pb.BatchClassifyResponse:
@@ -90,12 +89,16 @@ class ClassifierService(ClassifierServiceServicer):
         if not 0 < len(request.images) <= self._max_request_images:
             raise errors.OptionError(f"wanted 1 to {self._max_request_images} images, got {len(request.images)}")
         outcomes = await classifier.classify(request.images, _deadline_s(context))
-        return pb.BatchClassifyResponse(
-            results=[_to_result(outcome, labels, request.options, start_ns) for outcome in outcomes],
-            model=classifier.name,
-            version=str(classifier.version),
-            precision=classifier.spec.precision,
+        reply = pb.BatchClassifyResponse(
+            model=classifier.name, version=str(classifier.version), precision=classifier.spec.precision
         )
+        for outcome in outcomes:
+            result = reply.results.add()
+            if isinstance(outcome, Exception):
+                result.error.CopyFrom(to_status(outcome))
+            else:
+                fill(result.classification, outcome, labels, request.options, start_ns)
+        return reply
 
     @answers_errors
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
@@ -131,27 +134,24 @@ def find_labels(labels: Mapping[str, tuple[str, ...]], options: pb.ClassifyOptio
     raise errors.OptionError(f"language_code: wanted one of {', '.join(labels)}; got {options.language_code!r}")
 
 
-def to_message(
-    answer: Answer, labels: tuple[str, ...], options: pb.ClassifyOptions, start_ns: int
-) -> pb.Classification:
-    """An answer as a message: the first top_k classes with their labels."""
-    message = pb.Classification(
-        classes=[
-            pb.ClassProbability(label=labels[index], index=index, probability=answer.probabilities[index])
-            for index in answer.ranking[: options.top_k or DEFAULT_TOP_K]
-        ],
-        timing=pb.Timing(
-            queue_us=answer.queue_us,
-            decode_us=answer.decode_us,
-            prepare_us=answer.prepare_us,
-            inference_us=answer.inference_us,
-            total_us=(time.perf_counter_ns() - start_ns) // 1000,
-            batch_size=answer.batch_size,
-        ),
-    )
+def fill(
+    message: pb.Classification, answer: Answer, labels: tuple[str, ...], options: pb.ClassifyOptions, start_ns: int
+) -> None:
+    """Write an answer into its place in a reply: the first top_k classes with their labels, and the times.
+
+    In place, because a message that is made first and put in later is copied.
+    """
+    for index in answer.ranking[: options.top_k or DEFAULT_TOP_K]:
+        message.classes.add(label=labels[index], index=index, probability=answer.probabilities[index])
     if options.return_prepared:
         message.prepared_png = to_png(answer.prepared)
-    return message
+    timing = message.timing
+    timing.queue_us = answer.queue_us
+    timing.decode_us = answer.decode_us
+    timing.prepare_us = answer.prepare_us
+    timing.inference_us = answer.inference_us
+    timing.batch_size = answer.batch_size
+    timing.total_us = (time.perf_counter_ns() - start_ns) // 1000
 
 
 def describe(classifier: Classifier) -> pb.Model:
@@ -199,14 +199,6 @@ async def _abort(context: Context, error: Exception) -> NoReturn:
         trailers.append(("grpc-retry-pushback-ms", str(RETRY_AFTER_MS)))  # stock clients obey this, not RetryInfo
     code = next(code for code in grpc.StatusCode if code.value[0] == status.code)
     await context.abort(code, status.message, tuple(trailers))
-
-
-def _to_result(
-    outcome: Answer | Exception, labels: tuple[str, ...], options: pb.ClassifyOptions, start_ns: int
-) -> pb.BatchClassifyResult:
-    if isinstance(outcome, Exception):
-        return pb.BatchClassifyResult(error=to_status(outcome))
-    return pb.BatchClassifyResult(classification=to_message(outcome, labels, options, start_ns))
 
 
 def _deadline_s(context: Context) -> float | None:
