@@ -16,6 +16,8 @@ class Admission:
     def __init__(self, max_images: int, max_bytes: int) -> None:
         self._max_images = max_images
         self._max_bytes = max_bytes
+        # The same words each time: under overload refusals are most of the work, and a status is made once per text.
+        self._refusal = f"at most {max_images} images or {max_bytes} bytes may wait here, and they do; try again later"
         self.images = 0
         self.image_bytes = 0
 
@@ -28,10 +30,7 @@ class Admission:
         if self.images and (
             self.images + images > self._max_images or self.image_bytes + image_bytes > self._max_bytes
         ):
-            raise Overloaded(
-                f"{self.images} images ({self.image_bytes} bytes) wait already, at most {self._max_images} "
-                f"({self._max_bytes} bytes) may; try again later"
-            )
+            raise Overloaded(self._refusal)
         self.images += images
         self.image_bytes += image_bytes
         try:

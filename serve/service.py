@@ -29,6 +29,7 @@ DOMAIN = "inkling"
 DEFAULT_TOP_K = 5
 DEFAULT_LANGUAGE = "en"
 RETRY_AFTER_MS = 50
+STATUS_TRAILER = "grpc-status-details-bin"
 INTERNAL_MESSAGE = "the server failed; its log says why"
 
 # Looked up along the class's ancestors, so the nearest one decides.
@@ -186,19 +187,23 @@ def to_status(error: Exception) -> Status:
     else:
         logger.error("a call failed", exc_info=error)
         message, reason = INTERNAL_MESSAGE, "INTERNAL"
-    status = Status(code=code.value[0], message=message, details=[_pack(ErrorInfo(reason=reason, domain=DOMAIN))])
-    if isinstance(error, errors.Overloaded):
-        status.details.append(_pack(RetryInfo(retry_delay=Duration(nanos=RETRY_AFTER_MS * 1_000_000))))
-    return status
+    return Status(code=code.value[0], message=message, details=[_pack(ErrorInfo(reason=reason, domain=DOMAIN))])
 
 
 async def _abort(context: Context, error: Exception) -> NoReturn:
-    status = to_status(error)
-    trailers: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", status.SerializeToString())]
     if isinstance(error, errors.Overloaded):
-        trailers.append(("grpc-retry-pushback-ms", str(RETRY_AFTER_MS)))  # stock clients obey this, not RetryInfo
+        await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), _refusal_trailers(str(error)))
+    status = to_status(error)
     code = next(code for code in grpc.StatusCode if code.value[0] == status.code)
-    await context.abort(code, status.message, tuple(trailers))
+    await context.abort(code, status.message, ((STATUS_TRAILER, status.SerializeToString()),))
+
+
+@functools.lru_cache(maxsize=64)
+def _refusal_trailers(message: str) -> tuple[tuple[str, str | bytes], ...]:
+    """The details of an Overloaded. Stock clients obey the pushback; the RetryInfo is for those that read details."""
+    status = to_status(errors.Overloaded(message))
+    status.details.append(_pack(RetryInfo(retry_delay=Duration(nanos=RETRY_AFTER_MS * 1_000_000))))
+    return (STATUS_TRAILER, status.SerializeToString()), ("grpc-retry-pushback-ms", str(RETRY_AFTER_MS))
 
 
 def _deadline_s(context: Context) -> float | None:
