@@ -131,7 +131,7 @@ def describe_run(recipe: Recipe, progress: "Progress", precision: str) -> dict[s
         "seed": progress.settings["seed"],
         "precision": precision,
         "best_epoch": progress.best_epoch,
-        "validation_accuracy": progress.best_accuracy,
+        "validation_accuracy": progress.final_accuracy,
     }
 
 
@@ -201,6 +201,8 @@ def report(exported: "Exported", progress: "Progress", dataset: "Dataset", folde
     spec, parity = exported.spec, exported.parity
     by_class = measure_class_accuracy(exported.probabilities, dataset.test_labels)
     print(f"validation accuracy {progress.best_accuracy:.4f} in epoch {progress.best_epoch}, whose weights were kept")
+    if progress.final_accuracy != progress.best_accuracy:
+        print(f"validation accuracy {progress.final_accuracy:.4f} with the classes balanced on plain images")
     print(f"test accuracy {spec.test_accuracy:.4f} over {spec.test_count} images, by the ONNX file")
     print(
         "  " + ", ".join(f"{label} {accuracy:.3f}" for label, accuracy in zip(spec.labels["en"], by_class, strict=True))

@@ -19,6 +19,8 @@ import numpy.typing as npt
 
 from serve.errors import InklingError
 from train.augment import Augment
+from train.balance import balance_classes
+from train.evaluate import measure_accuracy
 from train.models import centre_first_layer, take_logits
 from train.recipes import Recipe
 
@@ -44,6 +46,8 @@ class Progress:
     best_epoch: int = 0
     best_accuracy: float = -1.0
     best_weights: Arrays = field(default_factory=list)
+    final_accuracy: float = -1.0
+    """On the validation images, of the model as `fit` leaves it."""
 
 
 def fit(
@@ -58,6 +62,7 @@ def fit(
 ) -> Progress:
     """Train `model` in place and leave it with the weights of its best epoch by validation accuracy.
 
+    Its classes are balanced afterwards where it saw augmented images alone (`train.balance`).
     `unfinished` is the file that an interrupted run leaves; `resume` goes on from it, to the same end as without the
     interruption. Raises CannotResume.
     """
@@ -83,6 +88,10 @@ def fit(
             verbose=1 if sys.stdout.isatty() else 2,
         )
     model.set_weights(progress.best_weights)
+    if recipe.augmentation:
+        balance_classes(model, images[train], labels[train])
+    predictions = model.predict(images[validation], batch_size=1000, verbose=0)
+    progress.final_accuracy = measure_accuracy(predictions, labels[validation])
     return progress
 
 
