@@ -6,159 +6,41 @@ Does not know: how the server works; it asks as any client does.
 """
 
 import argparse
-import asyncio
 import json
 import platform
 import re
 import shutil
-import statistics
 import subprocess
 import sys
-import threading
-import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from serve.__main__ import new_event_loop
-from serve.bench import ceiling
-from serve.bench.load import GrpcLoad, Measurement, Plan, measure_use, run_h2load
-from serve.bench.workload import make_images, make_requests
-from serve.client import Client
+from serve.bench.measure import Target, make_subject, measure, start_server
 from serve.cores import count_usable_cores
-from serve.errors import CallError, ConfigError, InklingError
-from serve.prepare import Pixels, to_png
+from serve.errors import InklingError
 
-SERVICE = "/inkling.v1.ClassifierService/"
 SHORT = {"seconds": 1.0, "warm_up": 0.3, "rounds": 1}
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """The server under load: where it is, and its process where it is ours to look at."""
-
-    address: str
-    pid: int | None
-
-
-@contextmanager
-def start_server(flags: Sequence[str]) -> Iterator[Target]:
-    """`python -m serve` on a free port, until the end of the block."""
-    command = [sys.executable, "-m", "serve", "--port", "0", *flags]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603  # our own module
-        try:
-            lines = iter(process.stderr or ())
-            address = next((found[1] for line in lines if (found := re.search(r"serving .* on (\S+)$", line))), "")
-            if not address:
-                raise ConfigError("the server ended before it served; start it by hand to see why")
-            # Read on, or a full pipe would hold up the server.
-            log = threading.Thread(target=sys.stderr.writelines, args=(lines,))
-            log.start()
-            yield Target(address, process.pid)
-        finally:
-            process.terminate()
-            process.wait()
-    log.join()
-
-
-def load(target: str, requests: Sequence[bytes], plan: Plan, generator: str) -> Measurement:
-    """Put load on an address by the generator asked for, showing progress."""
-    if generator == "h2load":
-        return run_h2load(target, requests[0], plan)
-
-    async def run() -> Measurement:
-        return await GrpcLoad(target, requests, plan, _show_progress).run()
-
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        return runner.run(run())
-
-
-def _show_progress(elapsed_s: float, images: int) -> None:
-    print(f"\r  {elapsed_s:4.0f} s {images / elapsed_s:10,.0f} images/s ", end="", file=sys.stderr, flush=True)
-
-
-def check_answers(client: Client, model: str, encoded: Sequence[bytes]) -> None:
-    """Make sure that good calls are good answers before any are counted. Raises InklingError."""
-    for outcome in client.classify_many(encoded[:8], model=model):
-        if isinstance(outcome, InklingError):
-            raise outcome
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """A model on a server, and what it is asked."""
-
-    target: Target
-    model: str
-    images: list[Pixels]
-    encoded: list[bytes]
-    requests: list[bytes]
-
-
-def make_subject(target: Target, model: str, batch: int) -> Subject:
-    """Images of the model's shape, and a look at the answers before any are counted. Raises CallError."""
-    with Client(target.address) as client:
-        height, width, channels = client.get_model(model).input_shape
-        images = make_images((height, width, channels))
-        encoded = [to_png(pixels) for pixels in images]
-        for outcome in client.classify_many(encoded[:8], model=model):
-            if isinstance(outcome, CallError):
-                raise outcome
-    return Subject(target, model, images, encoded, make_requests(model, encoded, batch))
-
-
-def measure(subject: Subject, options: argparse.Namespace) -> dict[str, Any]:
-    """Server and ceiling in turn, `--rounds` times; the medians of what they give."""
-    plan = _plan(options)
-    rounds = [
-        measure_server(subject, plan, options) | (measure_ceiling(subject, plan, options) if options.models else {})
-        for _ in range(options.rounds)
-    ]
-    for each in rounds:
-        if "ceiling_per_s" in each:
-            each["fraction"] = each["images_per_s"] / each["ceiling_per_s"]
-    print("\r" + " " * 40 + "\r", end="", file=sys.stderr)
-    row: dict[str, Any] = {"model": subject.model, "images_per_call": plan.images_per_call}
-    row |= {key: round(statistics.median(each[key] for each in rounds), 4) for key in rounds[0] if key != "errors"}
-    row["errors"] = dict(sum((each["errors"] for each in rounds), Counter()))
-    return row
-
-
-def measure_server(subject: Subject, plan: Plan, options: argparse.Namespace) -> dict[str, Any]:
-    """One round of load."""
-    pid = subject.target.pid
-    before, start_s = measure_use(pid) if pid else None, time.perf_counter()
-    found = load(subject.target.address, subject.requests, plan, options.generator)
-    row: dict[str, Any] = {"images_per_s": found.images_per_s, "errors": found.errors}
-    row |= {f"p{share}_ms": found.percentile_us(float(share) / 100) / 1000 for share in ("50", "90", "99", "99.9")}
-    if pid and before:
-        after = measure_use(pid)
-        row |= {"cpu": (after.cpu_s - before.cpu_s) / (time.perf_counter() - start_s), "pss_mib": after.pss_mib}
-    return row
-
-
-def measure_ceiling(subject: Subject, plan: Plan, options: argparse.Namespace) -> dict[str, float]:
-    """The cost of the parts in core-microseconds an image, and the images a second that the cores could do at best."""
-    files = (options.models / subject.model).glob("*/model.onnx")
-    request = bytes(len(subject.encoded[0]) * plan.images_per_call)
-    call_us, generator_us = ceiling.measure_call_us(lambda address: load(address, [request], plan, options.generator))
-    costs = {
-        "run_us": ceiling.measure_run_us(max(files, key=lambda path: int(path.parent.name)), subject.images),
-        "decode_us": ceiling.measure_decode_us(subject.encoded),
-        "call_us": call_us / plan.images_per_call,
-        "generator_us": generator_us / plan.images_per_call,
-    }
-    return costs | {"ceiling_per_s": count_usable_cores() * 1e6 / sum(costs.values())}
 
 
 def print_table(rows: Sequence[dict[str, Any]]) -> None:
     """A row per model."""
-    heads = ["model", "images_per_s", "p50_ms", "p90_ms", "p99_ms", "p99.9_ms", "cpu", "pss_mib", "fraction"]
+    heads = [
+        "model",
+        "images_per_s",
+        "p50_ms",
+        "p90_ms",
+        "p99_ms",
+        "p99.9_ms",
+        "refusals_per_s",
+        "refusal_p99_ms",
+        "health_p99_ms",
+        "cpu",
+        "pss_mib",
+        "fraction",
+    ]
     heads = [head for head in heads if head in rows[0]]
     cells = [heads] + [[_format(row[head]) for head in heads] for row in rows]
     widths = [max(len(row[column]) for row in cells) for column in range(len(heads))]
@@ -221,18 +103,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print_table(rows)
     print(describe_run(options, rows))
     return 0
-
-
-def _plan(options: argparse.Namespace) -> Plan:
-    return Plan(
-        method=SERVICE + ("BatchClassify" if options.batch else "Classify"),
-        images_per_call=options.batch or 1,
-        concurrency=options.concurrency,
-        connections=min(options.connections, options.concurrency),
-        rate=options.rate,
-        seconds=options.seconds,
-        warm_up_s=options.warm_up,
-    )
 
 
 def _parser() -> argparse.ArgumentParser:

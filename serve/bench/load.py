@@ -62,8 +62,13 @@ class Measurement:
 
     def percentile_us(self, share: float) -> float:
         """Of the good calls' latencies; NaN where there are none."""
-        ordered = sorted(self.latencies_us)
-        return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
+        return percentile(self.latencies_us, share)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value that a share of the values lies below; NaN where there are none."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
 
 
 class GrpcLoad:
