@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from train.data import Images, Labels
-from train.models import take_logits
+from train.models import predict, take_logits
 
 IMAGE_COUNT = 10_000
 MOST_STEPS = 50
@@ -23,7 +23,7 @@ SMALLEST_GRADIENT = 1e-7
 def balance_classes(model: keras.Model, images: Images, labels: Labels) -> None:
     """Fit the biases of `model`'s logits to images uint8 [N, H, W, C] as they are; of many, to a fixed choice."""
     chosen = np.random.default_rng(0).permutation(len(images))[:IMAGE_COUNT]
-    logits = take_logits(model).predict(images[chosen], batch_size=1000, verbose=0)
+    logits = predict(take_logits(model), images[chosen])
     model.get_layer("logits").bias.assign_add(fit_biases(logits, labels[chosen]).astype(np.float32))
 
 

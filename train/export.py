@@ -95,9 +95,11 @@ def export(
 
     `prepare`, `recipe` and `source_commit` go into the file's metadata as they are. Raises ParityFailed.
     """
+    from train.models import predict  # brings Keras in, as convert() does
+
     onnx_model = convert(model)
     probabilities = run_onnx(onnx_model.SerializeToString(), dataset.test_images)
-    parity = measure_parity(model.predict(dataset.test_images, batch_size=1000, verbose=0), probabilities)
+    parity = measure_parity(predict(model, dataset.test_images), probabilities)
     require_parity(parity)
     spec = ModelSpec(
         name=model.name,

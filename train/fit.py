@@ -9,6 +9,7 @@ import json
 import math
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,15 @@ from serve.errors import InklingError
 from train.augment import Augment
 from train.balance import balance_classes
 from train.evaluate import measure_accuracy
-from train.models import centre_first_layer, take_logits
+from train.models import centre_first_layer, predict, take_logits
 from train.recipes import Recipe
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
 Arrays = list[npt.NDArray[Any]]
+
+VALIDATION_BATCH = 1000
+FIGURES = ("loss", "accuracy")
 
 
 class CannotResume(InklingError):
@@ -74,25 +78,51 @@ def fit(
     if resume:
         load_progress(unfinished, trained, progress)
     for epoch in range(len(progress.history), recipe.epochs):
+        started_s = time.monotonic()
+        print(f"epoch {epoch + 1} of {recipe.epochs}", flush=True)
         order = train[draw_order(len(train), seed, epoch)]
-        trained.fit(
-            images[order],
-            targets[order],
-            batch_size=recipe.batch_size,
-            shuffle=False,
-            validation_data=(images[validation], targets[validation]),
-            validation_batch_size=1000,
-            initial_epoch=epoch,
-            epochs=recipe.epochs,
-            callbacks=[Record(model, progress, unfinished)],
-            verbose=1 if sys.stdout.isatty() else 2,
-        )
+        trained.reset_metrics()
+        figures = run_epoch(trained.train_on_batch, images, targets, order, recipe.batch_size)
+        trained.reset_metrics()
+        tested = run_epoch(trained.test_on_batch, images, targets, validation, VALIDATION_BATCH)
+        figures |= {f"val_{name}": value for name, value in tested.items()}
+        record(progress, model, figures | {"seconds": time.monotonic() - started_s})
+        save_progress(unfinished, trained, progress)
     model.set_weights(progress.best_weights)
     if recipe.augmentation:
         balance_classes(model, images[train], labels[train])
-    predictions = model.predict(images[validation], batch_size=1000, verbose=0)
-    progress.final_accuracy = measure_accuracy(predictions, labels[validation])
+    progress.final_accuracy = measure_accuracy(predict(model, images[validation]), labels[validation])
     return progress
+
+
+def run_epoch(
+    step: Callable[..., dict[str, Any]],
+    images: Images,
+    targets: npt.NDArray[np.floating],
+    order: npt.NDArray[np.int64],
+    batch_size: int,
+) -> dict[str, float]:
+    """Take images [N, H, W, C] in an order, a batch at a time, through a step of training or testing; mean figures.
+
+    Not `Model.fit`: each call of it makes and ends a tf.data pipeline, and the end waits for a thread that sleeps
+    (measured: 12 s and more an epoch with both cores idle).
+    """
+    starts = range(0, len(order), batch_size)
+    bar = keras.utils.Progbar(len(starts), verbose=1 if sys.stdout.isatty() else 2, stateful_metrics=FIGURES)
+    for number, start in enumerate(starts, 1):
+        batch = order[start : start + batch_size]
+        figures = {name: float(value) for name, value in step(images[batch], targets[batch], return_dict=True).items()}
+        bar.update(number, list(figures.items()))
+    return figures
+
+
+def record(progress: Progress, model: keras.Model, figures: dict[str, float]) -> None:
+    """Add an epoch to the progress, and keep the weights if they are the best yet."""
+    epoch = len(progress.history) + 1
+    progress.history.append({"epoch": epoch, **figures})
+    if figures["val_accuracy"] > progress.best_accuracy:
+        progress.best_epoch, progress.best_accuracy = epoch, figures["val_accuracy"]
+        progress.best_weights = model.get_weights()
 
 
 def split(count: int, validation_count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -135,28 +165,6 @@ def schedule_learning_rate(recipe: Recipe, steps_per_epoch: int) -> keras.optimi
         warmup_target=recipe.peak_learning_rate if warmup_steps else None,
         warmup_steps=warmup_steps,
     )
-
-
-class Record(keras.callbacks.Callback):
-    """After each epoch: a row of history, the best weights kept, the run's progress in its file; then fit returns."""
-
-    def __init__(self, inner: keras.Model, progress: Progress, unfinished: Path) -> None:
-        super().__init__()
-        self.inner, self.progress, self.unfinished = inner, progress, unfinished
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Start the clock."""
-        self.started = time.monotonic()
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Add the epoch to the progress."""
-        figures = {name: float(value) for name, value in logs.items()}
-        self.progress.history.append({"epoch": epoch + 1, **figures, "seconds": time.monotonic() - self.started})
-        if figures["val_accuracy"] > self.progress.best_accuracy:
-            self.progress.best_epoch, self.progress.best_accuracy = epoch + 1, figures["val_accuracy"]
-            self.progress.best_weights = self.inner.get_weights()
-        save_progress(self.unfinished, self.model, self.progress)
-        self.model.stop_training = True  # the next epoch's call brings its own order
 
 
 def save_progress(path: Path, trained: keras.Model, progress: Progress) -> None:

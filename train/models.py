@@ -53,6 +53,12 @@ def centre_first_layer(model: keras.Model, mean_colour: npt.NDArray[np.floating]
     first.bias.assign(-np.einsum("pcu,c->u", by_colour, mean_colour))
 
 
+def predict(model: keras.Model, images: npt.NDArray[np.uint8], batch_size: int = 1000) -> npt.NDArray[np.float32]:
+    """What a model gives for images uint8 [N, H, W, C], float32 [N, K]; without the tf.data pipeline of `predict`."""
+    starts = range(0, len(images), batch_size)
+    return np.concatenate([model.predict_on_batch(images[start : start + batch_size]) for start in starts])
+
+
 def take_logits(model: keras.Model) -> keras.Model:
     """The part of a model before its softmax, sharing its weights: images -> float32 [N, K]."""
     return keras.Model(model.input, model.get_layer("logits").output, name=f"{model.name}-logits")
