@@ -81,9 +81,7 @@ def fit(
         started_s = time.monotonic()
         print(f"epoch {epoch + 1} of {recipe.epochs}", flush=True)
         order = train[draw_order(len(train), seed, epoch)]
-        trained.reset_metrics()
         figures = run_epoch(trained.train_on_batch, images, targets, order, recipe.batch_size)
-        trained.reset_metrics()
         tested = run_epoch(trained.test_on_batch, images, targets, validation, VALIDATION_BATCH)
         figures |= {f"val_{name}": value for name, value in tested.items()}
         record(progress, model, figures | {"seconds": time.monotonic() - started_s})
@@ -109,11 +107,14 @@ def run_epoch(
     """
     starts = range(0, len(order), batch_size)
     bar = keras.utils.Progbar(len(starts), verbose=1 if sys.stdout.isatty() else 2, stateful_metrics=FIGURES)
+    sums, seen = dict.fromkeys(FIGURES, 0.0), 0
     for number, start in enumerate(starts, 1):
         batch = order[start : start + batch_size]
-        figures = {name: float(value) for name, value in step(images[batch], targets[batch], return_dict=True).items()}
-        bar.update(number, list(figures.items()))
-    return figures
+        figures = step(images[batch], targets[batch], return_dict=True)  # of this batch alone: Keras forgets the others
+        seen += len(batch)
+        sums = {name: total + float(figures[name]) * len(batch) for name, total in sums.items()}
+        bar.update(number, [(name, total / seen) for name, total in sums.items()])
+    return {name: total / seen for name, total in sums.items()}
 
 
 def record(progress: Progress, model: keras.Model, figures: dict[str, float]) -> None:
