@@ -53,7 +53,8 @@ LARGEST_DIFFERENCE = 1e-5
 TIE = 2e-5  # two classes closer than twice that difference may change places
 SELF_TEST_SEED = 1
 SELF_TEST_COUNT = 4
-SELF_TEST_TOLERANCE = 1e-3
+# A GPU rounds the inputs of a product to TF32's 10 bits: simulated on trained files, that moved a probability by 9e-4.
+SELF_TEST_TOLERANCE = 5e-3
 
 
 class ParityFailed(ModelFileError):
@@ -131,7 +132,10 @@ def convert(model: "keras.Model") -> onnx.ModelProto:
 
     images = tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8, name="images")
     # A function that returns a dict keeps the output's name; tf2onnx reads no Keras 3 model by itself.
-    answer = tf.function(lambda images: {"probabilities": model(images, training=False)}, input_signature=[images])
+    # AutoGraph has nothing to rewrite in it, and would want the source of this line.
+    answer = tf.function(
+        lambda images: {"probabilities": model(images, training=False)}, input_signature=[images], autograph=False
+    )
     onnx_model, _ = tf2onnx.convert.from_function(answer, input_signature=[images], opset=OPSET)
     return _clean(onnx_model, model.name)
 
