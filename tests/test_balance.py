@@ -1,0 +1,42 @@
+"""train.balance: the biases of the logits, and nothing else, fitted to plain images."""
+
+import numpy as np
+import pytest
+
+from train.balance import balance_classes, fit_biases
+from train.models import build
+
+
+def draw_problem(shift: np.ndarray, count: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
+    """Logits whose labels were drawn from their softmax, after which `shift` was taken away from them."""
+    random = np.random.default_rng(0)
+    logits = random.normal(0, 2, (count, len(shift)))
+    labels = (logits + random.gumbel(size=logits.shape)).argmax(axis=1)
+    return logits - shift, labels
+
+
+def test_a_known_shift_of_the_classes_is_found() -> None:
+    shift = np.array([1.0, -0.5, 0.0, 0.7, -1.2])
+    logits, labels = draw_problem(shift)
+    assert fit_biases(logits, labels) == pytest.approx(shift, abs=0.1)
+
+
+def test_after_it_every_class_is_expected_as_often_as_it_occurs() -> None:
+    logits, labels = draw_problem(np.array([2.0, -1.0, -1.0]))
+    shifted = logits + fit_biases(logits, labels)
+    probabilities = np.exp(shifted) / np.exp(shifted).sum(axis=1, keepdims=True)
+    assert probabilities.mean(axis=0) == pytest.approx(np.bincount(labels) / len(labels), abs=1e-6)
+
+
+def test_the_biases_sum_to_nothing() -> None:
+    assert fit_biases(*draw_problem(np.array([3.0, 1.0, 0.0]))).sum() == pytest.approx(0, abs=1e-9)
+
+
+def test_only_the_logits_biases_change() -> None:
+    model = build("mnist-mlp", (28, 28, 1), 10)
+    before = [array.copy() for array in model.get_weights()]
+    images = np.random.default_rng(0).integers(0, 256, (200, 28, 28, 1), dtype=np.uint8)
+    balance_classes(model, images, np.arange(200) % 10)
+    *others, biases = zip(before, model.get_weights(), strict=True)
+    assert all(np.array_equal(old, new) for old, new in others)
+    assert not np.array_equal(*biases)

@@ -1,0 +1,216 @@
+"""`train.export`: conversion, parity, and a file that is whole or is not there."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+
+import keras
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from serve.errors import SelfTestFailed
+from serve.model_file import (
+    InputSpec,
+    ModelSpec,
+    PrepareSpec,
+    SelfTest,
+    check_seal,
+    from_metadata,
+    self_test_images,
+)
+from train import export
+from train.data import OBJECTS, OBJECTS_RU, Dataset
+from train.export import Parity, ParityFailed
+
+SHAPE = (8, 8, 3)
+FACTS = {"prepare": PrepareSpec("photo", 1, {}), "recipe": {"epochs": 1}, "source_commit": "0" * 40}
+
+
+def make_model(policy: str = "float32") -> keras.Model:
+    """A small net as those of `train.models`."""
+    keras.utils.set_random_seed(0)
+    images = keras.Input(SHAPE, dtype="uint8", name="images")
+    values = keras.layers.Rescaling(1 / 255)(images)
+    values = keras.layers.Conv2D(8, 3, activation="relu", dtype=policy)(values)
+    values = keras.layers.Dropout(0.5)(values)
+    logits = keras.layers.Dense(10, kernel_initializer="random_normal", dtype=policy)(keras.layers.Flatten()(values))
+    return keras.Model(images, keras.layers.Softmax(dtype="float32")(logits), name="small")
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    random = np.random.default_rng(0)
+    images, labels = random.integers(0, 256, (1003, *SHAPE), np.uint8), random.integers(0, 10, 1003)
+    return Dataset("noise", images[:1], labels[:1], images, labels, {"en": OBJECTS, "ru": OBJECTS_RU})
+
+
+@pytest.fixture(scope="module")
+def exported(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> export.Exported:
+    return export.export(make_model(), dataset, tmp_path_factory.mktemp("small") / "1", **FACTS)
+
+
+@pytest.fixture(scope="module")
+def graph() -> onnx.ModelProto:
+    return export.convert(make_model())
+
+
+def make_spec(graph: onnx.ModelProto, **changes: object) -> ModelSpec:
+    spec = ModelSpec(
+        name="small",
+        dataset="noise",
+        labels={"en": OBJECTS},
+        input=InputSpec(SHAPE, "uint8", "rgb"),
+        prepare=PrepareSpec("photo", 1, {}),
+        precision="float32",
+        test_accuracy=0.1,
+        test_count=1003,
+        recipe={},
+        parameters=1,
+        created=datetime(2026, 1, 2, tzinfo=UTC),
+        source_commit="unknown",
+        versions={},
+        self_test=export.measure_self_test(graph, SHAPE),
+    )
+    return dataclasses.replace(spec, **changes)  # type: ignore[arg-type]
+
+
+def test_a_graph_takes_images_and_gives_probabilities_for_any_number_of_them(graph: onnx.ModelProto) -> None:
+    dimensions = {
+        value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in (*graph.graph.input, *graph.graph.output)
+    }
+    assert dimensions == {"images": ["N", 8, 8, 3], "probabilities": ["N", 10]}
+    assert graph.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    assert graph.graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    for count in (1, 7):
+        assert export.run_onnx(graph.SerializeToString(), np.zeros((count, *SHAPE), np.uint8)).shape == (count, 10)
+
+
+def test_a_graph_is_of_opset_18_and_holds_no_dropout(graph: onnx.ModelProto) -> None:
+    assert {entry.domain: entry.version for entry in graph.opset_import}[""] == 18
+    assert "Dropout" not in {node.op_type for node in graph.graph.node}
+
+
+def test_an_exported_file_reads_back_whole(exported: export.Exported) -> None:
+    data = exported.path.read_bytes()
+    check_seal(data)
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    assert from_metadata(session.get_modelmeta().custom_metadata_map) == exported.spec
+    onnx.checker.check_model(onnx.load(exported.path), full_check=True)
+
+
+def test_an_exported_file_says_what_it_is(exported: export.Exported) -> None:
+    spec = exported.spec
+    assert (spec.name, spec.dataset, spec.precision) == ("small", "noise", "float32")
+    assert spec.labels["ru"][3] == "кот"
+    assert spec.input == InputSpec(SHAPE, "uint8", "rgb")
+    assert spec.parameters == (27 + 1) * 8 + (6 * 6 * 8 + 1) * 10
+    assert (datetime.now(UTC) - spec.created).total_seconds() < 600
+    assert set(spec.versions) == {"keras", "tensorflow", "tf2onnx", "onnx", "onnxruntime", "numpy"}
+
+
+def test_the_accuracy_in_the_file_is_that_of_the_files_own_answers(exported: export.Exported, dataset: Dataset) -> None:
+    answers = export.run_onnx(exported.path.read_bytes(), dataset.test_images).argmax(axis=1)
+    assert exported.spec.test_accuracy == np.mean(answers == dataset.test_labels)
+    assert exported.spec.test_count == 1003
+
+
+def test_parity_with_keras_is_measured_on_every_test_image(exported: export.Exported) -> None:
+    assert exported.parity.image_count == 1003
+    assert exported.parity.largest_difference <= 1e-5
+    assert exported.parity.changed_classes == 0
+
+
+def test_the_self_test_in_the_file_is_what_the_file_answers(exported: export.Exported) -> None:
+    test = exported.spec.self_test
+    images = self_test_images(test.seed, len(test.probabilities), SHAPE)
+    found = export.run_onnx(exported.path.read_bytes(), images)
+    np.testing.assert_allclose(found, test.probabilities, atol=1e-6)
+    assert len(test.probabilities) == 4
+
+
+def test_a_model_whose_graph_answers_otherwise_is_not_written(dataset: Dataset, tmp_path: Path) -> None:
+    """Half precision inside: Keras and ONNX Runtime round in different places. Models are rebuilt in float32 for it."""
+    with pytest.raises(ParityFailed, match="wanted probabilities within 1e-05"):
+        export.export(make_model("mixed_float16"), dataset, tmp_path / "1", **FACTS)
+    assert not (tmp_path / "1").exists()
+
+
+def test_another_top_class_counts_unless_the_two_are_tied() -> None:
+    expected = np.array([[0.6, 0.4], [0.500006, 0.499994], [0.49, 0.51]])
+    found = np.array([[0.4, 0.6], [0.499999, 0.500001], [0.49, 0.51]])
+    parity = export.measure_parity(expected, found)
+    assert (parity.changed_classes, parity.image_count) == (1, 3)
+    assert parity.largest_difference == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("parity", [Parity(2e-5, 0, 10), Parity(0.0, 1, 10), Parity(float("nan"), 0, 10)])
+def test_a_difference_a_changed_class_or_a_nan_fails_parity(parity: Parity) -> None:
+    with pytest.raises(ParityFailed):
+        export.require_parity(parity)
+
+
+def test_a_file_that_fails_its_self_test_is_not_left_and_the_old_one_stays(
+    graph: onnx.ModelProto, tmp_path: Path
+) -> None:
+    path = export.write_model_file(graph, make_spec(graph), tmp_path)
+    before = path.read_bytes()
+    wrong = SelfTest(1, ((1.0, *[0.0] * 9),), 1e-3)
+    with pytest.raises(SelfTestFailed, match=r"within 0\.001"):
+        export.write_model_file(graph, make_spec(graph, self_test=wrong), tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
+    assert path.read_bytes() == before
+
+
+def test_an_invalid_graph_is_not_written(graph: onnx.ModelProto, tmp_path: Path) -> None:
+    broken = onnx.ModelProto()
+    broken.CopyFrom(graph)
+    broken.graph.node[0].op_type = "NoSuchOperator"
+    with pytest.raises(onnx.checker.ValidationError):
+        export.write_model_file(broken, make_spec(graph), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_graph_that_is_handed_in_keeps_its_own_metadata(graph: onnx.ModelProto, tmp_path: Path) -> None:
+    export.write_model_file(graph, make_spec(graph), tmp_path)
+    assert len(graph.metadata_props) == 0
+
+
+def test_a_file_is_written_without_tensorflow() -> None:
+    program = "import sys, train.export; print([n for n in ('tensorflow', 'keras', 'tf2onnx') if n in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == []
+
+
+def test_the_bare_graph_of_a_saved_model_can_be_made_in_a_process_of_its_own(tmp_path: Path) -> None:
+    """What fitting under another backend needs."""
+    model, saved, converted = make_model(), tmp_path / "model.keras", tmp_path / "graph.onnx"
+    model.save(saved)
+    subprocess.run([sys.executable, "-m", "train.export", saved, converted], check=True, capture_output=True)
+    images = self_test_images(0, 2, SHAPE)
+    np.testing.assert_allclose(export.run_onnx(converted.read_bytes(), images), model(images), atol=1e-5)
+
+
+@pytest.mark.skipif(find_spec("jax") is None, reason="jax is not installed; nothing of Inkling needs it")
+def test_a_model_of_another_backend_is_exported_with_parity(tmp_path: Path) -> None:
+    program = """
+import sys, numpy as np
+from pathlib import Path
+from tests.test_export import FACTS, SHAPE, make_model
+from train import export
+from train.data import OBJECTS, Dataset
+images = np.random.default_rng(0).integers(0, 256, (50, *SHAPE), np.uint8)
+labels = np.zeros(50, np.int64)
+dataset = Dataset("noise", images, labels, images, labels, {"en": OBJECTS})
+print(export.export(make_model(), dataset, Path(sys.argv[1]), **FACTS).parity.largest_difference)
+"""
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    done = subprocess.run(command, env={**os.environ, "KERAS_BACKEND": "jax"}, capture_output=True, check=True)
+    assert float(done.stdout.split()[-1]) <= 1e-5

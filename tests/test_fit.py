@@ -1,0 +1,206 @@
+"""`train.fit`: real fits of a small problem, their interruption and their resumption."""
+
+import dataclasses
+import signal
+import threading
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from train.fit import (
+    CannotResume,
+    Progress,
+    compile_for_training,
+    draw_order,
+    fit,
+    run_epoch,
+    schedule_learning_rate,
+    split,
+)
+from train.models import build
+from train.recipes import NOTEBOOK_AUGMENTATION, RECIPES, Recipe
+
+RECIPE = dataclasses.replace(
+    RECIPES["mnist-cnn"], epochs=3, batch_size=50, validation_count=100, augmentation=NOTEBOOK_AUGMENTATION
+)
+
+
+@pytest.fixture(scope="module")
+def problem() -> tuple[np.ndarray, np.ndarray]:
+    """600 images of 28 x 28 with noise and a bright bar; its row, of ten, is the label."""
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 10, 600)
+    images = random.integers(0, 60, (600, 28, 28, 1), np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[4 + 2 * label : 6 + 2 * label] += 180
+    return images, labels
+
+
+def run(problem: tuple[np.ndarray, np.ndarray], folder: Path, recipe: Recipe, resume: bool = False, seed: int = 7):
+    """A fitted model and its progress, from the seed alone."""
+    keras.utils.set_random_seed(seed)
+    model = build("mnist-cnn", (28, 28, 1), 10)
+    return model, fit(model, *problem, recipe, seed=seed, unfinished=folder / "unfinished.npz", resume=resume)
+
+
+def validation_accuracy(model: keras.Model, problem: tuple[np.ndarray, np.ndarray]) -> float:
+    images, labels = problem
+    _, validation = split(len(images), RECIPE.validation_count)
+    return float(np.mean(model.predict(images[validation], verbose=0).argmax(axis=1) == labels[validation]))
+
+
+def test_a_small_problem_is_learnt(problem: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
+    recipe = dataclasses.replace(RECIPE, epochs=8, augmentation=None)
+    model, progress = run(problem, tmp_path, recipe)
+    assert validation_accuracy(model, problem) > 0.9
+    assert [row["epoch"] for row in progress.history] == list(range(1, 9))
+    assert progress.history[-1]["loss"] < progress.history[0]["loss"]
+
+
+def test_the_weights_kept_are_those_of_the_best_epoch_not_the_last(
+    problem: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    """Labels that mean nothing: the epochs differ by chance, and the last is not the best."""
+    images, labels = problem
+    chance = images, np.random.default_rng(1).permutation(labels)
+    model, progress = run(chance, tmp_path, dataclasses.replace(RECIPE, epochs=6, augmentation=None))
+    by_epoch = [row["val_accuracy"] for row in progress.history]
+    assert by_epoch[-1] < max(by_epoch)
+    assert progress.best_epoch == 1 + int(np.argmax(by_epoch))
+    assert validation_accuracy(model, chance) == pytest.approx(max(by_epoch))
+    assert progress.final_accuracy == pytest.approx(max(by_epoch))
+
+
+def test_after_augmented_epochs_the_answers_have_the_classes_shares_on_plain_training_images(
+    problem: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    images, labels = problem
+    model, progress = run(problem, tmp_path, RECIPE)
+    train, _ = split(len(images), RECIPE.validation_count)
+    shares = np.bincount(labels[train], minlength=10) / len(train)
+    np.testing.assert_allclose(model.predict(images[train], verbose=0).mean(axis=0), shares, atol=1e-4)
+    assert progress.final_accuracy == validation_accuracy(model, problem)
+
+
+def test_a_run_interrupted_and_resumed_ends_as_one_that_was_not(
+    problem: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    """Order, dropout, augmentation, Adam's moments, the schedule and the best so far all go on where they were."""
+    whole, expected = run(problem, tmp_path / "whole", RECIPE)
+    unfinished = tmp_path / "parts" / "unfinished.npz"
+
+    def interrupt_after_an_epoch() -> None:
+        while not unfinished.exists():
+            time.sleep(0.001)
+        signal.raise_signal(signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt_after_an_epoch)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        run(problem, unfinished.parent, RECIPE)
+    thread.join()
+    parts, found = run(problem, unfinished.parent, RECIPE, resume=True)
+    assert [row["epoch"] for row in found.history] == [1, 2, 3]
+    assert found.best_epoch == expected.best_epoch
+    for row, expected_row in zip(found.history, expected.history, strict=True):
+        assert row["loss"] == pytest.approx(expected_row["loss"], rel=1e-4)
+    for weight, expected_weight in zip(parts.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_allclose(weight, expected_weight, atol=1e-4)
+
+
+def test_a_finished_fit_can_be_resumed_to_export_again(problem: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
+    """An interruption between the last epoch and the export costs no training; the best weights come back."""
+    model, progress = run(problem, tmp_path, dataclasses.replace(RECIPE, epochs=2))
+    again, resumed = run(problem, tmp_path, dataclasses.replace(RECIPE, epochs=2), resume=True)
+    assert resumed.history == progress.history
+    for weight, expected in zip(again.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, expected)
+
+
+def test_resuming_under_other_settings_is_refused(problem: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
+    recipe = dataclasses.replace(RECIPE, epochs=1)
+    run(problem, tmp_path, recipe)
+    with pytest.raises(CannotResume, match=r"of other settings: .*'seed': 8"):
+        run(problem, tmp_path, recipe, resume=True, seed=8)
+
+
+def test_resuming_nothing_is_refused_with_the_file_that_was_wanted(
+    problem: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    with pytest.raises(CannotResume, match=r"nothing to resume: .*unfinished\.npz"):
+        run(problem, tmp_path, RECIPE, resume=True)
+
+
+def test_a_fit_leaves_one_file_and_no_temporary_ones(problem: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
+    run(problem, tmp_path, dataclasses.replace(RECIPE, epochs=1))
+    assert [path.name for path in tmp_path.iterdir()] == ["unfinished.npz"]
+
+
+def test_training_in_bfloat16_learns_too(problem: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
+    keras.utils.set_random_seed(0)
+    model = build("mnist-mlp", (28, 28, 1), 10, "mixed_bfloat16")
+    recipe = dataclasses.replace(RECIPE, augmentation=None)
+    progress = fit(model, *problem, recipe, seed=0, unfinished=tmp_path / "unfinished.npz")
+    assert progress.best_accuracy > 0.8
+
+
+def test_the_split_holds_out_the_same_images_each_time_and_loses_none() -> None:
+    train, validation = split(100, 30)
+    assert (len(train), len(validation)) == (70, 30)
+    assert sorted([*train, *validation]) == list(range(100))
+    np.testing.assert_array_equal(split(100, 30)[1], validation)
+
+
+@pytest.mark.parametrize("validation_count", [0, 100])
+def test_a_split_without_training_or_validation_images_is_refused(validation_count: int) -> None:
+    with pytest.raises(ValueError, match="wanted between 1 and 99 of 100"):
+        split(100, validation_count)
+
+
+def test_every_epoch_has_every_image_once_in_an_order_of_its_own() -> None:
+    orders = [tuple(draw_order(10, seed, epoch)) for seed in (0, 1) for epoch in (0, 1, 2)]
+    assert all(sorted(order) == list(range(10)) for order in orders)
+    assert len(set(orders)) == 6
+    assert tuple(draw_order(10, 1, 2)) == orders[-1]
+
+
+def test_the_learning_rate_rises_in_a_line_and_falls_to_nothing() -> None:
+    recipe = dataclasses.replace(RECIPE, epochs=10, warmup_epochs=2, peak_learning_rate=1e-3)
+    schedule = schedule_learning_rate(recipe, steps_per_epoch=50)
+    rates = [float(schedule(step)) for step in (0, 50, 100, 300, 500)]
+    assert rates == pytest.approx([0, 5e-4, 1e-3, 5e-4, 0], abs=1e-9)
+
+
+def test_a_single_epoch_begins_at_the_peak() -> None:
+    schedule = schedule_learning_rate(dataclasses.replace(RECIPE, epochs=1, warmup_epochs=2), steps_per_epoch=50)
+    assert [float(schedule(step)) for step in (0, 50)] == pytest.approx([RECIPE.peak_learning_rate, 0], abs=1e-9)
+
+
+@pytest.mark.parametrize("step_name", ["test_on_batch", "train_on_batch"])
+def test_an_epochs_figures_are_means_over_all_of_its_images(
+    problem: tuple[np.ndarray, np.ndarray], step_name: str
+) -> None:
+    """Three batches, the last one smaller, against one batch of everything; a learning rate of 0 changes nothing."""
+    images, labels = problem
+    targets, order = keras.utils.to_categorical(labels, 10), np.arange(250)
+    keras.utils.set_random_seed(0)
+    recipe = dataclasses.replace(RECIPE, augmentation=None, peak_learning_rate=0.0, warmup_epochs=0)
+    trained = compile_for_training(build("mnist-mlp", (28, 28, 1), 10), recipe, seed=0, steps_per_epoch=1)
+    step = getattr(trained, step_name)
+    whole = run_epoch(step, images, targets, order, batch_size=250)
+    assert run_epoch(step, images, targets, order, batch_size=120) == pytest.approx(whole, rel=1e-5)
+
+
+def test_progress_starts_below_every_accuracy() -> None:
+    assert Progress({}).best_accuracy < 0
+
+
+def test_an_epochs_figures_are_of_all_its_images_not_of_the_last_batch() -> None:
+    def step(images: np.ndarray, targets: np.ndarray, return_dict: bool) -> dict[str, float]:
+        return {"loss": float(images.mean()), "accuracy": float(targets.mean())}
+
+    images, targets = np.arange(10, dtype=np.uint8), np.arange(10.0)
+    assert run_epoch(step, images, targets, np.arange(10), 4) == pytest.approx({"loss": 4.5, "accuracy": 4.5})

@@ -1,0 +1,103 @@
+"""`train.models`: the nets as the issue of their notebooks states them, and what every model promises."""
+
+import keras
+import numpy as np
+import pytest
+
+from train.models import NETS, build, build_float32, centre_first_layer, take_logits
+from train.recipes import RECIPES
+
+SHAPES = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
+
+
+@pytest.fixture(params=list(NETS))
+def model(request: pytest.FixtureRequest) -> keras.Model:
+    keras.utils.set_random_seed(0)
+    return build(request.param, SHAPES[RECIPES[request.param].dataset], 10)
+
+
+@pytest.fixture
+def images(model: keras.Model) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (5, *model.input_shape[1:]), np.uint8)
+
+
+def test_there_is_a_net_for_every_recipe_and_no_other() -> None:
+    assert set(NETS) == set(RECIPES)
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("mnist-mlp", (784 + 1) * 512 + (512 + 1) * 10),
+        ("mnist-cnn", (9 + 1) * 32 + (13 * 13 * 32 + 1) * 128 + (128 + 1) * 10),
+        ("cifar10-mlp", (3072 + 1) * 128 + (128 + 1) * 64 + (64 + 1) * 32 + (32 + 1) * 10),
+        (
+            "cifar10-cnn",
+            (27 + 1) * 16 + (9 * 16 + 1) * 32 + (9 * 32 + 1) * 64 + (9 * 64 + 1) * 128
+            + (8 * 8 * 128 + 1) * 512 + (512 + 1) * 10,
+        ),
+    ],
+)  # fmt: skip
+def test_a_net_has_the_parameters_of_its_layers_counted_by_hand(name: str, count: int) -> None:
+    assert build(name, SHAPES[RECIPES[name].dataset], 10).count_params() == count
+
+
+@pytest.mark.parametrize(
+    ("name", "rates"),
+    [("mnist-mlp", []), ("mnist-cnn", [0.25, 0.5]), ("cifar10-mlp", []), ("cifar10-cnn", [0.25, 0.25, 0.5])],
+)
+def test_dropout_is_as_stated(name: str, rates: list[float]) -> None:
+    layers = build(name, SHAPES[RECIPES[name].dataset], 10).layers
+    assert [layer.rate for layer in layers if isinstance(layer, keras.layers.Dropout)] == rates
+
+
+def test_a_model_takes_uint8_and_scales_it_first(model: keras.Model) -> None:
+    assert (model.inputs[0].dtype, model.inputs[0].name) == ("uint8", "images")
+    scaling = model.layers[1]
+    np.testing.assert_allclose(scaling(np.array([[0, 51, 255]], np.uint8)), [[0, 0.2, 1]], rtol=1e-6)
+
+
+def test_answers_are_float32_probabilities(model: keras.Model, images: np.ndarray) -> None:
+    probabilities = np.asarray(model(images))
+    assert (probabilities.shape, probabilities.dtype) == ((5, 10), np.float32)
+    assert probabilities.min() > 0
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+
+
+def test_logits_share_the_weights_and_stand_before_the_softmax(model: keras.Model, images: np.ndarray) -> None:
+    logits = take_logits(model)
+    model.get_layer("logits").bias.assign(100 * np.arange(10))
+    np.testing.assert_allclose(keras.ops.softmax(logits(images)), model(images), rtol=1e-6)
+    assert np.asarray(logits(images)).argmax(axis=1).tolist() == [9] * 5
+
+
+def test_the_float32_twin_of_a_mixed_model_has_its_weights_and_is_near_it() -> None:
+    mixed = build("cifar10-mlp", (32, 32, 3), 10, "mixed_bfloat16")
+    twin = build_float32(mixed)
+    images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
+    assert mixed.layers[3].compute_dtype == "bfloat16"
+    assert {layer.compute_dtype for layer in twin.layers} == {"float32"}
+    for weight, expected in zip(twin.get_weights(), mixed.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, expected)
+    assert np.asarray(mixed(images)).dtype == np.float32
+    np.testing.assert_allclose(twin(images), mixed(images), atol=0.02)
+
+
+@pytest.mark.parametrize("name", ["cifar10-mlp", "cifar10-cnn"])
+def test_a_centred_first_layer_gives_nothing_for_the_mean_colour(name: str) -> None:
+    model = build(name, (32, 32, 3), 10)
+    centre_first_layer(model, np.array([51, 102, 204]) / 255)
+    first = next(layer for layer in model.layers if layer.weights)
+    first.activation = keras.activations.linear
+    until_first = keras.Model(model.input, first.output)
+    plain = np.full((1, 32, 32, 3), (51, 102, 204), np.uint8)
+    inside = (
+        np.asarray(until_first(plain)).reshape(-1, 128) if name == "cifar10-mlp" else until_first(plain)[:, 1:-1, 1:-1]
+    )
+    np.testing.assert_allclose(inside, np.zeros_like(inside), atol=1e-5)
+    assert np.abs(np.asarray(until_first(255 - plain))).max() > 0.1
+
+
+def test_building_leaves_the_dtype_policy_as_it_was() -> None:
+    build("mnist-mlp", (28, 28, 1), 10, "mixed_bfloat16")
+    assert keras.config.dtype_policy().name == "float32"
