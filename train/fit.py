@@ -121,7 +121,7 @@ def record(progress: Progress, model: keras.Model, figures: dict[str, float]) ->
     """Add an epoch to the progress, and keep the weights if they are the best yet."""
     epoch = len(progress.history) + 1
     progress.history.append({"epoch": epoch, **figures})
-    if figures["val_accuracy"] > progress.best_accuracy:
+    if figures["val_accuracy"] >= progress.best_accuracy:  # of equals the later, trained at a lower rate
         progress.best_epoch, progress.best_accuracy = epoch, figures["val_accuracy"]
         progress.best_weights = model.get_weights()
 

@@ -67,7 +67,7 @@ _ALL = (
         validation_count=5000,
         prepare=DIGIT,
         target_accuracy=0.980,
-        measured_accuracy=0.0,
+        measured_accuracy=0.9849,
     ),
     Recipe(
         name="mnist-cnn",
@@ -78,7 +78,7 @@ _ALL = (
         peak_learning_rate=4e-3,
         warmup_epochs=1,
         label_smoothing=0.1,
-        validation_count=1000,
+        validation_count=5000,
         prepare=DIGIT,
         target_accuracy=0.990,
         measured_accuracy=0.0,
