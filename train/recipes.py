@@ -81,7 +81,7 @@ _ALL = (
         validation_count=5000,
         prepare=DIGIT,
         target_accuracy=0.990,
-        measured_accuracy=0.0,
+        measured_accuracy=0.9889,
     ),
     Recipe(
         name="cifar10-mlp",

@@ -1,0 +1,75 @@
+"""README.md: every fenced command is run by a test, or listed here with the reason why not."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# Which test runs it. Where a test runs the same code with other arguments, the words that differ are in brackets.
+RUN_BY = {
+    "make demo": "tests/test_demo.py",
+    "make test": "this suite",
+    "make check": "CI",
+    "make lint": "CI, as a part of make check",
+    "make bench-short": "CI, as a part of make check",
+    "python -m train.mnist": "tests/test_train_commands.py [a small dataset]",
+    "python -m train.cifar": "tests/test_train_commands.py [a small dataset]",
+    "python -m train.data": "tests/test_data.py [a small dataset]",
+    "python -m serve": "tests/test_server.py [a free port]",
+    "python -m serve.client": "tests/test_client_command.py",
+    "python -m serve.evaluate": "tests/test_serve_evaluate.py",
+    "python -m serve.health": "tests/test_server.py",
+    "python -m serve.bench": "tests/test_bench.py [--short]",
+    "python - ": "test_the_python_example_runs",
+}
+NOT_RUN = {
+    "make serve": "it runs until it is stopped; tests/test_server.py starts the same command",
+    "make train-mnist": "minutes of training; tests/test_train_commands.py runs the same command on a small dataset",
+    "make train-cifar": "as make train-mnist, and longer",
+    "make bench": "minutes of load; make bench-short runs the same code",
+    "make image": "needs a container engine; tests/test_image.py builds the Dockerfile where there is one",
+    "docker": "needs a container engine; tests/test_image.py builds and runs the Dockerfile where there is one",
+    "git clone": "the tests run in a clone already",
+    "cd ": "changes a folder",
+    "python3 -m venv": "what make does; CI runs make in a fresh clone",
+    ". .venv/bin/activate": "belongs to the line before it",
+    "pip install": "what make does; CI runs make in a fresh clone",
+}
+
+
+def read_commands() -> list[str]:
+    """The commands of every sh block, one per line, without comments; lines that end in a backslash are joined."""
+    text = (ROOT / "README.md").read_text() + (ROOT / "BENCHMARKS.md").read_text()
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return [command for line in lines if (command := line.partition("  #")[0].strip()) and not command.startswith("#")]
+
+
+@pytest.mark.parametrize("command", read_commands())
+def test_every_command_is_run_by_a_test_or_has_a_reason(command: str) -> None:
+    known = [start for start in {**RUN_BY, **NOT_RUN} if command.startswith(start)]
+    assert known, f"nothing runs {command!r}, and no reason says why"
+
+
+@pytest.mark.parametrize("start", sorted({**RUN_BY, **NOT_RUN}))
+def test_every_entry_is_still_in_the_readme(start: str) -> None:
+    assert any(command.startswith(start) for command in read_commands())
+
+
+@pytest.mark.parametrize("place", sorted({place.split()[0] for place in RUN_BY.values() if place.startswith("tests/")}))
+def test_every_test_that_is_named_exists(place: str) -> None:
+    assert (ROOT / place).is_file()
+
+
+@pytest.mark.parametrize("command", [command for command in read_commands() if command.startswith("python -m ")])
+def test_every_flag_of_a_command_exists(command: str) -> None:
+    words = command.split()
+    flags = {word for word in words if word.startswith("--")}
+    helped = subprocess.run(
+        [sys.executable, *words[1:3], "--help"], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout
+    assert not {flag for flag in flags if flag not in helped}
