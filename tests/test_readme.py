@@ -3,9 +3,11 @@
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import RunningServer
 
 ROOT = Path(__file__).parents[1]
 
@@ -15,7 +17,6 @@ RUN_BY = {
     "make test": "this suite",
     "make check": "CI",
     "make lint": "CI, as a part of make check",
-    "make bench-short": "CI, as a part of make check",
     "python -m train.mnist": "tests/test_train_commands.py [a small dataset]",
     "python -m train.cifar": "tests/test_train_commands.py [a small dataset]",
     "python -m train.data": "tests/test_data.py [a small dataset]",
@@ -24,17 +25,13 @@ RUN_BY = {
     "python -m serve.evaluate": "tests/test_serve_evaluate.py",
     "python -m serve.health": "tests/test_server.py",
     "python -m serve.bench": "tests/test_bench.py [--short]",
-    "python - ": "test_the_python_example_runs",
 }
 NOT_RUN = {
     "make serve": "it runs until it is stopped; tests/test_server.py starts the same command",
     "make train-mnist": "minutes of training; tests/test_train_commands.py runs the same command on a small dataset",
     "make train-cifar": "as make train-mnist, and longer",
     "make bench": "minutes of load; make bench-short runs the same code",
-    "make image": "needs a container engine; tests/test_image.py builds the Dockerfile where there is one",
     "docker": "needs a container engine; tests/test_image.py builds and runs the Dockerfile where there is one",
-    "git clone": "the tests run in a clone already",
-    "cd ": "changes a folder",
     "python3 -m venv": "what make does; CI runs make in a fresh clone",
     ". .venv/bin/activate": "belongs to the line before it",
     "pip install": "what make does; CI runs make in a fresh clone",
@@ -47,6 +44,19 @@ def read_commands() -> list[str]:
     blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     return [command for line in lines if (command := line.partition("  #")[0].strip()) and not command.startswith("#")]
+
+
+def test_the_python_example_runs(
+    start_server: Callable[..., RunningServer], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a server with the shipped models."""
+    (example,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(ROOT)
+    exec(example.replace("127.0.0.1:50051", start_server(ROOT / "models").address), {})  # noqa: S102  # our own README
+    label, probability, total_us = capsys.readouterr().out.split()
+    assert label.isalpha()
+    assert 0 < float(probability) <= 1
+    assert int(total_us) > 0
 
 
 @pytest.mark.parametrize("command", read_commands())
