@@ -1,11 +1,12 @@
 """A fitted model and plain training images -> the same model, with the biases of its logits fitted anew.
 
-Enters: a keras.Model from `models.build`, images and labels. Leaves: ten other numbers in the model.
+Enters: a keras.Model from `models.build`, images and labels. Leaves: K other numbers in the model.
 Does not know: how the model was fitted, or on what.
 
 Augmented images are a little blurred and smeared at the border, and a net that sees nothing else answers some classes
 too often when it meets a sharp picture. Fitting the biases alone is a convex problem with one answer (the bias part of
-vector scaling: Guo et al. 2017, "On Calibration of Modern Neural Networks"), takes seconds, and cannot overfit.
+vector scaling: Guo et al. 2017, "On Calibration of Modern Neural Networks"), and takes seconds. On validation images it
+took cifar10-cnn from 0.732 to 0.765 and cifar10-mlp from 0.477 to 0.474: the gain is the larger net's.
 """
 
 import keras

@@ -201,7 +201,7 @@ def report(exported: "Exported", progress: "Progress", dataset: "Dataset", folde
     spec, parity = exported.spec, exported.parity
     by_class = measure_class_accuracy(exported.probabilities, dataset.test_labels)
     print(f"validation accuracy {progress.best_accuracy:.4f} in epoch {progress.best_epoch}, whose weights were kept")
-    if progress.final_accuracy != progress.best_accuracy:
+    if progress.settings["recipe"]["augmentation"]:  # else nothing was balanced
         print(f"validation accuracy {progress.final_accuracy:.4f} with the classes balanced on plain images")
     print(f"test accuracy {spec.test_accuracy:.4f} over {spec.test_count} images, by the ONNX file")
     print(
