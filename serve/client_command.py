@@ -9,6 +9,7 @@ import dataclasses
 import glob
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -46,7 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             except CallError as error:
                 return error
 
-        outcomes = print_each(files, classify, _to_json if options.json else _row_printer(files))
+        try:
+            outcomes = print_each(files, classify, _to_json if options.json else _row_printer(files))
+        except BrokenPipeError:  # whoever reads, `head` perhaps, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit would write there again
+            return 1
     failed = sum(isinstance(outcome, CallError) for outcome in outcomes)
     if failed and not options.json:
         print(f"{failed} of {len(files)} failed")

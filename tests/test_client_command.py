@@ -1,6 +1,8 @@
 """`python -m serve.client`: files, folders and globs in, rows or JSON lines out."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -87,3 +89,15 @@ def test_no_images_at_all_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> No
 def test_a_bar_is_as_long_as_its_share(share: float, full: int) -> None:
     assert bar(share).count("█") == full
     assert len(bar(share)) == BAR_WIDTH
+
+
+def test_a_reader_that_stops_reading_gets_no_traceback(server: RunningServer, images: Path) -> None:
+    command = [sys.executable, "-m", "serve.client", "--address", server.address, "--model", "bands", "--json"]
+    command += [str(images / "a-top.png")] * 200
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 1
