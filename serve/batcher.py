@@ -1,14 +1,19 @@
 """Many callers -> one run: what waited while the last batch ran is the next batch.
 
 Enters: groups of items from the event loop. Leaves: one future per group, with a result or an error per item.
-Does not know: images, models, gRPC. `run` is called in one thread of the batcher's own.
+Does not know: images, models, gRPC.
 
-Unless told to, it never waits for a batch to fill: with one caller a batch has one item, under load it has many.
+Neither kind waits for a batch to fill unless told to: with one caller a batch has one item, under load it has many.
+A `ThreadBatcher` runs its batches in a thread of its own. A `LoopBatcher` runs them on the event loop, between its
+turns: the better place for short runs where a process has one core. There a thread and the loop hand the interpreter's
+lock to and fro, and the thread takes its batch before the loop has read what has come (BENCHMARKS.md has figures).
 """
 
 import asyncio
 import threading
 import time
+from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
@@ -38,30 +43,19 @@ class _Group(Generic[T, R]):
 _Entry = tuple[_Group[T, R], int]
 
 
-class Batcher(Generic[T, R]):
+class Batcher(ABC, Generic[T, R]):
     """Runs items of many callers together, oldest first, at most `max_batch` at a time.
 
     `run` takes a list of items and returns as many results; it must not raise for the fault of one item.
     Where it raises nevertheless, every caller of that batch gets the exception and the next batch is formed.
     """
 
-    def __init__(
-        self,
-        name: str,
-        run: Callable[[list[T]], list[R]],
-        max_batch: int,
-        max_queue_delay_us: int = 0,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._clock = clock
+    def __init__(self, run: Callable[[list[T]], list[R]], max_batch: int, clock: Callable[[], float]) -> None:
         self._run = run
-        self._max_queue_delay_s = max_queue_delay_us / 1e6
         self._max_batch = max_batch
-        self._waiting: SimpleQueue[_Entry[T, R] | None] = SimpleQueue()
+        self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._closed = False
-        self._thread = threading.Thread(target=self._work, name=f"batcher-{name}", daemon=True)
-        self._thread.start()
 
     def submit(self, items: Sequence[T], deadline_s: float | None = None) -> asyncio.Future[list[R]]:
         """Queue a group; on the event loop only. Cancelling the future takes back what has not begun.
@@ -72,9 +66,48 @@ class Batcher(Generic[T, R]):
         if self._closed:
             raise Draining("the server is stopping and takes no new work")
         group: _Group[T, R] = _Group(items, self._loop.create_future(), deadline_s)
-        for index in range(len(items)):
-            self._waiting.put((group, index))
+        self._queue([(group, index) for index in range(len(items))])
         return group.done
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Take nothing new, and finish everything that was accepted."""
+
+    @abstractmethod
+    def _queue(self, entries: list[_Entry[T, R]]) -> None: ...
+
+    def _run_safely(self, batch: list[_Entry[T, R]]) -> list[R] | Exception:
+        try:
+            return self._run([group.items[index] for group, index in batch])
+        except Exception as error:  # handed to the callers of this batch; those of the next must be served
+            return error
+
+    def _is_wanted(self, group: _Group[T, R]) -> bool:
+        """Whether somebody still waits. Read beside the event loop: at worst a result is thrown away."""
+        if group.done.done():
+            return False
+        if group.deadline_s is not None and self._clock() >= group.deadline_s:
+            self._loop.call_soon_threadsafe(_expire, group)
+            return False
+        return True
+
+
+class ThreadBatcher(Batcher[T, R]):
+    """Runs in a thread: for long runs, for a device, or where a process has cores to spare."""
+
+    def __init__(
+        self,
+        name: str,
+        run: Callable[[list[T]], list[R]],
+        max_batch: int,
+        max_queue_delay_us: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(run, max_batch, clock)
+        self._max_queue_delay_s = max_queue_delay_us / 1e6
+        self._waiting: SimpleQueue[_Entry[T, R] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name=f"batcher-{name}", daemon=True)
+        self._thread.start()
 
     async def close(self) -> None:
         """Take nothing new, finish everything that was accepted, and end the thread."""
@@ -83,14 +116,13 @@ class Batcher(Generic[T, R]):
             self._waiting.put(None)
         await asyncio.to_thread(self._thread.join)
 
+    def _queue(self, entries: list[_Entry[T, R]]) -> None:
+        for entry in entries:
+            self._waiting.put(entry)
+
     def _work(self) -> None:
         while batch := self._next_batch():
-            results: list[R] | Exception
-            try:
-                results = self._run([group.items[index] for group, index in batch])
-            except Exception as error:  # handed to the callers of this batch; the thread must live on
-                results = error
-            self._loop.call_soon_threadsafe(_deliver, batch, results)
+            self._loop.call_soon_threadsafe(_deliver, batch, self._run_safely(batch))
 
     def _next_batch(self) -> list[_Entry[T, R]]:
         """Wait for one entry, then take what is there; empty when closed and nothing waits."""
@@ -114,14 +146,56 @@ class Batcher(Generic[T, R]):
         wait_s = closes_s - self._clock() if self._max_queue_delay_s else 0
         return self._waiting.get(timeout=wait_s) if wait_s > 0 else self._waiting.get_nowait()
 
-    def _is_wanted(self, group: _Group[T, R]) -> bool:
-        """Whether somebody still waits. Read beside the event loop: at worst a result is thrown away."""
-        if group.done.done():
-            return False
-        if group.deadline_s is not None and self._clock() >= group.deadline_s:
-            self._loop.call_soon_threadsafe(_expire, group)
-            return False
-        return True
+
+class LoopBatcher(Batcher[T, R]):
+    """Runs on the event loop once everything that has come is read: for runs of a few milliseconds."""
+
+    PATIENCE_TURNS = 16
+    """A batch is closed when so many turns of the loop in succession brought nothing new, or when it is full.
+
+    A call takes several turns from its first byte to `submit`, so one quiet turn does not mean that none is on its
+    way. Sixteen take about a tenth of a millisecond; who has been alone for some time waits for one.
+    """
+
+    def __init__(
+        self, run: Callable[[list[T]], list[R]], max_batch: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__(run, max_batch, clock)
+        self._waiting: deque[_Entry[T, R]] = deque()
+        self._recent_size = 0.0
+
+    async def close(self) -> None:
+        """Take nothing new, and finish everything that was accepted."""
+        self._closed = True
+        while self._waiting:
+            await asyncio.sleep(0)
+
+    def _queue(self, entries: list[_Entry[T, R]]) -> None:
+        if not self._waiting:
+            self._loop.call_soon(self._take_turn, 0, 0)
+        self._waiting.extend(entries)
+
+    def _take_turn(self, quiet_turns: int, seen: int) -> None:
+        """Let the loop read for as long as something comes, then run. Called at every turn while something waits."""
+        waiting = len(self._waiting)
+        quiet_turns = quiet_turns + 1 if waiting == seen else 0
+        if waiting < self._max_batch and quiet_turns < (self.PATIENCE_TURNS if self._recent_size > 1.5 else 1):
+            self._loop.call_soon(self._take_turn, quiet_turns, waiting)
+            return
+        if batch := self._next_batch():
+            self._recent_size = max(float(len(batch)), 0.9 * self._recent_size)  # a batch of one may be chance
+            _deliver(batch, self._run_safely(batch))
+        if self._waiting:
+            self._loop.call_soon(self._take_turn, 0, 0)
+
+    def _next_batch(self) -> list[_Entry[T, R]]:
+        """What waits and is still wanted, at most a full batch."""
+        batch: list[_Entry[T, R]] = []
+        while self._waiting and len(batch) < self._max_batch:
+            entry = self._waiting.popleft()
+            if self._is_wanted(entry[0]):
+                batch.append(entry)
+        return batch
 
 
 def _expire(group: _Group[T, R]) -> None:

@@ -22,8 +22,8 @@ _PLUGINS: tuple[tuple[bytes, type[ImageFile.ImageFile]], ...] = (
     (b"BM", BmpImagePlugin.BmpImageFile),
 )
 # Past these an image is decoded beside the batch, so that it holds up nobody else's.
-_LARGE_BYTES = 64 * 1024
-_LARGE_PIXELS = 256 * 256
+_LARGE_BYTES = 32 * 1024
+_LARGE_PIXELS = 128 * 128
 
 
 def decode(image_bytes: bytes, max_pixels: int) -> Image.Image:
@@ -43,7 +43,7 @@ def decode(image_bytes: bytes, max_pixels: int) -> Image.Image:
 
 
 def is_large(image_bytes: bytes) -> bool:
-    """Whether decoding takes long enough to hold up a batch: many bytes, or more than 256 x 256 pixels.
+    """Whether decoding takes long enough to hold up a batch: many bytes, or more than 128 x 128 pixels.
 
     Cheap enough for an event loop: only the header of a small file is read. Bytes that are no image are not large.
     """

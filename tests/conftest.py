@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
@@ -22,6 +23,7 @@ from PIL import Image
 
 from serve.client import Client
 from serve.config import ServerConfig
+from serve.cores import count_usable_cores
 from serve.model_file import InputSpec, ModelSpec, PrepareSpec, SelfTest
 from serve.server import Server
 from train.export import measure_self_test, write_model_file
@@ -163,7 +165,8 @@ def start_server() -> Iterator[Callable[..., RunningServer]]:
     running = []
 
     def start(models: Path, **settings: object) -> RunningServer:
-        server = RunningServer(ServerConfig(models=models, port=0, device="cpu", workers=1, **settings))  # type: ignore[arg-type]
+        defaults = {"port": 0, "device": "cpu", "workers": 1}
+        server = RunningServer(ServerConfig(models=models, **defaults | settings))  # type: ignore[arg-type]
         running.append(server)
         return server
 
@@ -172,10 +175,10 @@ def start_server() -> Iterator[Callable[..., RunningServer]]:
         server.stop()
 
 
-@pytest.fixture(scope="session")
-def server(start_server: Callable[..., RunningServer], repository_folder: Path) -> RunningServer:
-    """A server with the tiny models."""
-    return start_server(repository_folder)
+@pytest.fixture(scope="session", params=[1, count_usable_cores()], ids=["all cores", "one core"])
+def server(start_server: Callable[..., RunningServer], repository_folder: Path, request: Any) -> RunningServer:
+    """A server with the tiny models: one that has the machine to itself, and one that is a worker among others."""
+    return start_server(repository_folder, workers=request.param)
 
 
 @pytest.fixture(scope="session")

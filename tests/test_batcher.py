@@ -3,11 +3,11 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 
 import pytest
 
-from serve.batcher import Batcher
+from serve.batcher import Batcher, LoopBatcher, ThreadBatcher
 from serve.errors import Draining, Expired
 
 
@@ -48,7 +48,7 @@ def run(
     gate = Gate()
 
     async def main() -> None:
-        batcher = Batcher("test", gate, max_batch, max_queue_delay_us)
+        batcher = ThreadBatcher("test", gate, max_batch, max_queue_delay_us)
         try:
             await scenario(gate, batcher)
         finally:
@@ -166,3 +166,94 @@ def test_a_queue_delay_waits_for_a_batch_to_fill_and_no_longer() -> None:
 
     assert run(scenario, max_queue_delay_us=10_000_000, max_batch=2).batches == [[1, 2]]
     assert run(scenario, max_queue_delay_us=0, max_batch=2).batches == [[1], [2]]
+
+
+def double(items: list[int]) -> list[int]:
+    return [2 * item for item in items]
+
+
+def run_on_loop(scenario: Callable[[LoopBatcher[int, int]], Coroutine[None, None, None]]) -> list[list[int]]:
+    """Run a scenario with a batcher of at most four that lives on the event loop; its batches."""
+    batches: list[list[int]] = []
+
+    def record(items: list[int]) -> list[int]:
+        batches.append(items)
+        if 13 in items:
+            raise ValueError("13 fails the whole run")
+        return double(items)
+
+    async def main() -> None:
+        batcher = LoopBatcher(record, 4)
+        await scenario(batcher)
+        await batcher.close()
+
+    asyncio.run(main())
+    return batches
+
+
+def test_on_the_loop_a_lone_caller_waits_for_one_quiet_turn() -> None:
+    async def scenario(batcher: LoopBatcher[int, int]) -> None:
+        turns = 0
+        for item in range(5):
+            answer = batcher.submit([item])
+            while not answer.done():
+                await asyncio.sleep(0)
+                turns += 1
+        assert turns <= 5 * 4
+
+    assert run_on_loop(scenario) == [[0], [1], [2], [3], [4]]
+
+
+def test_on_the_loop_callers_that_come_within_a_few_turns_of_each_other_share_a_run() -> None:
+    async def come_later(batcher: LoopBatcher[int, int], turns: int) -> list[int]:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        return await batcher.submit([turns])
+
+    async def scenario(batcher: LoopBatcher[int, int]) -> None:
+        assert await batcher.submit([1, 2]) == [2, 4]  # it was not alone: from now on there is patience
+        assert await asyncio.gather(*(come_later(batcher, turns) for turns in (0, 5, 12))) == [[0], [10], [24]]
+
+    assert run_on_loop(scenario) == [[1, 2], [0, 5, 12]]
+
+
+def test_on_the_loop_a_full_batch_waits_for_nobody_and_the_rest_is_next() -> None:
+    async def scenario(batcher: LoopBatcher[int, int]) -> None:
+        answers = await asyncio.gather(batcher.submit([0, 1, 2]), batcher.submit([3, 4]), batcher.submit([5]))
+        assert answers == [[0, 2, 4], [6, 8], [10]]
+
+    assert run_on_loop(scenario) == [[0, 1, 2, 3], [4, 5]]
+
+
+def test_on_the_loop_a_run_that_raises_fails_its_own_callers_and_no_later_ones() -> None:
+    async def scenario(batcher: LoopBatcher[int, int]) -> None:
+        failed, late = batcher.submit([1, 2, 3, 13]), batcher.submit([4])
+        with pytest.raises(ValueError, match="13"):
+            await failed
+        assert await late == [8]
+
+    assert run_on_loop(scenario) == [[1, 2, 3, 13], [4]]
+
+
+def test_on_the_loop_who_left_or_is_late_is_skipped_and_told() -> None:
+    async def scenario(batcher: LoopBatcher[int, int]) -> None:
+        leaver, late, stayer = batcher.submit([1]), batcher.submit([2], time.monotonic() - 1), batcher.submit([3])
+        leaver.cancel()
+        with pytest.raises(Expired):
+            await late
+        assert await stayer == [6]
+
+    assert run_on_loop(scenario) == [[3]]
+
+
+def test_on_the_loop_closing_finishes_what_was_accepted_and_takes_nothing_new() -> None:
+    async def scenario(batcher: LoopBatcher[int, int]) -> None:
+        waiting = [batcher.submit([item]) for item in range(10)]
+        closing = asyncio.ensure_future(batcher.close())
+        await asyncio.sleep(0)
+        with pytest.raises(Draining):
+            batcher.submit([1])
+        await closing
+        assert await asyncio.gather(*waiting) == [[2 * item] for item in range(10)]
+
+    run_on_loop(scenario)
