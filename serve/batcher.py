@@ -21,6 +21,10 @@ from typing import Generic, TypeVar
 
 from serve.errors import Draining, Expired
 
+ALONE_SIZE = 1.5
+SIZE_MEMORY = 0.9
+"""What each batch keeps of the sizes before it: after one of 30, thirty of one are needed to count as alone."""
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -56,6 +60,7 @@ class Batcher(ABC, Generic[T, R]):
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._closed = False
+        self._recent_size = 0.0
 
     def submit(self, items: Sequence[T], deadline_s: float | None = None) -> asyncio.Future[list[R]]:
         """Queue a group; on the event loop only. Cancelling the future takes back what has not begun.
@@ -76,7 +81,13 @@ class Batcher(ABC, Generic[T, R]):
     @abstractmethod
     def _queue(self, entries: list[_Entry[T, R]]) -> None: ...
 
+    @property
+    def _has_been_alone(self) -> bool:
+        """Whether the last batches had one item each; one such batch may be chance."""
+        return self._recent_size <= ALONE_SIZE
+
     def _run_safely(self, batch: list[_Entry[T, R]]) -> list[R] | Exception:
+        self._recent_size = max(float(len(batch)), SIZE_MEMORY * self._recent_size)
         try:
             return self._run([group.items[index] for group, index in batch])
         except Exception as error:  # handed to the callers of this batch; those of the next must be served
@@ -93,41 +104,67 @@ class Batcher(ABC, Generic[T, R]):
 
 
 class ThreadBatcher(Batcher[T, R]):
-    """Runs in a thread: for long runs, for a device, or where a process has cores to spare."""
+    """Runs in a thread: for long runs, for a device, or where a process has cores to spare.
+
+    `alone_on_loop` spares a lone item the way to the thread and back: for one that takes a few milliseconds.
+    """
 
     def __init__(
         self,
-        name: str,
         run: Callable[[list[T]], list[R]],
         max_batch: int,
         max_queue_delay_us: int = 0,
+        alone_on_loop: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(run, max_batch, clock)
         self._max_queue_delay_s = max_queue_delay_us / 1e6
+        self._alone_on_loop = alone_on_loop
+        self._arrivals: list[_Entry[T, R]] = []
+        self._is_idle = True
         self._waiting: SimpleQueue[_Entry[T, R] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name=f"batcher-{name}", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
         self._thread.start()
 
     async def close(self) -> None:
         """Take nothing new, finish everything that was accepted, and end the thread."""
         if not self._closed:
             self._closed = True
+            self._place_arrivals()
             self._waiting.put(None)
         await asyncio.to_thread(self._thread.join)
 
     def _queue(self, entries: list[_Entry[T, R]]) -> None:
+        if not self._alone_on_loop:
+            self._hand_over(entries)
+        else:
+            if not self._arrivals:
+                self._loop.call_soon(self._place_arrivals)
+            self._arrivals += entries
+
+    def _place_arrivals(self) -> None:
+        """What came in one turn of the loop: one item, where there has been no other for some time, is run here."""
+        arrivals, self._arrivals = self._arrivals, []
+        if len(arrivals) == 1 and self._has_been_alone and self._is_idle and self._waiting.empty():
+            if self._is_wanted(arrivals[0][0]):
+                _deliver(arrivals, self._run_safely(arrivals))
+        else:
+            self._hand_over(arrivals)
+
+    def _hand_over(self, entries: list[_Entry[T, R]]) -> None:
         for entry in entries:
             self._waiting.put(entry)
 
     def _work(self) -> None:
         while batch := self._next_batch():
             self._loop.call_soon_threadsafe(_deliver, batch, self._run_safely(batch))
+            self._is_idle = True
 
     def _next_batch(self) -> list[_Entry[T, R]]:
         """Wait for one entry, then take what is there; empty when closed and nothing waits."""
         batch: list[_Entry[T, R]] = []
         entry = self._waiting.get()
+        self._is_idle = False
         closes_s = self._clock() + self._max_queue_delay_s
         while entry is not None:
             if self._is_wanted(entry[0]):
@@ -162,7 +199,6 @@ class LoopBatcher(Batcher[T, R]):
     ) -> None:
         super().__init__(run, max_batch, clock)
         self._waiting: deque[_Entry[T, R]] = deque()
-        self._recent_size = 0.0
 
     async def close(self) -> None:
         """Take nothing new, and finish everything that was accepted."""
@@ -179,11 +215,10 @@ class LoopBatcher(Batcher[T, R]):
         """Let the loop read for as long as something comes, then run. Called at every turn while something waits."""
         waiting = len(self._waiting)
         quiet_turns = quiet_turns + 1 if waiting == seen else 0
-        if waiting < self._max_batch and quiet_turns < (self.PATIENCE_TURNS if self._recent_size > 1.5 else 1):
+        if waiting < self._max_batch and quiet_turns < (1 if self._has_been_alone else self.PATIENCE_TURNS):
             self._loop.call_soon(self._take_turn, quiet_turns, waiting)
             return
         if batch := self._next_batch():
-            self._recent_size = max(float(len(batch)), 0.9 * self._recent_size)  # a batch of one may be chance
             _deliver(batch, self._run_safely(batch))
         if self._waiting:
             self._loop.call_soon(self._take_turn, 0, 0)

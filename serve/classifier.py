@@ -92,11 +92,12 @@ class Classifier:
 
     def _make_batcher(self, max_queue_delay_us: int) -> Batcher[_Waiting, Answer | Exception]:
         """On the event loop where that holds up nobody for long and nothing else could use the time."""
-        placement = self._engine.placement
-        has_one_core = placement.device == "cpu" and placement.threads == 1
-        if has_one_core and not max_queue_delay_us and self._engine.full_batch_s <= MOST_LOOP_RUN_S:
+        engine, placement = self._engine, self._engine.placement
+        has_one_core = placement.device == "cpu" and placement.threads == 1 and not max_queue_delay_us
+        if has_one_core and engine.full_batch_s <= MOST_LOOP_RUN_S:
             return LoopBatcher(self._run, placement.max_batch)
-        return ThreadBatcher(self.name, self._run, placement.max_batch, max_queue_delay_us)
+        alone_on_loop = has_one_core and engine.one_image_s <= MOST_LOOP_RUN_S
+        return ThreadBatcher(self._run, placement.max_batch, max_queue_delay_us, alone_on_loop)
 
     async def close(self) -> None:
         """Finish what was accepted, then stop."""

@@ -53,8 +53,8 @@ class Engine:
     def __init__(self, spec: ModelSpec, session: ort.InferenceSession, placement: Placement) -> None:
         self.spec = spec
         self.placement = placement
-        self.full_batch_s = float("inf")
-        """CPU time of a run of `max_batch` images in the calling thread, once `warm_up` has measured it."""
+        self.one_image_s = self.full_batch_s = float("inf")
+        """CPU time of a run of one image, and of `max_batch`, in the calling thread, once `warm_up` measured them."""
         self._session = session
         self._output_names = [output.name for output in session.get_outputs()]
 
@@ -67,12 +67,15 @@ class Engine:
         return {name: output[:count] for name, output in zip(self._output_names, outputs, strict=True)}
 
     def warm_up(self) -> None:
-        """Run every batch size once, so that no caller pays for memory and algorithms; then time the largest."""
+        """Run every batch size once, so that no caller pays for memory and algorithms; then time two."""
         for size in self.placement.batch_sizes:
             self.run(np.zeros((size, *self.spec.input.shape), np.uint8))
+        self.one_image_s, self.full_batch_s = self._measure(1), self._measure(self.placement.max_batch)
+
+    def _measure(self, size: int) -> float:
         start_s = time.thread_time()  # not the clock's: other processes warm up at the same time
-        self.run(np.zeros((self.placement.max_batch, *self.spec.input.shape), np.uint8))
-        self.full_batch_s = time.thread_time() - start_s
+        self.run(np.zeros((size, *self.spec.input.shape), np.uint8))
+        return time.thread_time() - start_s
 
 
 def _pad(images: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:

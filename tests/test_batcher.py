@@ -48,7 +48,7 @@ def run(
     gate = Gate()
 
     async def main() -> None:
-        batcher = ThreadBatcher("test", gate, max_batch, max_queue_delay_us)
+        batcher = ThreadBatcher(gate, max_batch, max_queue_delay_us)
         try:
             await scenario(gate, batcher)
         finally:
@@ -257,3 +257,25 @@ def test_on_the_loop_closing_finishes_what_was_accepted_and_takes_nothing_new() 
         assert await asyncio.gather(*waiting) == [[2 * item] for item in range(10)]
 
     run_on_loop(scenario)
+
+
+def test_a_lone_item_may_be_run_on_the_loop_and_company_has_the_thread() -> None:
+    threads: list[str] = []
+
+    def note(items: list[int]) -> list[int]:
+        threads.append(f"{threading.current_thread().name} {len(items)}")
+        return double(items)
+
+    async def scenario() -> None:
+        batcher = ThreadBatcher(note, 4, alone_on_loop=True)
+        assert await batcher.submit([1]) == [2]
+        assert await asyncio.gather(batcher.submit([2]), batcher.submit([3])) == [[4], [6]]
+        assert await batcher.submit([4]) == [8]  # it had company a moment ago
+        last = batcher.submit([5])
+        await batcher.close()
+        assert await last == [10]
+
+    asyncio.run(scenario())
+    assert threads[0] == "MainThread 1"
+    assert {each.split()[0] for each in threads[1:]} == {"batcher"}
+    assert sum(int(each.split()[1]) for each in threads) == 5

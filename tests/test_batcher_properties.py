@@ -73,7 +73,7 @@ Play = Callable[[list[Caller], int], Coroutine[None, None, tuple[list[list[tuple
 async def play_in_thread(plan: list[Caller], max_batch: int) -> tuple[list[list[tuple[int, int]]], Futures]:
     """Hold a first run, queue every caller, then let the runs go one by one while callers leave and expire."""
     run = SteppedRun()
-    batcher = ThreadBatcher("test", run, max_batch, clock=run.now)
+    batcher = ThreadBatcher(run, max_batch, clock=run.now)
     first = batcher.submit([(-1, 0)])
     await asyncio.to_thread(run.entered.acquire, timeout=10)
     futures = submit_all(batcher, plan)

@@ -13,35 +13,26 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from serve.bench.measure import Target, make_subject, measure, start_server
+from serve.bench.measure import Target, make_subject, measure, measure_beside, start_server
 from serve.cores import count_usable_cores
 from serve.errors import InklingError
 
 SHORT = {"seconds": 1.0, "warm_up": 0.3, "rounds": 1}
+HEADS = ["model", "capacity_per_s", "images_per_s", "p50_ms", "p90_ms", "p99_ms", "p99.9_ms", "refusals_per_s"]
+HEADS += ["refusal_p99_ms", "health_p99_ms", "cpu", "pss_mib", "pss_growth"]
+HEADS += ["fraction", "busy_fraction", "of_decode_and_run", "over_floor"]
+BESIDE_HEADS = ["model", "batches_per_s", "p99_ms_beside_batches", "singles_per_s", "p99_ms_beside_singles", "ratio"]
 
 
 def print_table(rows: Sequence[dict[str, Any]]) -> None:
     """A row per model."""
-    heads = [
-        "model",
-        "images_per_s",
-        "p50_ms",
-        "p90_ms",
-        "p99_ms",
-        "p99.9_ms",
-        "refusals_per_s",
-        "refusal_p99_ms",
-        "health_p99_ms",
-        "cpu",
-        "pss_mib",
-        "fraction",
-    ]
-    heads = [head for head in heads if head in rows[0]]
+    heads = [head for head in (BESIDE_HEADS if "ratio" in rows[0] else HEADS) if head in rows[0]]
     cells = [heads] + [[_format(row[head]) for head in heads] for row in rows]
     widths = [max(len(row[column]) for row in cells) for column in range(len(heads))]
     for line in cells:
@@ -89,20 +80,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.short:
         vars(options).update(SHORT)
     try:
-        if options.address:
-            rows = [
-                measure(make_subject(Target(options.address, options.pid), name, options.batch), options)
-                for name in options.model
-            ]
-        else:
-            with start_server(["--models", str(options.models), "--workers", str(options.workers)]) as target:
-                rows = [measure(make_subject(target, name, options.batch), options) for name in options.model]
+        with _find_target(options) as target:
+            rows = [_measure_model(target, name, options) for name in options.model]
     except InklingError as error:
         print(f"serve.bench: {error}", file=sys.stderr)
         return 1
     print_table(rows)
     print(describe_run(options, rows))
     return 0
+
+
+def _find_target(options: argparse.Namespace) -> AbstractContextManager[Target]:
+    if options.address:
+        return nullcontext(Target(options.address, options.pid))
+    flags = ["--models", str(options.models), "--workers", str(options.workers), "--precision", options.precision]
+    return start_server(flags)
+
+
+def _measure_model(target: Target, name: str, options: argparse.Namespace) -> dict[str, Any]:
+    subject = make_subject(target, name, options.batch)
+    return measure_beside(subject, options) if options.beside else measure(subject, options)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -120,6 +117,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--concurrency", type=int, default=64, help="calls under way at a time (default: 64)")
     add("--connections", type=int, default=16, help="connections that they share (default: 16)")
     add("--rate", type=float, default=0, help="open loop: calls a second, whoever answers (default: closed loop)")
+    add("--overload", type=float, default=0, metavar="N", help="open loop at N times what a closed loop just gave")
+    add("--beside", type=int, default=0, metavar="N", help="a lone caller's p99 beside batches of N and beside singles")
+    add("--precision", default="float32", help="of its own server's files; the ceiling's is always float32")
     add("--batch", type=int, default=0, metavar="N", help="BatchClassify of N images (default: Classify)")
     add("--seconds", type=float, default=8, help="of each round (default: 8)")
     add("--warm-up", type=float, default=2, metavar="S", help="seconds before each round (default: 2)")

@@ -2,18 +2,23 @@
 
 Enters: a model file, images, a way to put load on a server. Leaves: core-microseconds an image per part, whose sum
 divides the cores into the ceiling of images a second. The parts are fixed (float32, batch 32, one thread; Pillow;
-an empty unary call on the same event loop), so that a faster decoder or file shows as a larger fraction.
+an empty unary call on the same event loop), so that a faster decoder or file shows as a larger fraction. Each is
+measured alone; `all_cores` measures it on all cores at once, which where cores share anything is what a server gets.
 Does not know: the server that is compared with it.
 """
 
 import asyncio
 import io
+import multiprocessing
 import os
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -24,10 +29,21 @@ import onnxruntime as ort
 from PIL import Image
 
 from serve.bench.load import Measurement, measure_use
+from serve.cores import count_usable_cores
 from serve.engine import INPUT
 
 BATCH = 32
 PART_S = 0.5
+
+
+@contextmanager
+def all_cores() -> Iterator[Callable[..., float]]:
+    """A function that measures a part on every usable core at once, each in a process of its own; their mean."""
+    count = count_usable_cores()
+    with ProcessPoolExecutor(count, multiprocessing.get_context("spawn")) as pool:
+        yield lambda part, *arguments: statistics.mean(
+            each.result() for each in [pool.submit(part, *arguments) for _ in range(count)]
+        )
 
 
 def measure_run_us(model: Path, images: Sequence[np.ndarray], batch: int = BATCH) -> float:
@@ -49,8 +65,17 @@ def measure_decode_us(encoded: Sequence[bytes]) -> float:
     return _cpu_us(decode_all) / len(encoded)
 
 
-def measure_call_us(load: Callable[[str], Measurement]) -> tuple[float, float]:
-    """An empty unary call: core-microseconds of the server and of the load generator."""
+@dataclass(frozen=True, slots=True)
+class CallCost:
+    """An empty unary call: core-microseconds of the server and of the load generator, and the median latency."""
+
+    server_us: float
+    generator_us: float
+    p50_us: float
+
+
+def measure_call(load: Callable[[str], Measurement]) -> CallCost:
+    """What an empty unary call costs under the same load."""
     with echo_server() as (pid, address):
         load(address)  # warms up
         before = measure_use(pid).cpu_s
@@ -60,7 +85,7 @@ def measure_call_us(load: Callable[[str], Measurement]) -> tuple[float, float]:
         cpu_s = measure_use(pid).cpu_s - before
     # The load also runs while it warms up: its share of the time has its share of the calls.
     calls = found.calls * loaded_s / found.elapsed_s
-    return cpu_s / calls * 1e6, found.generator_cpu_s / found.calls * 1e6
+    return CallCost(cpu_s / calls * 1e6, found.generator_cpu_s / found.calls * 1e6, found.percentile_us(0.5))
 
 
 def _cpu_us(work: Callable[[], object]) -> float:

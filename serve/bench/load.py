@@ -1,17 +1,14 @@
 """Load on a server: prepared requests at a set concurrency or rate -> latencies, errors, and what the load itself cost.
 
-Enters: serialized requests, an address, a `Plan`. Leaves: a `Measurement`. Two generators: grpc.aio in this process,
-whose requests differ from call to call, and h2load (Debian: nghttp2-client), which sends one request again and again
-and costs a tenth. Does not know: what is asked, or how good the answers are.
+Enters: serialized requests, an address, a `Plan`. Leaves: a `Measurement`. The generator here is grpc.aio in this
+process, whose requests differ from call to call; the other is in `h2load.py`.
+Does not know: what is asked, or how good the answers are.
 """
 
 import asyncio
 import itertools
 import os
 import re
-import resource
-import subprocess
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -48,17 +45,18 @@ class Measurement:
     latencies_us: list[float] = field(default_factory=list)
     errors: Counter[str] = field(default_factory=Counter)
     error_latencies_us: list[float] = field(default_factory=list)
+    good_calls: int = 0
     generator_cpu_s: float = 0
 
     @property
     def images_per_s(self) -> float:
         """Good answers."""
-        return len(self.latencies_us) * self.images_per_call / self.elapsed_s
+        return self.good_calls * self.images_per_call / self.elapsed_s
 
     @property
     def calls(self) -> int:
         """Good and bad."""
-        return len(self.latencies_us) + self.errors.total()
+        return self.good_calls + self.errors.total()
 
     def percentile_us(self, share: float) -> float:
         """Of the good calls' latencies; NaN where there are none."""
@@ -130,38 +128,13 @@ class GrpcLoad:
             found.errors[error.code().name] += 1
             found.error_latencies_us.append((time.perf_counter() - since_s) * 1e6)
         else:
+            found.good_calls += 1
             found.latencies_us.append((time.perf_counter() - since_s) * 1e6)
 
     async def _watch(self, start_s: float) -> None:
         while True:
             await asyncio.sleep(1)
-            self._report(time.perf_counter() - start_s, len(self._found.latencies_us) * self._plan.images_per_call)
-
-
-def run_h2load(address: str, request: bytes, plan: Plan) -> Measurement:
-    """The same closed loop by h2load. gRPC errors look like good answers to it: check the replies elsewhere."""
-    found = Measurement(plan.images_per_call)
-    with tempfile.TemporaryDirectory() as folder:
-        body, log = Path(folder, "body"), Path(folder, "log")
-        body.write_bytes(b"\0" + len(request).to_bytes(4) + request)
-        connections = min(plan.concurrency, plan.connections)
-        command = ["h2load", "--duration", f"{plan.seconds * 1000:.0f}ms", "--threads", "1"]
-        command += ["--warm-up-time", f"{plan.warm_up_s * 1000:.0f}ms"]
-        command += ["--clients", str(connections), "--max-concurrent-streams", str(plan.concurrency // connections)]
-        command += ["--data", str(body), "--log-file", str(log)]
-        command += ["--header", "content-type: application/grpc", "--header", "te: trailers"]
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run([*command, f"http://{address}{plan.method}"], capture_output=True, text=True, check=True)  # noqa: S603  # our own flags
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        rows = [line.split("\t") for line in log.read_text().splitlines()]
-    rate = re.search(r"finished in [^,]*, ([\d.]+) req/s", done.stdout)
-    if rate is None:
-        raise RuntimeError(f"h2load said nothing that can be read: {done.stdout[-300:]}")
-    found.latencies_us = [float(row[2]) for row in rows if row[1] == "200"]
-    found.elapsed_s = len(found.latencies_us) / float(rate[1])
-    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    found.generator_cpu_s = cpu_s * plan.seconds / (plan.seconds + plan.warm_up_s)  # it loads while it warms up, too
-    return found
+            self._report(time.perf_counter() - start_s, self._found.good_calls * self._plan.images_per_call)
 
 
 @dataclass(frozen=True, slots=True)

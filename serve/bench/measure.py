@@ -17,23 +17,23 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
-
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from typing import Any
 
 from serve.__main__ import new_event_loop
 from serve.bench import ceiling
-from serve.bench.load import GrpcLoad, Measurement, Plan, measure_use, percentile, run_h2load
+from serve.bench.h2load import run_h2load, run_h2load_beside
+from serve.bench.load import GrpcLoad, Measurement, Plan, measure_use, percentile
+from serve.bench.probe import Probe
 from serve.bench.workload import make_images, make_requests
 from serve.client import Client
 from serve.cores import count_usable_cores
 from serve.errors import CallError, ConfigError
 from serve.prepare import Pixels, to_png
 
-SERVICE = "/inkling.v1.ClassifierService/"
+CLASSIFY = "/inkling.v1.ClassifierService/Classify"
+BATCH_CLASSIFY = "/inkling.v1.ClassifierService/BatchClassify"
+HEALTH_CHECK = "/grpc.health.v1.Health/Check"
 PARTS = ("run_us", "decode_us", "call_us", "generator_us")
-PROBE_PAUSE_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,8 @@ def start_server(flags: Sequence[str]) -> Iterator[Target]:
 def load(target: str, requests: Sequence[bytes], plan: Plan, generator: str) -> Measurement:
     """Put load on an address by the generator asked for, showing progress."""
     if generator == "h2load":
+        if plan.rate:
+            return run_h2load_beside(Probe(target, plan.method, requests[0]), target, requests[0], plan)
         return run_h2load(target, requests[0], plan)
 
     async def run() -> Measurement:
@@ -109,19 +111,26 @@ def measure(subject: Subject, options: argparse.Namespace) -> dict[str, Any]:
     rounds = [_measure_round(subject, plan, options) for _ in range(options.rounds)]
     print("\r" + " " * 40 + "\r", end="", file=sys.stderr)
     row: dict[str, Any] = {"model": subject.model, "images_per_call": plan.images_per_call}
-    row |= {key: round(statistics.median(each[key] for each in rounds), 4) for key in rounds[0] if key != "errors"}
+    row |= _medians(rounds)
     row["errors"] = dict(sum((each["errors"] for each in rounds), Counter()))
     return row
 
 
 def _measure_round(subject: Subject, plan: Plan, options: argparse.Namespace) -> dict[str, Any]:
-    row = measure_server(subject, plan, options.generator)
-    if options.models:
-        row |= measure_costs(subject, replace(plan, rate=0), options.models, options.generator)
-        # What refused calls cost is lost to the good ones, and is no fault of the server's.
-        cores = count_usable_cores() - row["refusals_per_s"] * row["call_us"] * plan.images_per_call / 1e6
-        row["ceiling_per_s"] = cores * 1e6 / sum(row[part] for part in PARTS)
-        row["fraction"] = row["images_per_s"] / row["ceiling_per_s"]
+    row = {}
+    if options.overload:
+        row["capacity_per_s"] = measure_server(subject, plan, options.generator)["images_per_s"]
+        plan = replace(plan, rate=options.overload * row["capacity_per_s"] / plan.images_per_call)
+    row |= measure_server(subject, plan, options.generator)
+    row |= measure_costs(subject, replace(plan, rate=0), options.models, options.generator)
+    # What refused calls cost is lost to the good ones, and is no fault of the server's.
+    cores = count_usable_cores() - row["refusals_per_s"] * row["call_us"] * plan.images_per_call / 1e6
+    row["ceiling_per_s"] = cores * 1e6 / sum(row[part] for part in PARTS)
+    row["fraction"] = row["images_per_s"] / row["ceiling_per_s"]
+    busy_us = row["busy_run_us"] + row["busy_decode_us"]
+    row["busy_fraction"] = row["images_per_s"] / (cores * 1e6 / (busy_us + row["call_us"] + row["generator_us"]))
+    row["of_decode_and_run"] = row["images_per_s"] / (cores * 1e6 / busy_us)
+    row["over_floor"] = row["p50_ms"] / row["floor_ms"]
     return row
 
 
@@ -129,11 +138,11 @@ def measure_server(subject: Subject, plan: Plan, generator: str) -> dict[str, An
     """One round of load."""
     pid = subject.target.pid
     before, start_s = measure_use(pid) if pid else None, time.perf_counter()
-    with HealthProbe(subject.target.address) as probe:
+    with Probe(subject.target.address, HEALTH_CHECK, b"") as health:
         found = load(subject.target.address, subject.requests, plan, generator)
     row: dict[str, Any] = {"images_per_s": found.images_per_s, "errors": found.errors}
     row |= {f"p{share}_ms": found.percentile_us(float(share) / 100) / 1000 for share in ("50", "90", "99", "99.9")}
-    row |= {"refusals_per_s": found.errors.total() / found.elapsed_s, "health_p99_ms": probe.percentile_ms(0.99)}
+    row |= {"refusals_per_s": found.errors.total() / found.elapsed_s, "health_p99_ms": percentile(health.good_ms, 0.99)}
     if found.error_latencies_us:
         row["refusal_p99_ms"] = percentile(found.error_latencies_us, 0.99) / 1000
     if pid and before:
@@ -144,52 +153,53 @@ def measure_server(subject: Subject, plan: Plan, generator: str) -> dict[str, An
 
 
 def measure_costs(subject: Subject, plan: Plan, models: Path, generator: str) -> dict[str, float]:
-    """The cost of the parts in core-microseconds an image."""
+    """The cost of the parts in core-microseconds an image, and what a lone call takes at the least."""
     files = (models / subject.model).glob("*/model.onnx")
+    file = max(files, key=lambda path: int(path.parent.name))
     request = bytes(len(subject.encoded[0]) * plan.images_per_call)
-    call_us, generator_us = ceiling.measure_call_us(lambda address: load(address, [request], plan, generator))
+    call = ceiling.measure_call(lambda address: load(address, [request], plan, generator))
+    decode_us = ceiling.measure_decode_us(subject.encoded)
+    run_alone_us = ceiling.measure_run_us(file, subject.images, plan.images_per_call)
+    with ceiling.all_cores() as on_all_cores:
+        on_all_cores(ceiling.measure_decode_us, subject.encoded)  # the processes are slow to start
+        busy_decode_us = on_all_cores(ceiling.measure_decode_us, subject.encoded)
+        busy_run_us = on_all_cores(ceiling.measure_run_us, file, subject.images)
     return {
-        "run_us": ceiling.measure_run_us(max(files, key=lambda path: int(path.parent.name)), subject.images),
-        "decode_us": ceiling.measure_decode_us(subject.encoded),
-        "call_us": call_us / plan.images_per_call,
-        "generator_us": generator_us / plan.images_per_call,
+        "run_us": ceiling.measure_run_us(file, subject.images),
+        "decode_us": decode_us,
+        "busy_run_us": busy_run_us,
+        "busy_decode_us": busy_decode_us,
+        "call_us": call.server_us / plan.images_per_call,
+        "generator_us": call.generator_us / plan.images_per_call,
+        "floor_ms": (call.p50_us + (decode_us + run_alone_us) * plan.images_per_call) / 1000,
     }
 
 
-class HealthProbe:
-    """Asks a server for its health again and again, on a connection of its own, until the end of the block."""
+def measure_beside(subject: Subject, options: argparse.Namespace) -> dict[str, Any]:
+    """What a lone caller sees beside one that sends batches back to back, and beside as many single calls."""
+    plan = replace(make_plan(options), method=CLASSIFY, images_per_call=1, connections=1)
+    batches = replace(plan, method=BATCH_CLASSIFY, images_per_call=options.beside, concurrency=1)
+    singles = replace(plan, concurrency=options.beside)
+    rounds = []
+    for _ in range(options.rounds):
+        row: dict[str, Any] = {}
+        for name, neighbour, batch in (("batches", batches, options.beside), ("singles", singles, 0)):
+            requests = make_requests(subject.model, subject.encoded, batch)
+            with Probe(subject.target.address, CLASSIFY, subject.requests[0]) as caller:
+                found = load(subject.target.address, requests, neighbour, options.generator)
+            row |= {f"{name}_per_s": found.images_per_s, f"p99_ms_beside_{name}": percentile(caller.good_ms, 0.99)}
+        rounds.append(row | {"ratio": row["p99_ms_beside_batches"] / row["p99_ms_beside_singles"]})
+    return {"model": subject.model, **_medians(rounds), "errors": {}}
 
-    def __init__(self, address: str) -> None:
-        self._address = address
-        self._latencies_ms: list[float] = []
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._probe)
 
-    def percentile_ms(self, share: float) -> float:
-        """Of the time to an answer."""
-        return percentile(self._latencies_ms, share)
-
-    def _probe(self) -> None:
-        with grpc.insecure_channel(self._address) as channel:
-            check: Any = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]  # set in its __init__
-            while not self._ended.wait(PROBE_PAUSE_S):
-                start_s = time.perf_counter()
-                check(health_pb2.HealthCheckRequest(), timeout=30)
-                self._latencies_ms.append((time.perf_counter() - start_s) * 1000)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
+def _medians(rounds: Sequence[dict[str, Any]]) -> dict[str, float]:
+    return {key: round(statistics.median(each[key] for each in rounds), 4) for key in rounds[0] if key != "errors"}
 
 
 def make_plan(options: argparse.Namespace) -> Plan:
     """The load that the command's settings ask for."""
     return Plan(
-        method=SERVICE + ("BatchClassify" if options.batch else "Classify"),
+        method=BATCH_CLASSIFY if options.batch else CLASSIFY,
         images_per_call=options.batch or 1,
         concurrency=options.concurrency,
         connections=min(options.connections, options.concurrency),
