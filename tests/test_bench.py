@@ -9,9 +9,15 @@ from pathlib import Path
 
 import pytest
 from conftest import RunningServer
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
+from serve.bench.h2load import run_h2load_beside
 from serve.bench.load import GrpcLoad, Plan
+from serve.bench.measure import start_server
+from serve.bench.peer import make_infer_request, make_peer_requests
+from serve.bench.probe import Probe
 from serve.bench.workload import make_images, make_requests
+from serve.errors import ConfigError
 
 
 def run(repository_folder: Path, *flags: str) -> tuple[str, dict[str, object]]:
@@ -34,9 +40,66 @@ def test_a_short_run_gives_a_table_and_a_line_of_json(repository_folder: Path, f
     assert {"date", "commit", "versions", "cpu", "cores"} <= facts.keys()
 
 
-@pytest.mark.skipif(shutil.which("h2load") is None, reason="h2load is not installed (Debian: nghttp2-client)")
+needs_h2load = pytest.mark.skipif(
+    shutil.which("h2load") is None, reason="h2load is not installed (Debian: nghttp2-client)"
+)
+
+
+@needs_h2load
 def test_h2load_gives_the_same_table(repository_folder: Path) -> None:
     assert "bands" in run(repository_folder, "--generator", "h2load")[0]
+
+
+def test_overload_is_a_multiple_of_the_capacity_that_was_just_measured(repository_folder: Path) -> None:
+    (result,) = run(repository_folder, "--overload", "0.5")[1]["results"]  # type: ignore[misc]
+    assert result["images_per_s"] == pytest.approx(result["capacity_per_s"] / 2, rel=0.2)
+
+
+@needs_h2load
+def test_h2load_in_an_open_loop_tells_refused_calls_from_good_ones(repository_folder: Path) -> None:
+    """It sees no statuses: every call of an unknown model is refused, and none may count as answered."""
+    assert run(repository_folder, "--generator", "h2load", "--rate", "200")[1]["results"][0]["errors"] == {}  # type: ignore[index]
+    plan = Plan("/inkling.v1.ClassifierService/Classify", 1, 4, 2, 100, 0.5, 0.1)
+    request = make_requests("no such model", [b""], 0)[0]
+    with start_server(["--models", str(repository_folder), "--workers", "1"]) as target:
+        found = run_h2load_beside(Probe(target.address, plan.method, request), target.address, request, plan)
+    assert found.good_calls == 0
+    assert found.errors["REFUSED"] > 10
+    assert found.error_latencies_us
+
+
+def test_a_lone_caller_is_measured_beside_batches_and_beside_singles(repository_folder: Path) -> None:
+    (result,) = run(repository_folder, "--beside", "16")[1]["results"]  # type: ignore[misc]
+    wanted = result["p99_ms_beside_batches"] / result["p99_ms_beside_singles"]
+    assert result["ratio"] == pytest.approx(wanted, abs=1e-3)
+    assert min(result["batches_per_s"], result["singles_per_s"]) > 0
+
+
+def test_a_peers_request_is_a_model_infer_request() -> None:
+    """Read back by protobuf itself, with the field numbers of the Open Inference Protocol."""
+    file = descriptor_pb2.FileDescriptorProto(name="oip.proto", syntax="proto3")
+    kinds = {"string": 9, "bytes": 12, "int64": 3, "message": 11}
+
+    def add(message: str, *fields: tuple[str, int, str, int]) -> None:
+        made = file.message_type.add(name=message)
+        for name, number, kind, label in fields:
+            made.field.add(name=name, number=number, type=kinds[kind], label=label)
+
+    add("Tensor", ("name", 1, "string", 1), ("datatype", 2, "string", 1), ("shape", 3, "int64", 3))
+    add("Request", ("model", 1, "string", 1), ("inputs", 5, "message", 3), ("raw", 7, "bytes", 3))
+    file.message_type[1].field[1].type_name = ".Tensor"
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    request = message_factory.GetMessageClass(pool.FindMessageTypeByName("Request"))()
+    request.ParseFromString(make_infer_request("mnist-cnn", bytes(300)))
+    (tensor,) = request.inputs
+    assert (request.model, tensor.name, tensor.datatype, list(tensor.shape)) == ("mnist-cnn", "image", "BYTES", [1, 1])
+    assert list(request.raw) == [(300).to_bytes(4, "little") + bytes(300)]
+
+
+def test_a_peer_that_is_not_there_is_a_clear_error() -> None:
+    with pytest.raises(ConfigError, match=r"--peer 127\.0\.0\.1:9: wanted an answer of its model m"):
+        make_peer_requests("127.0.0.1:9", "m", [b"png"])
 
 
 def test_errors_are_counted_by_code(server: RunningServer) -> None:

@@ -26,7 +26,7 @@ from serve.errors import InklingError
 SHORT = {"seconds": 1.0, "warm_up": 0.3, "rounds": 1}
 HEADS = ["model", "capacity_per_s", "images_per_s", "p50_ms", "p90_ms", "p99_ms", "p99.9_ms", "refusals_per_s"]
 HEADS += ["refusal_p99_ms", "health_p99_ms", "cpu", "pss_mib", "pss_growth"]
-HEADS += ["fraction", "busy_fraction", "of_decode_and_run", "over_floor"]
+HEADS += ["peer_per_s", "over_peer", "fraction", "busy_fraction", "of_decode_and_run", "over_floor"]
 BESIDE_HEADS = ["model", "batches_per_s", "p99_ms_beside_batches", "singles_per_s", "p99_ms_beside_singles", "ratio"]
 
 
@@ -119,6 +119,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--rate", type=float, default=0, help="open loop: calls a second, whoever answers (default: closed loop)")
     add("--overload", type=float, default=0, metavar="N", help="open loop at N times what a closed loop just gave")
     add("--beside", type=int, default=0, metavar="N", help="a lone caller's p99 beside batches of N and beside singles")
+    add(
+        "--peer",
+        default="",
+        help="host:port of a Triton to measure in turn (serve/bench/pytriton_peer.py); Classify only",
+    )
     add("--precision", default="float32", help="of its own server's files; the ceiling's is always float32")
     add("--batch", type=int, default=0, metavar="N", help="BatchClassify of N images (default: Classify)")
     add("--seconds", type=float, default=8, help="of each round (default: 8)")

@@ -23,6 +23,7 @@ from serve.__main__ import new_event_loop
 from serve.bench import ceiling
 from serve.bench.h2load import run_h2load, run_h2load_beside
 from serve.bench.load import GrpcLoad, Measurement, Plan, measure_use, percentile
+from serve.bench.peer import METHOD, make_peer_requests
 from serve.bench.probe import Probe
 from serve.bench.workload import make_images, make_requests
 from serve.client import Client
@@ -122,6 +123,10 @@ def _measure_round(subject: Subject, plan: Plan, options: argparse.Namespace) ->
         row["capacity_per_s"] = measure_server(subject, plan, options.generator)["images_per_s"]
         plan = replace(plan, rate=options.overload * row["capacity_per_s"] / plan.images_per_call)
     row |= measure_server(subject, plan, options.generator)
+    if options.peer:
+        requests = make_peer_requests(options.peer, subject.model, subject.encoded)
+        row["peer_per_s"] = load(options.peer, requests, replace(plan, method=METHOD), options.generator).images_per_s
+        row["over_peer"] = row["images_per_s"] / row["peer_per_s"]
     row |= measure_costs(subject, replace(plan, rate=0), options.models, options.generator)
     # What refused calls cost is lost to the good ones, and is no fault of the server's.
     cores = count_usable_cores() - row["refusals_per_s"] * row["call_us"] * plan.images_per_call / 1e6
