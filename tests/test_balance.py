@@ -32,6 +32,17 @@ def test_the_biases_sum_to_nothing() -> None:
     assert fit_biases(*draw_problem(np.array([3.0, 1.0, 0.0]))).sum() == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.parametrize("margin", [3, 8, 20, 40])
+def test_on_few_images_that_are_nearly_all_learnt_the_loss_falls_and_no_answer_is_lost(margin: int) -> None:
+    """A full Newton step from here went astray by thousands."""
+    labels = np.arange(84) % 3
+    logits = np.eye(3)[labels] * margin
+    logits[0] = np.roll(logits[0], 1)  # one sure mistake
+    biases = fit_biases(logits, labels)
+    assert np.abs(biases).max() < margin
+    assert ((logits + biases).argmax(axis=1) == labels).sum() >= 83
+
+
 def test_only_the_logits_biases_change() -> None:
     model = build("mnist-mlp", (28, 28, 1), 10)
     before = [array.copy() for array in model.get_weights()]

@@ -85,6 +85,33 @@ def test_after_augmented_epochs_the_answers_have_the_classes_shares_on_plain_tra
     assert progress.final_accuracy == validation_accuracy(model, problem)
 
 
+def test_a_balance_that_costs_validation_accuracy_is_undone(
+    problem: tuple[np.ndarray, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> None:
+        model.get_layer("logits").bias.assign(1000 * np.eye(10, dtype=np.float32)[0])  # all answers are 0
+
+    monkeypatch.setattr("train.fit.balance_classes", spoil)
+    model, progress = run(problem, tmp_path, RECIPE)
+    assert not progress.is_balanced
+    assert progress.final_accuracy == validation_accuracy(model, problem) == pytest.approx(progress.best_accuracy)
+
+
+def test_probabilities_are_calibrated_on_validation_images_where_there_are_enough(
+    problem: tuple[np.ndarray, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = dataclasses.replace(RECIPE, augmentation=None)
+    before, progress = run(problem, tmp_path / "few", recipe)
+    assert progress.calibration is None
+    monkeypatch.setattr("train.fit.CALIBRATION_LEAST", recipe.validation_count)
+    after, progress = run(problem, tmp_path / "enough", recipe)
+    assert progress.calibration is not None
+    assert progress.calibration.temperature != 1
+    ratios = [old / new for old, new in zip(before.get_weights(), after.get_weights(), strict=True)]
+    np.testing.assert_allclose(ratios[-1], progress.calibration.temperature, rtol=1e-4)
+    np.testing.assert_allclose(ratios[0], 1, rtol=1e-4)
+
+
 def test_a_run_interrupted_and_resumed_ends_as_one_that_was_not(
     problem: tuple[np.ndarray, np.ndarray], tmp_path: Path
 ) -> None:

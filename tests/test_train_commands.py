@@ -19,9 +19,9 @@ import onnx
 import pytest
 
 from serve.model_file import check_seal, from_metadata
-from train.command import publish
 from train.export import check_file, open_session
 from train.precision import choose_precision, has_bfloat16, read_cpu_flags
+from train.publish import publish
 from train.recipes import RECIPES
 from train.sources import SOURCES
 
@@ -32,6 +32,8 @@ from train import command, sources
 sources.SOURCES["mnist"] = dataclasses.replace(sources.SOURCES["mnist"], md5s=json.loads(sys.argv.pop(1)))
 sys.exit(command.main("mnist", "mnist-mlp"))
 """
+PICTURES = ["confusion.png", "curves.png", "mistakes.png", "reliability.png"]
+FILES = sorted(["classes.csv", "history.csv", "model.keras", "model.onnx", *PICTURES])
 TRAIN_COUNT, TEST_COUNT = 5600, 300  # 600 train, 5,000 validate as the recipe says
 
 
@@ -98,7 +100,7 @@ def test_a_training_leaves_a_model_file_a_keras_model_and_a_history(
     assert first_run.returncode == 0, first_run.stderr
     assert sorted(path.name for path in (training.out / "mnist-mlp").iterdir()) == ["1"]
     folder = training.out / "mnist-mlp" / "1"
-    assert sorted(path.name for path in folder.iterdir()) == ["history.csv", "model.keras", "model.onnx"]
+    assert sorted(path.name for path in folder.iterdir()) == FILES
     rows = list(csv.DictReader((folder / "history.csv").read_text().splitlines()))
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert float(rows[1]["val_accuracy"]) > 0.9

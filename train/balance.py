@@ -19,6 +19,7 @@ from train.models import predict, take_logits
 IMAGE_COUNT = 10_000
 MOST_STEPS = 50
 SMALLEST_GRADIENT = 1e-7
+SMALLEST_STEP = 1e-9
 
 
 def balance_classes(model: keras.Model, images: Images, labels: Labels) -> None:
@@ -31,7 +32,7 @@ def balance_classes(model: keras.Model, images: Images, labels: Labels) -> None:
 def fit_biases(logits: npt.NDArray[np.floating], labels: Labels) -> npt.NDArray[np.float64]:
     """What to add to logits [N, K] so that their cross-entropy with labels [N] is least: float64 [K], of sum 0.
 
-    By Newton's method; the Hessian has rank K - 1, since a number added to all biases changes nothing.
+    By Newton's method with a line search. The Hessian has rank K - 1: a number added to all biases changes nothing.
     """
     logits = logits.astype(np.float64)
     shares = np.bincount(labels, minlength=logits.shape[1]) / len(labels)
@@ -43,5 +44,23 @@ def fit_biases(logits: npt.NDArray[np.floating], labels: Labels) -> npt.NDArray[
         if np.abs(gradient).max() < SMALLEST_GRADIENT:
             break
         hessian = np.diag(probabilities.mean(axis=0)) - probabilities.T @ probabilities / len(logits)
-        biases -= np.linalg.lstsq(hessian, gradient, rcond=None)[0]
+        step = np.linalg.lstsq(hessian, gradient, rcond=None)[0]
+        biases -= _shorten(step, gradient, logits + biases, labels)
     return np.asarray(biases - biases.mean())
+
+
+def _shorten(
+    step: npt.NDArray[np.float64], gradient: npt.NDArray[np.float64], logits: npt.NDArray[np.float64], labels: Labels
+) -> npt.NDArray[np.float64]:
+    """Halve a step, float64 [K], until it lowers the loss (Armijo): where nearly all is learnt, a full one diverges."""
+    before = _measure_loss(logits, labels)
+    while np.abs(step).max() > SMALLEST_STEP and _measure_loss(logits - step, labels) > before - 1e-4 * gradient @ step:
+        step = step / 2
+    return step
+
+
+def _measure_loss(logits: npt.NDArray[np.float64], labels: Labels) -> float:
+    """Mean cross-entropy of logits [N, K]."""
+    top = logits.max(axis=1)
+    sums = np.exp(logits - top[:, None]).sum(axis=1)
+    return float(np.mean(np.log(sums) + top - logits[np.arange(len(labels)), labels]))

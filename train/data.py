@@ -104,6 +104,14 @@ def _join_batches(batches: Sequence[Mapping[bytes, npt.ArrayLike]]) -> tuple[Ima
     return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), labels
 
 
+def split(count: int, validation_count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Indices of training and of validation images: the same split in every run, so that runs can be compared."""
+    if not 0 < validation_count < count:
+        raise ValueError(f"wanted between 1 and {count - 1} of {count} images for validation, found {validation_count}")
+    order = np.random.default_rng(0).permutation(count)
+    return np.sort(order[validation_count:]), np.sort(order[:validation_count])
+
+
 def export_folders(images: Images, labels: Labels, names: Sequence[str], folder: Path) -> None:
     """Write images as `folder`/<class name>/<index>.png. Raises DatasetError where `folder` holds something already."""
     if folder.exists() and any(folder.iterdir()):

@@ -13,7 +13,7 @@ Integers = npt.NDArray[np.integer]
 
 def measure_accuracy(probabilities: Floats, labels: Integers) -> float:
     """The fraction of rows whose highest probability is at the label."""
-    _check(probabilities, labels)
+    check_pairs(probabilities, labels)
     return float(np.mean(probabilities.argmax(axis=1) == labels))
 
 
@@ -28,14 +28,14 @@ def measure_class_accuracy(probabilities: Floats, labels: Integers) -> npt.NDArr
 
 def count_confusions(probabilities: Floats, labels: Integers) -> npt.NDArray[np.int64]:
     """Confusion matrix int64 [K, K]: a row per true class, a column per answer."""
-    _check(probabilities, labels)
+    check_pairs(probabilities, labels)
     matrix = np.zeros((probabilities.shape[1],) * 2, np.int64)
     np.add.at(matrix, (labels, probabilities.argmax(axis=1)), 1)
     return matrix
 
 
-def _check(probabilities: Floats, labels: Integers) -> None:
+def check_pairs(probabilities: Floats, labels: Integers) -> None:
+    """Raise ValueError where there is not one label per row, or no row."""
     if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1] or not len(labels):
-        raise ValueError(
-            f"wanted probabilities [N, K] and labels [N] with N > 0, found {probabilities.shape} and {labels.shape}"
-        )
+        found = f"{probabilities.shape} and {labels.shape}"
+        raise ValueError(f"wanted probabilities or logits [N, K] and labels [N] with N > 0, found {found}")

@@ -21,6 +21,8 @@ import numpy.typing as npt
 from serve.errors import InklingError
 from train.augment import Augment
 from train.balance import balance_classes
+from train.calibrate import Calibration, calibrate
+from train.data import split
 from train.evaluate import measure_accuracy
 from train.models import centre_first_layer, predict, take_logits
 from train.recipes import Recipe
@@ -30,6 +32,7 @@ Labels = npt.NDArray[np.int64]
 Arrays = list[npt.NDArray[Any]]
 
 VALIDATION_BATCH = 1000
+CALIBRATION_LEAST = 1000
 FIGURES = ("loss", "accuracy")
 
 
@@ -52,6 +55,9 @@ class Progress:
     best_weights: Arrays = field(default_factory=list)
     final_accuracy: float = -1.0
     """On the validation images, of the model as `fit` leaves it."""
+    is_balanced: bool = False
+    """Whether the biases of the logits were fitted anew to plain images."""
+    calibration: Calibration | None = None
 
 
 def fit(
@@ -66,7 +72,7 @@ def fit(
 ) -> Progress:
     """Train `model` in place and leave it with the weights of its best epoch by validation accuracy.
 
-    Its classes are balanced afterwards where it saw augmented images alone (`train.balance`).
+    Its classes are balanced and its probabilities calibrated afterwards (`finish`).
     `unfinished` is the file that an interrupted run leaves; `resume` goes on from it, to the same end as without the
     interruption. Raises CannotResume.
     """
@@ -87,10 +93,27 @@ def fit(
         record(progress, model, figures | {"seconds": time.monotonic() - started_s})
         save_progress(unfinished, trained, progress)
     model.set_weights(progress.best_weights)
+    finish(model, images, labels, recipe, progress)
+    return progress
+
+
+def finish(model: keras.Model, images: Images, labels: Labels, recipe: Recipe, progress: Progress) -> None:
+    """Balance the classes where the model saw augmented images alone, and make its probabilities truthful.
+
+    The balance is kept where it costs no validation accuracy. A temperature for less than CALIBRATION_LEAST
+    validation images would be chance: of few, all may be right, and nothing is ever that sure.
+    """
+    train, validation = split(len(images), recipe.validation_count)
+    progress.final_accuracy = measure_accuracy(predict(model, images[validation]), labels[validation])
     if recipe.augmentation:
         balance_classes(model, images[train], labels[train])
-    progress.final_accuracy = measure_accuracy(predict(model, images[validation]), labels[validation])
-    return progress
+        balanced = measure_accuracy(predict(model, images[validation]), labels[validation])
+        progress.is_balanced = balanced >= progress.final_accuracy
+        if not progress.is_balanced:
+            model.set_weights(progress.best_weights)
+        progress.final_accuracy = max(balanced, progress.final_accuracy)
+    if len(validation) >= CALIBRATION_LEAST:
+        progress.calibration = calibrate(model, predict(take_logits(model), images[validation]), labels[validation])
 
 
 def run_epoch(
@@ -124,14 +147,6 @@ def record(progress: Progress, model: keras.Model, figures: dict[str, float]) ->
     if figures["val_accuracy"] >= progress.best_accuracy:  # of equals the later, trained at a lower rate
         progress.best_epoch, progress.best_accuracy = epoch, figures["val_accuracy"]
         progress.best_weights = model.get_weights()
-
-
-def split(count: int, validation_count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Indices of training and of validation images: the same split in every run, so that runs can be compared."""
-    if not 0 < validation_count < count:
-        raise ValueError(f"wanted between 1 and {count - 1} of {count} images for validation, found {validation_count}")
-    order = np.random.default_rng(0).permutation(count)
-    return np.sort(order[validation_count:]), np.sort(order[:validation_count])
 
 
 def draw_order(count: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:

@@ -29,7 +29,9 @@ class Recipe:
     """Everything that decides a training run, except its seed and its numeric precision."""
 
     name: str
-    """Of the recipe, of its net in `models.py`, and of the model that is served."""
+    """Of the recipe, and of the model that is served."""
+    net: str
+    """A name in `models.NETS`."""
     dataset: str
     """A name that `train.data.load` knows."""
     epochs: int
@@ -57,6 +59,7 @@ NOTEBOOK_AUGMENTATION = Augmentation(rotation_degrees=10, shift=0.1, zoom=0.2, h
 _ALL = (
     Recipe(
         name="mnist-mlp",
+        net="mnist-mlp",
         dataset="mnist",
         epochs=10,
         batch_size=128,
@@ -71,6 +74,7 @@ _ALL = (
     ),
     Recipe(
         name="mnist-cnn",
+        net="mnist-cnn",
         dataset="mnist",
         epochs=10,
         batch_size=128,
@@ -85,6 +89,7 @@ _ALL = (
     ),
     Recipe(
         name="cifar10-mlp",
+        net="cifar10-mlp",
         dataset="cifar10",
         epochs=20,
         batch_size=1000,
@@ -99,6 +104,7 @@ _ALL = (
     ),
     Recipe(
         name="cifar10-cnn",
+        net="cifar10-cnn",
         dataset="cifar10",
         epochs=20,
         batch_size=1000,

@@ -1,0 +1,134 @@
+"""A fitted model -> its version's folder, whole or not at all, and the lines that say what is in it.
+
+Enters: a float32 keras.Model, its dataset, recipe and progress. Leaves: `<out>/<model>/<version>/` with model.onnx,
+model.keras, history.csv, classes.csv and four pictures. Does not know: flags, or how anything was computed.
+"""
+
+import csv
+import dataclasses
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from train.calibrate import measure_calibration_error
+from train.evaluate import measure_class_accuracy
+from train.recipes import Recipe
+
+if TYPE_CHECKING:
+    import keras
+
+    from train.data import Dataset
+    from train.export import Exported
+    from train.fit import Progress
+
+
+def publish_run(  # what a run leaves is what it had
+    model: "keras.Model", dataset: "Dataset", recipe: Recipe, progress: "Progress", *, precision: str, out: Path
+) -> "Exported":
+    """Export, check and describe a fitted model, and print what came of it. Raises ParityFailed, and leaves nothing."""
+    from train import export, report  # they bring ONNX and matplotlib, which --help does without
+
+    facts, source_commit = describe_run(recipe, progress, precision), find_source_commit()
+    with partial_folder(out / recipe.name) as partial:
+        exported = export.export(
+            model, dataset, partial, prepare=recipe.prepare, recipe=facts, source_commit=source_commit
+        )
+        model.save(partial / "model.keras")
+        write_history(progress.history, partial / "history.csv")
+        report.write_report(
+            partial,
+            history=progress.history,
+            labels=dataset.labels["en"],
+            images=dataset.test_images,
+            truth=dataset.test_labels,
+            probabilities=exported.probabilities,
+        )
+        folder = publish(partial)
+    print_outcome(exported, progress, dataset, folder, out)
+    return exported
+
+
+def describe_run(recipe: Recipe, progress: "Progress", precision: str) -> dict[str, Any]:
+    """The metadata's `recipe`: the settings used and what came of them; JSON values alone."""
+    left_out = {"name", "dataset", "prepare", "measured_accuracy"}  # said elsewhere in the metadata, or not settings
+    settings = {key: value for key, value in dataclasses.asdict(recipe).items() if key not in left_out}
+    return settings | {
+        "seed": progress.settings["seed"],
+        "precision": precision,
+        "best_epoch": progress.best_epoch,
+        "validation_accuracy": progress.final_accuracy,
+        "balanced": progress.is_balanced,
+        "calibration": dataclasses.asdict(progress.calibration) if progress.calibration else None,
+    }
+
+
+def find_source_commit() -> str:
+    """The commit of this checkout, with `-dirty` where its code differs from it; `unknown` outside a checkout."""
+    head = _ask_git("rev-parse", "HEAD")
+    changes = _ask_git("status", "--porcelain", "--", "train", "serve")
+    return "unknown" if head is None else head + ("-dirty" if changes else "")
+
+
+def _ask_git(*arguments: str) -> str | None:
+    root = Path(__file__).parents[1]
+    try:
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True)  # noqa: S603, S607
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+@contextmanager
+def partial_folder(model_folder: Path) -> Iterator[Path]:
+    """A hidden folder to put a version together in; whatever is left in it when the block ends goes."""
+    partial = model_folder / f".{os.getpid()}.partial"
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def publish(partial: Path) -> Path:
+    """Give a finished folder its version, the highest beside it plus one, in one step."""
+    names = (path.name for path in partial.parent.iterdir())
+    highest = max((int(name) for name in names if name.isdecimal()), default=0)
+    return partial.rename(partial.parent / str(highest + 1))
+
+
+def write_history(history: Sequence[Mapping[str, float]], path: Path) -> None:
+    """A row per epoch."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(history[0]))
+        writer.writeheader()
+        writer.writerows(history)
+
+
+def print_outcome(exported: "Exported", progress: "Progress", dataset: "Dataset", folder: Path, out: Path) -> None:
+    """What was reached, where it is, and how to serve it."""
+    spec, parity = exported.spec, exported.parity
+    by_class = measure_class_accuracy(exported.probabilities, dataset.test_labels)
+    print(f"validation accuracy {progress.best_accuracy:.4f} in epoch {progress.best_epoch}, whose weights were kept")
+    if progress.is_balanced:
+        print(f"validation accuracy {progress.final_accuracy:.4f} with the classes balanced on plain images")
+    if progress.calibration:
+        before, after = progress.calibration.error_before, progress.calibration.error_after
+        print(f"calibration error {before:.4f}, {after:.4f} at a temperature of {progress.calibration.temperature:.3f}")
+    error = measure_calibration_error(exported.probabilities, dataset.test_labels)
+    print(f"calibration error {error:.4f} over the test images")
+    print(f"test accuracy {spec.test_accuracy:.4f} over {spec.test_count} images, by the ONNX file")
+    print(
+        "  " + ", ".join(f"{label} {accuracy:.3f}" for label, accuracy in zip(spec.labels["en"], by_class, strict=True))
+    )
+    print(
+        f"parity with Keras over {parity.image_count} images: largest difference of a probability "
+        f"{parity.largest_difference:.2g}, {parity.changed_classes} other classes"
+    )
+    print(f"wrote {folder / 'model.onnx'}, and beside it model.keras, history.csv, classes.csv and pictures of the run")
+    print("serve it with")
+    print(f"  python -m serve --models {out}")
+    print(f"  python -m serve.client --model {spec.name} image.png")
