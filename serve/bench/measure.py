@@ -23,7 +23,7 @@ from serve.__main__ import new_event_loop
 from serve.bench import ceiling
 from serve.bench.h2load import run_h2load, run_h2load_beside
 from serve.bench.load import GrpcLoad, Measurement, Plan, measure_use, percentile
-from serve.bench.peer import METHOD, make_peer_requests
+from serve.bench.peer import METHOD, make_peer_requests, start_peer
 from serve.bench.probe import Probe
 from serve.bench.workload import make_images, make_requests
 from serve.client import Client
@@ -124,8 +124,7 @@ def _measure_round(subject: Subject, plan: Plan, options: argparse.Namespace) ->
         plan = replace(plan, rate=options.overload * row["capacity_per_s"] / plan.images_per_call)
     row |= measure_server(subject, plan, options.generator)
     if options.peer:
-        requests = make_peer_requests(options.peer, subject.model, subject.encoded)
-        row["peer_per_s"] = load(options.peer, requests, replace(plan, method=METHOD), options.generator).images_per_s
+        row["peer_per_s"] = measure_peer(subject, plan, options)
         row["over_peer"] = row["images_per_s"] / row["peer_per_s"]
     row |= measure_costs(subject, replace(plan, rate=0), options.models, options.generator)
     # What refused calls cost is lost to the good ones, and is no fault of the server's.
@@ -155,6 +154,13 @@ def measure_server(subject: Subject, plan: Plan, generator: str) -> dict[str, An
         row |= {"cpu": (after.cpu_s - before.cpu_s) / (time.perf_counter() - start_s)}
         row |= {"pss_mib": after.pss_mib, "pss_growth": after.pss_mib / before.pss_mib}
     return row
+
+
+def measure_peer(subject: Subject, plan: Plan, options: argparse.Namespace) -> float:
+    """Images a second of a Triton under the same load."""
+    with start_peer(options.peer, options.models, subject.model) as address:
+        requests = make_peer_requests(address, subject.model, subject.encoded)
+        return load(address, requests, replace(plan, method=METHOD), options.generator).images_per_s
 
 
 def measure_costs(subject: Subject, plan: Plan, models: Path, generator: str) -> dict[str, float]:

@@ -1,11 +1,17 @@
 """A server of another make beside ours: the same images as requests of the Open Inference Protocol (KServe v2).
 
-Enters: a model's name, PNG files, the peer's address. Leaves: serialized requests, after a look at one answer.
-Does not know: load. The peer has a model of the same name that takes PNG files as the BYTES tensor `image` [N, 1] and
-gives `probabilities`; `pytriton_peer.py` starts one.
+Enters: a model's name, PNG files, an interpreter. Leaves: a running Triton (`pytriton_peer.py`), serialized requests
+after a look at one answer. Does not know: load.
 """
 
-from collections.abc import Sequence
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -14,21 +20,51 @@ import numpy as np
 from serve.errors import ConfigError
 
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
+START_S = 60
+STOP_S = 30
+
+
+@contextmanager
+def start_peer(python: str, models: Path, model: str) -> Iterator[str]:
+    """A Triton with one model, on free ports, until the end of the block; its address.
+
+    Not longer: its processes poll, and take from whatever is measured beside them. `python` is an interpreter that
+    has nvidia-pytriton. Raises ConfigError where it does not serve within a minute.
+    """
+    script = Path(__file__).with_name("pytriton_peer.py")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [python, str(script), str(models), model, str(port)]
+    quiet: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, start_new_session=True, **quiet) as process:  # noqa: S603  # a script of ours
+        try:
+            yield f"127.0.0.1:{port}"
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)  # Triton itself is a child that does not follow its parent
+            process.wait(STOP_S)
 
 
 def make_peer_requests(address: str, model: str, encoded: Sequence[bytes]) -> list[bytes]:
     """A ModelInferRequest per PNG file. Raises ConfigError where the peer does not answer one with probabilities."""
     requests = [make_infer_request(model, image) for image in encoded]
     with grpc.insecure_channel(address) as channel:
-        infer: Any = channel.unary_unary(METHOD)
-        try:
-            reply: bytes = infer(requests[0], timeout=30)
-        except grpc.RpcError as error:
-            raise ConfigError(f"--peer {address}: wanted an answer of its model {model}, got {error}") from error
+        reply = _first_reply(channel.unary_unary(METHOD), requests[0], model)
     last = np.frombuffer(reply[-40:], np.float32)  # the raw output comes last: ten probabilities
     if len(last) != 10 or abs(float(last.sum()) - 1) > 1e-3:  # both benchmarks have ten classes
-        raise ConfigError(f"--peer {address}: wanted ten probabilities of its model {model}, got {reply[:100]!r}")
+        raise ConfigError(f"--peer: wanted ten probabilities of its model {model}, got {reply[:100]!r}")
     return requests
+
+
+def _first_reply(infer: Any, request: bytes, model: str) -> bytes:
+    """It takes some seconds until Triton listens, and some more until it knows its model."""
+    give_up_s = time.monotonic() + START_S
+    while True:
+        try:
+            return bytes(infer(request, timeout=START_S))
+        except grpc.RpcError as error:
+            if time.monotonic() > give_up_s:
+                raise ConfigError(f"--peer: wanted an answer of its model {model}, got {error!r}") from error
+            time.sleep(0.2)
 
 
 def make_infer_request(model: str, image: bytes) -> bytes:

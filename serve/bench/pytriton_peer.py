@@ -1,7 +1,7 @@
-"""A Triton server with the same models, to be measured in turn with ours: same ONNX files, same Pillow, two workers.
+"""A Triton server with one of the models, to be measured in turn with ours: same ONNX file, same Pillow, two workers.
 
 Needs an environment of its own (`pip install nvidia-pytriton onnxruntime pillow`), and knows nothing of this package:
-    python serve/bench/pytriton_peer.py models 8001
+    python serve/bench/pytriton_peer.py models mnist-cnn 8001
 Enters: PNG files as the BYTES tensor `image` [N, 1]. Leaves: `probabilities` float32 [N, K].
 """
 
@@ -49,24 +49,24 @@ def make_function(path: Path) -> Callable[..., dict[str, Any]]:
     return infer  # type: ignore[no-any-return]  # as above
 
 
-def main(models: Path, port: int) -> None:
-    """Serve every model of a folder until a signal."""
+def main(models: Path, model: str, port: int) -> None:
+    """Serve a model of a folder until a signal."""
+    path = models / model / "1" / "model.onnx"
+    classes = open_session(path).get_outputs()[0].shape[1]
     config = TritonConfig(
         http_address="127.0.0.1", http_port=port + 1, grpc_address="127.0.0.1", grpc_port=port, allow_metrics=False
     )
     with Triton(config=config) as triton:
-        for path in sorted(models.glob("*/1/model.onnx")):
-            classes = open_session(path).get_outputs()[0].shape[1]
-            triton.bind(
-                model_name=path.parts[-3],
-                infer_func=[make_function(path) for _ in range(WORKERS)],
-                inputs=[Tensor(name="image", dtype=bytes, shape=(1,))],
-                outputs=[Tensor(name="probabilities", dtype=np.float32, shape=(classes,))],
-                config=ModelConfig(max_batch_size=MAX_BATCH, batcher=DynamicBatcher(max_queue_delay_microseconds=0)),
-                strict=False,
-            )
+        triton.bind(
+            model_name=model,
+            infer_func=[make_function(path) for _ in range(WORKERS)],
+            inputs=[Tensor(name="image", dtype=bytes, shape=(1,))],
+            outputs=[Tensor(name="probabilities", dtype=np.float32, shape=(classes,))],
+            config=ModelConfig(max_batch_size=MAX_BATCH, batcher=DynamicBatcher(max_queue_delay_microseconds=0)),
+            strict=False,
+        )
         triton.serve()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
