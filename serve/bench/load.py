@@ -148,7 +148,7 @@ class ProcessUse:
 def measure_use(pid: int) -> ProcessUse:
     """Read /proc for a process and everything below it."""
     cpu_ticks, pss_kib = 0, 0
-    for member in _process_tree(pid):
+    for member in process_tree(pid):
         try:
             fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
             rollup = Path(f"/proc/{member}/smaps_rollup").read_text()
@@ -159,7 +159,8 @@ def measure_use(pid: int) -> ProcessUse:
     return ProcessUse(cpu_ticks / os.sysconf("SC_CLK_TCK"), pss_kib / 1024)
 
 
-def _process_tree(pid: int) -> list[int]:
+def process_tree(pid: int) -> list[int]:
+    """A process and all below it."""
     members, number = [pid], 0
     while number < len(members):
         children = Path(f"/proc/{members[number]}/task/{members[number]}/children")

@@ -17,6 +17,7 @@ from typing import Any
 import grpc
 import numpy as np
 
+from serve.bench.load import process_tree
 from serve.errors import ConfigError
 
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
@@ -35,12 +36,12 @@ def start_peer(python: str, models: Path, model: str) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [python, str(script), str(models), model, str(port)]
-    quiet: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, start_new_session=True, **quiet) as process:  # noqa: S603  # a script of ours
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:  # noqa: S603
         try:
             yield f"127.0.0.1:{port}"
         finally:
-            os.killpg(process.pid, signal.SIGTERM)  # Triton itself is a child that does not follow its parent
+            for member in process_tree(process.pid):  # Triton is a child that does not follow its parent
+                os.kill(member, signal.SIGKILL)
             process.wait(STOP_S)
 
 
