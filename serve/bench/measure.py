@@ -157,8 +157,10 @@ def measure_server(subject: Subject, plan: Plan, generator: str) -> dict[str, An
 
 
 def measure_peer(subject: Subject, plan: Plan, options: argparse.Namespace) -> float:
-    """Images a second of a Triton under the same load."""
-    with start_peer(options.peer, options.models, subject.model) as address:
+    """Images a second of a Triton with the same file under the same load."""
+    path = options.models / subject.model / "1" / "model.onnx"
+    variant = path.with_name(f"model.{options.precision}.onnx")
+    with start_peer(options.peer, variant if variant.exists() else path, subject.model) as address:
         requests = make_peer_requests(address, subject.model, subject.encoded)
         return load(address, requests, replace(plan, method=METHOD), options.generator).images_per_s
 

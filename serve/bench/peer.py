@@ -26,8 +26,8 @@ STOP_S = 30
 
 
 @contextmanager
-def start_peer(python: str, models: Path, model: str) -> Iterator[str]:
-    """A Triton with one model, on free ports, until the end of the block; its address.
+def start_peer(python: str, path: Path, model: str) -> Iterator[str]:
+    """A Triton with one model file, on free ports, until the end of the block; its address.
 
     Not longer: its processes poll, and take from whatever is measured beside them. `python` is an interpreter that
     has nvidia-pytriton. Raises ConfigError where it does not serve within a minute.
@@ -35,7 +35,7 @@ def start_peer(python: str, models: Path, model: str) -> Iterator[str]:
     script = Path(__file__).with_name("pytriton_peer.py")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [python, str(script), str(models), model, str(port)]
+    command = [python, str(script), str(path), model, str(port)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:  # noqa: S603
         try:
             yield f"127.0.0.1:{port}"

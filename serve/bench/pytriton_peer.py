@@ -1,7 +1,7 @@
 """A Triton server with one of the models, to be measured in turn with ours: same ONNX file, same Pillow, two workers.
 
 Needs an environment of its own (`pip install nvidia-pytriton onnxruntime pillow`), and knows nothing of this package:
-    python serve/bench/pytriton_peer.py models mnist-cnn 8001
+    python serve/bench/pytriton_peer.py models/mnist-cnn/1/model.onnx mnist-cnn 8001
 Enters: PNG files as the BYTES tensor `image` [N, 1]. Leaves: `probabilities` float32 [N, K].
 """
 
@@ -49,9 +49,8 @@ def make_function(path: Path) -> Callable[..., dict[str, Any]]:
     return infer  # type: ignore[no-any-return]  # as above
 
 
-def main(models: Path, model: str, port: int) -> None:
-    """Serve a model of a folder until a signal."""
-    path = models / model / "1" / "model.onnx"
+def main(path: Path, model: str, port: int) -> None:
+    """Serve a model file under a name until a signal."""
     classes = open_session(path).get_outputs()[0].shape[1]
     config = TritonConfig(
         http_address="127.0.0.1", http_port=port + 1, grpc_address="127.0.0.1", grpc_port=port, allow_metrics=False
