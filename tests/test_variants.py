@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from conftest import LABELS, Png, RunningServer, write_tiny_model
+from conftest import LABELS, RGB, Png, RunningServer, make_graph, make_spec, write_tiny_model
+from onnx import helper, numpy_helper
 
 from serve.client import Client
 from serve.model_file import check_seal, from_metadata
 from train.data import Dataset
+from train.export import measure_self_test, run_onnx, write_model_file
 from train.variants import TOLERANCES, main, write_variant
 
 
@@ -23,11 +25,27 @@ def make_dataset() -> Dataset:
     return Dataset("bands", images, labels, images, labels, LABELS)
 
 
+def write_deep_model(folder: Path) -> Path:
+    """The tiny model with a hidden layer, which changes no answer: what stands before the logits can be quantized."""
+    graph = make_graph(RGB.shape)
+    *before, scores, softmax = graph.graph.node
+    scores.output[0] = "hidden"
+    nodes = [
+        helper.make_node("Relu", ["hidden"], ["rectified"]),
+        helper.make_node("MatMul", ["rectified", "identity"], ["scores"], name="logits"),
+    ]
+    del graph.graph.node[:]
+    graph.graph.node.extend([*before, scores, *nodes, softmax])
+    graph.graph.initializer.append(numpy_helper.from_array(np.eye(3, dtype=np.float32), "identity"))
+    spec = make_spec(self_test=measure_self_test(graph, RGB.shape))
+    return write_model_file(graph, spec, folder / "1")
+
+
 @pytest.mark.parametrize("precision", TOLERANCES)
 def test_a_variant_is_measured_sealed_and_served(
     precision: str, tmp_path: Path, png: Png, start_server: Callable[..., RunningServer]
 ) -> None:
-    folder = write_tiny_model(tmp_path / "bands").parent
+    folder = write_deep_model(tmp_path / "bands").parent
     spec = write_variant(folder, precision, make_dataset())
     assert (spec.precision, spec.test_accuracy, spec.test_count) == (precision, 1.0, 30)
     assert 0 < spec.recipe["variant_parity"]["largest_difference"] < TOLERANCES[precision]
@@ -38,11 +56,20 @@ def test_a_variant_is_measured_sealed_and_served(
 
 
 def test_an_int8_variant_holds_its_weights_in_eight_bits(tmp_path: Path) -> None:
-    folder = write_tiny_model(tmp_path / "bands").parent
+    folder = write_deep_model(tmp_path / "bands").parent
     write_variant(folder, "int8", make_dataset())
     graph = onnx.load(folder / "model.int8.onnx").graph
     assert {node.op_type for node in graph.node} >= {"QuantizeLinear", "DequantizeLinear"}
-    assert onnx.TensorProto.INT8 in {tensor.data_type for tensor in graph.initializer}
+    assert [tensor.dims[0] for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.INT8] == [432]
+
+
+def test_the_probabilities_of_an_int8_variant_sum_to_1(tmp_path: Path) -> None:
+    """Rounded to steps of 1/256 they would not."""
+    folder = write_deep_model(tmp_path / "bands").parent
+    write_variant(folder, "int8", make_dataset())
+    images = np.random.default_rng(0).integers(0, 256, (50, 12, 12, 3), np.uint8)
+    probabilities = run_onnx((folder / "model.int8.onnx").read_bytes(), images)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
 
 
 def test_the_float32_file_is_left_as_it_was(tmp_path: Path) -> None:

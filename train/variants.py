@@ -60,6 +60,9 @@ def make_int8(model: onnx.ModelProto, calibration: Images) -> onnx.ModelProto:
         whole, ready, small = (str(Path(folder, name)) for name in ("whole.onnx", "ready.onnx", "small.onnx"))
         onnx.save(model, whole)
         quantization.quant_pre_process(whole, ready, skip_symbolic_shape=True)
+        prepared = onnx.load(ready)
+        name_nodes(prepared.graph)
+        onnx.save(prepared, ready)
         quantization.quantize_static(
             ready,
             small,
@@ -68,9 +71,15 @@ def make_int8(model: onnx.ModelProto, calibration: Images) -> onnx.ModelProto:
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
             per_channel=True,
-            nodes_to_exclude=find_head(onnx.load(ready).graph),
+            nodes_to_exclude=find_head(prepared.graph),
         )
         return onnx.load(small)
+
+
+def name_nodes(graph: onnx.GraphProto) -> None:
+    """Give a name to every node without one: quantization leaves nodes out by name, and "" is the name of many."""
+    for index, node in enumerate(graph.node):
+        node.name = node.name or f"{node.op_type}_{index}"
 
 
 def find_head(graph: onnx.GraphProto) -> list[str]:
