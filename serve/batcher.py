@@ -54,13 +54,17 @@ class Batcher(ABC, Generic[T, R]):
     Where it raises nevertheless, every caller of that batch gets the exception and the next batch is formed.
     """
 
-    def __init__(self, run: Callable[[list[T]], list[R]], max_batch: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, run: Callable[[list[T]], list[R]], max_batch: int, alone_at_once: bool, clock: Callable[[], float]
+    ) -> None:
         self._run = run
         self._max_batch = max_batch
+        self._alone_at_once = alone_at_once
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._closed = False
         self._recent_size = 0.0
+        self._turn_is_taken = False
 
     def submit(self, items: Sequence[T], deadline_s: float | None = None) -> asyncio.Future[list[R]]:
         """Queue a group; on the event loop only. Cancelling the future takes back what has not begun.
@@ -71,7 +75,11 @@ class Batcher(ABC, Generic[T, R]):
         if self._closed:
             raise Draining("the server is stopping and takes no new work")
         group: _Group[T, R] = _Group(items, self._loop.create_future(), deadline_s)
-        self._queue([(group, index) for index in range(len(items))])
+        entries = [(group, index) for index in range(len(items))]
+        if self._alone_at_once and len(items) == 1 and self._is_alone() and self._is_wanted(group):
+            self._run_at_once(entries)
+        else:
+            self._queue(entries)
         return group.done
 
     @abstractmethod
@@ -85,6 +93,19 @@ class Batcher(ABC, Generic[T, R]):
     def _has_been_alone(self) -> bool:
         """Whether the last batches had one item each; one such batch may be chance."""
         return self._recent_size <= ALONE_SIZE
+
+    def _is_alone(self) -> bool:
+        """Whether nothing else is under way. Of several that come in one turn of the loop, only the first is."""
+        return self._has_been_alone and not self._turn_is_taken
+
+    def _run_at_once(self, entries: list[_Entry[T, R]]) -> None:
+        """Without a queue, a thread, or a turn of the loop: its caller does not even have to wait for its future."""
+        self._turn_is_taken = True
+        self._loop.call_soon(self._free_turn)
+        _deliver(entries, self._run_safely(entries))
+
+    def _free_turn(self) -> None:
+        self._turn_is_taken = False
 
     def _run_safely(self, batch: list[_Entry[T, R]]) -> list[R] | Exception:
         self._recent_size = max(float(len(batch)), SIZE_MEMORY * self._recent_size)
@@ -106,7 +127,7 @@ class Batcher(ABC, Generic[T, R]):
 class ThreadBatcher(Batcher[T, R]):
     """Runs in a thread: for long runs, for a device, or where a process has cores to spare.
 
-    `alone_on_loop` spares a lone item the way to the thread and back: for one that takes a few milliseconds.
+    `alone_at_once` spares a lone item the way to the thread and back: for one that takes a few milliseconds.
     """
 
     def __init__(
@@ -114,13 +135,11 @@ class ThreadBatcher(Batcher[T, R]):
         run: Callable[[list[T]], list[R]],
         max_batch: int,
         max_queue_delay_us: int = 0,
-        alone_on_loop: bool = False,
+        alone_at_once: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(run, max_batch, clock)
+        super().__init__(run, max_batch, alone_at_once, clock)
         self._max_queue_delay_s = max_queue_delay_us / 1e6
-        self._alone_on_loop = alone_on_loop
-        self._arrivals: list[_Entry[T, R]] = []
         self._is_idle = True
         self._waiting: SimpleQueue[_Entry[T, R] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
@@ -130,28 +149,13 @@ class ThreadBatcher(Batcher[T, R]):
         """Take nothing new, finish everything that was accepted, and end the thread."""
         if not self._closed:
             self._closed = True
-            self._place_arrivals()
             self._waiting.put(None)
         await asyncio.to_thread(self._thread.join)
 
+    def _is_alone(self) -> bool:
+        return super()._is_alone() and self._is_idle and self._waiting.empty()
+
     def _queue(self, entries: list[_Entry[T, R]]) -> None:
-        if not self._alone_on_loop:
-            self._hand_over(entries)
-        else:
-            if not self._arrivals:
-                self._loop.call_soon(self._place_arrivals)
-            self._arrivals += entries
-
-    def _place_arrivals(self) -> None:
-        """What came in one turn of the loop: one item, where there has been no other for some time, is run here."""
-        arrivals, self._arrivals = self._arrivals, []
-        if len(arrivals) == 1 and self._has_been_alone and self._is_idle and self._waiting.empty():
-            if self._is_wanted(arrivals[0][0]):
-                _deliver(arrivals, self._run_safely(arrivals))
-        else:
-            self._hand_over(arrivals)
-
-    def _hand_over(self, entries: list[_Entry[T, R]]) -> None:
         for entry in entries:
             self._waiting.put(entry)
 
@@ -197,7 +201,7 @@ class LoopBatcher(Batcher[T, R]):
     def __init__(
         self, run: Callable[[list[T]], list[R]], max_batch: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        super().__init__(run, max_batch, clock)
+        super().__init__(run, max_batch, True, clock)
         self._waiting: deque[_Entry[T, R]] = deque()
 
     async def close(self) -> None:
@@ -205,6 +209,9 @@ class LoopBatcher(Batcher[T, R]):
         self._closed = True
         while self._waiting:
             await asyncio.sleep(0)
+
+    def _is_alone(self) -> bool:
+        return super()._is_alone() and not self._waiting
 
     def _queue(self, entries: list[_Entry[T, R]]) -> None:
         if not self._waiting:

@@ -96,8 +96,8 @@ class Classifier:
         has_one_core = placement.device == "cpu" and placement.threads == 1 and not max_queue_delay_us
         if has_one_core and engine.full_batch_s <= MOST_LOOP_RUN_S:
             return LoopBatcher(self._run, placement.max_batch)
-        alone_on_loop = has_one_core and engine.one_image_s <= MOST_LOOP_RUN_S
-        return ThreadBatcher(self._run, placement.max_batch, max_queue_delay_us, alone_on_loop)
+        alone_at_once = has_one_core and engine.one_image_s <= MOST_LOOP_RUN_S
+        return ThreadBatcher(self._run, placement.max_batch, max_queue_delay_us, alone_at_once)
 
     async def close(self) -> None:
         """Finish what was accepted, then stop."""

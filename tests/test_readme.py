@@ -19,6 +19,7 @@ RUN_BY = {
     "make lint": "CI, as a part of make check",
     "python -m train.mnist": "tests/test_train_commands.py [a small dataset]",
     "python -m train.cifar": "tests/test_train_commands.py [a small dataset]",
+    "python -m train.folder": "tests/test_folder.py [a small folder]",
     "python -m train.data": "tests/test_data.py [a small dataset]",
     "python -m serve": "tests/test_server.py [a free port]",
     "python -m serve.client": "tests/test_client_command.py",
