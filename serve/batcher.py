@@ -1,22 +1,15 @@
-"""Many callers -> one run: what waited while the last batch ran is the next batch.
+"""Many callers -> one run: what every batcher does with the groups of items that it is given.
 
 Enters: groups of items from the event loop. Leaves: one future per group, with a result or an error per item.
-Does not know: images, models, gRPC.
+Does not know: images, models, gRPC, and when a batch is formed: that is `thread_batcher.py` and `loop_batcher.py`.
 
-Neither kind waits for a batch to fill unless told to: with one caller a batch has one item, under load it has many.
-A `ThreadBatcher` runs its batches in a thread of its own. A `LoopBatcher` runs them on the event loop, between its
-turns: the better place for short runs where a process has one core. There a thread and the loop hand the interpreter's
-lock to and fro, and the thread takes its batch before the loop has read what has come (BENCHMARKS.md has figures).
+Neither waits for a batch to fill unless told to: with one caller a batch has one item, under load it has many.
 """
 
 import asyncio
-import threading
-import time
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
 from serve.errors import Draining, Expired
@@ -30,7 +23,7 @@ R = TypeVar("R")
 
 
 @dataclass(slots=True, eq=False)
-class _Group(Generic[T, R]):
+class Group(Generic[T, R]):
     """The items of one call, and the future that waits for all of them."""
 
     items: Sequence[T]
@@ -44,7 +37,7 @@ class _Group(Generic[T, R]):
         self.results = [None] * self.missing
 
 
-_Entry = tuple[_Group[T, R], int]
+Entry = tuple[Group[T, R], int]
 
 
 class Batcher(ABC, Generic[T, R]):
@@ -74,7 +67,7 @@ class Batcher(ABC, Generic[T, R]):
         """
         if self._closed:
             raise Draining("the server is stopping and takes no new work")
-        group: _Group[T, R] = _Group(items, self._loop.create_future(), deadline_s)
+        group: Group[T, R] = Group(items, self._loop.create_future(), deadline_s)
         entries = [(group, index) for index in range(len(items))]
         if self._alone_at_once and len(items) == 1 and self._is_alone() and self._is_wanted(group):
             self._run_at_once(entries)
@@ -87,7 +80,7 @@ class Batcher(ABC, Generic[T, R]):
         """Take nothing new, and finish everything that was accepted."""
 
     @abstractmethod
-    def _queue(self, entries: list[_Entry[T, R]]) -> None: ...
+    def _queue(self, entries: list[Entry[T, R]]) -> None: ...
 
     @property
     def _has_been_alone(self) -> bool:
@@ -98,23 +91,23 @@ class Batcher(ABC, Generic[T, R]):
         """Whether nothing else is under way. Of several that come in one turn of the loop, only the first is."""
         return self._has_been_alone and not self._turn_is_taken
 
-    def _run_at_once(self, entries: list[_Entry[T, R]]) -> None:
+    def _run_at_once(self, entries: list[Entry[T, R]]) -> None:
         """Without a queue, a thread, or a turn of the loop: its caller does not even have to wait for its future."""
         self._turn_is_taken = True
         self._loop.call_soon(self._free_turn)
-        _deliver(entries, self._run_safely(entries))
+        deliver(entries, self._run_safely(entries))
 
     def _free_turn(self) -> None:
         self._turn_is_taken = False
 
-    def _run_safely(self, batch: list[_Entry[T, R]]) -> list[R] | Exception:
+    def _run_safely(self, batch: list[Entry[T, R]]) -> list[R] | Exception:
         self._recent_size = max(float(len(batch)), SIZE_MEMORY * self._recent_size)
         try:
             return self._run([group.items[index] for group, index in batch])
         except Exception as error:  # handed to the callers of this batch; those of the next must be served
             return error
 
-    def _is_wanted(self, group: _Group[T, R]) -> bool:
+    def _is_wanted(self, group: Group[T, R]) -> bool:
         """Whether somebody still waits. Read beside the event loop: at worst a result is thrown away."""
         if group.done.done():
             return False
@@ -124,128 +117,12 @@ class Batcher(ABC, Generic[T, R]):
         return True
 
 
-class ThreadBatcher(Batcher[T, R]):
-    """Runs in a thread: for long runs, for a device, or where a process has cores to spare.
-
-    `alone_at_once` spares a lone item the way to the thread and back: for one that takes a few milliseconds.
-    """
-
-    def __init__(
-        self,
-        run: Callable[[list[T]], list[R]],
-        max_batch: int,
-        max_queue_delay_us: int = 0,
-        alone_at_once: bool = False,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        super().__init__(run, max_batch, alone_at_once, clock)
-        self._max_queue_delay_s = max_queue_delay_us / 1e6
-        self._is_idle = True
-        self._waiting: SimpleQueue[_Entry[T, R] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
-        self._thread.start()
-
-    async def close(self) -> None:
-        """Take nothing new, finish everything that was accepted, and end the thread."""
-        if not self._closed:
-            self._closed = True
-            self._waiting.put(None)
-        await asyncio.to_thread(self._thread.join)
-
-    def _is_alone(self) -> bool:
-        return super()._is_alone() and self._is_idle and self._waiting.empty()
-
-    def _queue(self, entries: list[_Entry[T, R]]) -> None:
-        for entry in entries:
-            self._waiting.put(entry)
-
-    def _work(self) -> None:
-        while batch := self._next_batch():
-            self._loop.call_soon_threadsafe(_deliver, batch, self._run_safely(batch))
-            self._is_idle = True
-
-    def _next_batch(self) -> list[_Entry[T, R]]:
-        """Wait for one entry, then take what is there; empty when closed and nothing waits."""
-        batch: list[_Entry[T, R]] = []
-        entry = self._waiting.get()
-        self._is_idle = False
-        closes_s = self._clock() + self._max_queue_delay_s
-        while entry is not None:
-            if self._is_wanted(entry[0]):
-                batch.append(entry)
-                if len(batch) == self._max_batch:
-                    return batch
-            try:
-                entry = self._take(closes_s) if batch else self._waiting.get()
-            except Empty:
-                return batch
-        self._waiting.put(None)  # the mark of close(), for the next time; what came before it still runs
-        return batch
-
-    def _take(self, closes_s: float) -> _Entry[T, R] | None:
-        """One more entry: one that is there, or one that comes before the batch closes. Raises Empty."""
-        wait_s = closes_s - self._clock() if self._max_queue_delay_s else 0
-        return self._waiting.get(timeout=wait_s) if wait_s > 0 else self._waiting.get_nowait()
-
-
-class LoopBatcher(Batcher[T, R]):
-    """Runs on the event loop once everything that has come is read: for runs of a few milliseconds."""
-
-    PATIENCE_TURNS = 16
-    """A batch is closed when so many turns of the loop in succession brought nothing new, or when it is full.
-
-    A call takes several turns from its first byte to `submit`, so one quiet turn does not mean that none is on its
-    way. Sixteen take about a tenth of a millisecond; who has been alone for some time waits for one.
-    """
-
-    def __init__(
-        self, run: Callable[[list[T]], list[R]], max_batch: int, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        super().__init__(run, max_batch, True, clock)
-        self._waiting: deque[_Entry[T, R]] = deque()
-
-    async def close(self) -> None:
-        """Take nothing new, and finish everything that was accepted."""
-        self._closed = True
-        while self._waiting:
-            await asyncio.sleep(0)
-
-    def _is_alone(self) -> bool:
-        return super()._is_alone() and not self._waiting
-
-    def _queue(self, entries: list[_Entry[T, R]]) -> None:
-        if not self._waiting:
-            self._loop.call_soon(self._take_turn, 0, 0)
-        self._waiting.extend(entries)
-
-    def _take_turn(self, quiet_turns: int, seen: int) -> None:
-        """Let the loop read for as long as something comes, then run. Called at every turn while something waits."""
-        waiting = len(self._waiting)
-        quiet_turns = quiet_turns + 1 if waiting == seen else 0
-        if waiting < self._max_batch and quiet_turns < (1 if self._has_been_alone else self.PATIENCE_TURNS):
-            self._loop.call_soon(self._take_turn, quiet_turns, waiting)
-            return
-        if batch := self._next_batch():
-            _deliver(batch, self._run_safely(batch))
-        if self._waiting:
-            self._loop.call_soon(self._take_turn, 0, 0)
-
-    def _next_batch(self) -> list[_Entry[T, R]]:
-        """What waits and is still wanted, at most a full batch."""
-        batch: list[_Entry[T, R]] = []
-        while self._waiting and len(batch) < self._max_batch:
-            entry = self._waiting.popleft()
-            if self._is_wanted(entry[0]):
-                batch.append(entry)
-        return batch
-
-
-def _expire(group: _Group[T, R]) -> None:
+def _expire(group: Group[T, R]) -> None:
     if not group.done.done():
         group.done.set_exception(Expired("the call's deadline passed before its turn came"))
 
 
-def _deliver(batch: list[_Entry[T, R]], results: list[R] | Exception) -> None:
+def deliver(batch: list[Entry[T, R]], results: list[R] | Exception) -> None:
     """On the event loop: give every group its results, and wake those that are complete."""
     for position, (group, index) in enumerate(batch):
         if group.done.done():

@@ -15,10 +15,12 @@ from typing import NamedTuple
 import numpy as np
 
 from serve.admission import Admission
-from serve.batcher import Batcher, LoopBatcher, ThreadBatcher
+from serve.batcher import Batcher
 from serve.decode import decode, is_large
 from serve.engine import OUTPUT, Engine
+from serve.loop_batcher import LoopBatcher
 from serve.prepare import Pixels, find_policy
+from serve.thread_batcher import ThreadBatcher
 
 # The longest run that may hold up the event loop. A net of 30 ms lost a quarter of its throughput there, one of 2 ms
 # gained a third.

@@ -7,8 +7,10 @@ from collections.abc import Callable, Coroutine
 
 import pytest
 
-from serve.batcher import Batcher, LoopBatcher, ThreadBatcher
+from serve.batcher import Batcher
 from serve.errors import Draining, Expired
+from serve.loop_batcher import LoopBatcher
+from serve.thread_batcher import ThreadBatcher
 
 
 class Gate:
@@ -285,3 +287,27 @@ def test_a_lone_item_may_be_run_on_the_loop_and_company_has_the_thread() -> None
     assert threads[0] == "MainThread 1"
     assert {each.split()[0] for each in threads[1:]} == {"batcher"}
     assert sum(int(each.split()[1]) for each in threads) == 5
+
+
+def test_on_the_loop_a_backlog_is_run_when_the_loop_has_little_to_read_and_never_much_later() -> None:
+    """Time is simulated: each turn of the loop lasts what the test says."""
+    now_s, batches = 0.0, []
+
+    def record(items: list[int]) -> list[int]:
+        batches.append((round(now_s, 3), len(items)))
+        return items
+
+    async def scenario() -> None:
+        nonlocal now_s
+        batcher = LoopBatcher(record, 4, clock=lambda: now_s)
+        backlog = [batcher.submit([item]) for item in range(20)]  # the first is run at once
+        for turn_s in [0.01] * 5 + [0.0] * 6:
+            now_s += turn_s
+            await asyncio.sleep(0)
+        assert await asyncio.gather(*backlog) == [[item] for item in range(20)]
+
+    asyncio.run(scenario())
+    times, sizes = zip(*batches, strict=True)
+    assert sizes[:3] == (1, 4, 4)
+    assert LoopBatcher.MOST_DEFERRAL_S <= times[1] <= LoopBatcher.MOST_DEFERRAL_S + 0.011
+    assert times[-1] == 0.05

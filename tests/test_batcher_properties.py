@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve.batcher import Batcher, LoopBatcher, ThreadBatcher
+from serve.batcher import Batcher
 from serve.errors import Expired
+from serve.loop_batcher import LoopBatcher
+from serve.thread_batcher import ThreadBatcher
 
 POISON = -1
 

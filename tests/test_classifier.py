@@ -8,8 +8,10 @@ import pytest
 
 from serve import classifier, engine
 from serve.admission import Admission
-from serve.batcher import Batcher, LoopBatcher, ThreadBatcher
+from serve.batcher import Batcher
 from serve.classifier import Classifier
+from serve.loop_batcher import LoopBatcher
+from serve.thread_batcher import ThreadBatcher
 
 
 async def make_batcher(path: Path, threads: int, max_queue_delay_us: int = 0) -> type[Batcher]:

@@ -1,0 +1,82 @@
+"""A batcher with a thread: what waited while the last batch ran is the next batch.
+
+Enters: entries from the event loop. Leaves: their results, handed back to the loop a batch at a time.
+Does not know: images, models, gRPC.
+"""
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+
+from serve.batcher import Batcher, Entry, R, T, deliver
+
+
+class ThreadBatcher(Batcher[T, R]):
+    """Runs in a thread: for long runs, for a device, or where a process has cores to spare.
+
+    `alone_at_once` spares a lone item the way to the thread and back: for one that takes a few milliseconds.
+    """
+
+    NICENESS = 5
+
+    def __init__(
+        self,
+        run: Callable[[list[T]], list[R]],
+        max_batch: int,
+        max_queue_delay_us: int = 0,
+        alone_at_once: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(run, max_batch, alone_at_once, clock)
+        self._max_queue_delay_s = max_queue_delay_us / 1e6
+        self._is_idle = True
+        self._waiting: SimpleQueue[Entry[T, R] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
+        self._thread.start()
+
+    async def close(self) -> None:
+        """Take nothing new, finish everything that was accepted, and end the thread."""
+        if not self._closed:
+            self._closed = True
+            self._waiting.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _is_alone(self) -> bool:
+        return super()._is_alone() and self._is_idle and self._waiting.empty()
+
+    def _queue(self, entries: list[Entry[T, R]]) -> None:
+        for entry in entries:
+            self._waiting.put(entry)
+
+    def _work(self) -> None:
+        # The loop goes first: under overload it has to refuse calls at once, and the batches have what it leaves.
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self.NICENESS)
+        while batch := self._next_batch():
+            self._loop.call_soon_threadsafe(deliver, batch, self._run_safely(batch))
+            self._is_idle = True
+
+    def _next_batch(self) -> list[Entry[T, R]]:
+        """Wait for one entry, then take what is there; empty when closed and nothing waits."""
+        batch: list[Entry[T, R]] = []
+        entry = self._waiting.get()
+        self._is_idle = False
+        closes_s = self._clock() + self._max_queue_delay_s
+        while entry is not None:
+            if self._is_wanted(entry[0]):
+                batch.append(entry)
+                if len(batch) == self._max_batch:
+                    return batch
+            try:
+                entry = self._take(closes_s) if batch else self._waiting.get()
+            except Empty:
+                return batch
+        self._waiting.put(None)  # the mark of close(), for the next time; what came before it still runs
+        return batch
+
+    def _take(self, closes_s: float) -> Entry[T, R] | None:
+        """One more entry: one that is there, or one that comes before the batch closes. Raises Empty."""
+        wait_s = closes_s - self._clock() if self._max_queue_delay_s else 0
+        return self._waiting.get(timeout=wait_s) if wait_s > 0 else self._waiting.get_nowait()
