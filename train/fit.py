@@ -163,7 +163,7 @@ def compile_for_training(model: keras.Model, recipe: Recipe, seed: int, steps_pe
         values = part(values)
     trained = keras.Model(images, values)
     trained.compile(
-        optimizer=keras.optimizers.Adam(schedule_learning_rate(recipe, steps_per_epoch)),
+        optimizer=keras.optimizers.Adam(schedule_learning_rate(recipe, steps_per_epoch), beta_2=recipe.adam_beta_2),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
         metrics=["accuracy"],
         # XLA made this slower on CPUs, and has no kernel for the affine transform. JAX has no other way.

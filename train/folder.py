@@ -98,6 +98,7 @@ def make_recipe(name: str, colour: str, prepare: PrepareSpec, pictures: Pictures
         augmentation=dataclasses.replace(NOTEBOOK_AUGMENTATION, horizontal_flip=colour == "rgb"),
         peak_learning_rate=1e-3,
         warmup_epochs=1,
+        adam_beta_2=0.999,
         label_smoothing=0.1,
         validation_count=pictures.validation_count,
         prepare=prepare,

@@ -40,6 +40,8 @@ class Recipe:
     peak_learning_rate: float
     """Adam's, reached after `warmup_epochs` from 0, then a cosine down to 0 at the last step."""
     warmup_epochs: int
+    adam_beta_2: float
+    """How much Adam keeps of the squared gradients before; Keras' own is 0.999."""
     label_smoothing: float
     """Of the cross-entropy, 0 to 1."""
     validation_count: int
@@ -66,6 +68,7 @@ _ALL = (
         augmentation=None,
         peak_learning_rate=2e-3,
         warmup_epochs=1,
+        adam_beta_2=0.999,
         label_smoothing=0.1,
         validation_count=5000,
         prepare=DIGIT,
@@ -81,6 +84,7 @@ _ALL = (
         augmentation=None,
         peak_learning_rate=4e-3,
         warmup_epochs=1,
+        adam_beta_2=0.99,
         label_smoothing=0.1,
         validation_count=5000,
         prepare=DIGIT,
@@ -96,6 +100,7 @@ _ALL = (
         augmentation=NOTEBOOK_AUGMENTATION,
         peak_learning_rate=3e-3,
         warmup_epochs=1,
+        adam_beta_2=0.999,
         label_smoothing=0.0,
         validation_count=5000,
         prepare=PHOTO,
@@ -111,6 +116,7 @@ _ALL = (
         augmentation=NOTEBOOK_AUGMENTATION,
         peak_learning_rate=3e-3,
         warmup_epochs=1,
+        adam_beta_2=0.999,
         label_smoothing=0.0,
         validation_count=5000,
         prepare=PHOTO,
