@@ -5,7 +5,9 @@ Does not know: images, models, gRPC.
 """
 
 import asyncio
+import contextlib
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +23,8 @@ class ThreadBatcher(Batcher[T, R]):
     """
 
     NICENESS = 5
+    """How far the thread stands behind the event loop: under overload the loop has to refuse calls at once, and the
+    batches have what it leaves."""
 
     def __init__(
         self,
@@ -52,8 +56,9 @@ class ThreadBatcher(Batcher[T, R]):
             self._waiting.put(entry)
 
     def _work(self) -> None:
-        # The loop goes first: under overload it has to refuse calls at once, and the batches have what it leaves.
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self.NICENESS)
+        if sys.platform == "linux":  # where a thread has a priority of its own
+            with contextlib.suppress(OSError):  # a sandbox may forbid it, and nothing else depends on it
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self.NICENESS)
         while batch := self._next_batch():
             self._loop.call_soon_threadsafe(deliver, batch, self._run_safely(batch))
             self._is_idle = True
