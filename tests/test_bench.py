@@ -13,7 +13,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from serve.bench.h2load import run_h2load_beside
 from serve.bench.load import GrpcLoad, Plan
-from serve.bench.measure import start_server
+from serve.bench.measure import find_file, start_server
 from serve.bench.peer import make_infer_request, make_peer_requests
 from serve.bench.probe import Probe
 from serve.bench.workload import make_images, make_requests
@@ -118,3 +118,19 @@ def test_images_and_requests_differ_from_call_to_call() -> None:
     assert len({image.tobytes() for image in images}) == len(images)
     requests = make_requests("m", [image.tobytes() for image in images], 4)
     assert len(set(requests)) == len(requests)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [("--batch", "8", "--peer", "python"), ("--batch", "8", "--beside", "8"), ("--rate", "9", "--overload", "2")],
+)
+def test_flags_that_would_give_wrong_figures_together_are_refused(flags: tuple[str, ...]) -> None:
+    command = [sys.executable, "-m", "serve.bench", *flags]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert flags[0] in done.stderr.splitlines()[-1]
+
+
+def test_the_ceiling_is_of_the_file_that_is_served(repository_folder: Path) -> None:
+    assert find_file(repository_folder, "bands", "float32") == repository_folder / "bands/2/model.onnx"
+    assert find_file(repository_folder, "bands", "int8") == repository_folder / "bands/2/model.onnx"

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from conftest import RunningServer
 
 from serve import classifier, engine
 from serve.admission import Admission
@@ -52,3 +53,23 @@ def test_a_queue_delay_is_kept_by_a_thread(bands: Path) -> None:
 def test_runs_that_are_measured_as_long_have_a_thread(bands: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(classifier, "MOST_LOOP_RUN_S", 0.0)  # CPU time is never less
     assert asyncio.run(make_batcher(bands, threads=1)) is ThreadBatcher
+
+
+@pytest.mark.parametrize(("one_image_s", "at_once"), [(0.001, True), (1.0, False)])
+def test_a_lone_image_of_a_long_net_is_run_at_once_where_one_is_short(
+    bands: Path, monkeypatch: pytest.MonkeyPatch, one_image_s: float, at_once: bool
+) -> None:
+    monkeypatch.setattr(engine.Engine, "_measure", lambda self, size: one_image_s if size == 1 else 1.0)
+    made: list[tuple[object, ...]] = []
+    monkeypatch.setattr(
+        classifier, "ThreadBatcher", lambda *settings: made.append(settings) or ThreadBatcher(*settings)
+    )
+    assert asyncio.run(make_batcher(bands, threads=1)) is ThreadBatcher
+    assert made[0][-1] is at_once
+
+
+def test_the_servers_of_the_other_tests_batch_in_both_ways(server: RunningServer) -> None:
+    """Or they would test one way twice."""
+    for each in server.server.repository.list():
+        wanted = LoopBatcher if each._engine.placement.threads == 1 else ThreadBatcher
+        assert type(each._batcher) is wanted

@@ -76,7 +76,7 @@ def _commit() -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0 with a table, 1 where there was nothing to measure."""
-    options = _parser().parse_args(arguments)
+    options = _parse(arguments)
     if options.short:
         vars(options).update(SHORT)
     try:
@@ -88,6 +88,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print_table(rows)
     print(describe_run(options, rows))
     return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The flags; exits with code 2 on those that do not fit together."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.batch and (options.peer or options.beside):
+        parser.error("--batch: the peer and the lone caller are asked for single images; leave it out")
+    if options.rate and options.overload:
+        parser.error("--rate, --overload: wanted one of them, got both")
+    return options
 
 
 def _find_target(options: argparse.Namespace) -> AbstractContextManager[Target]:

@@ -30,6 +30,7 @@ from serve.client import Client
 from serve.cores import count_usable_cores
 from serve.errors import CallError, ConfigError
 from serve.prepare import Pixels, to_png
+from serve.repository import find_model_files
 
 CLASSIFY = "/inkling.v1.ClassifierService/Classify"
 BATCH_CLASSIFY = "/inkling.v1.ClassifierService/BatchClassify"
@@ -158,17 +159,23 @@ def measure_server(subject: Subject, plan: Plan, generator: str) -> dict[str, An
 
 def measure_peer(subject: Subject, plan: Plan, options: argparse.Namespace) -> float:
     """Images a second of a Triton with the same file under the same load."""
-    path = options.models / subject.model / "1" / "model.onnx"
-    variant = path.with_name(f"model.{options.precision}.onnx")
-    with start_peer(options.peer, variant if variant.exists() else path, subject.model) as address:
+    with start_peer(
+        options.peer, find_file(options.models, subject.model, options.precision), subject.model
+    ) as address:
         requests = make_peer_requests(address, subject.model, subject.encoded)
         return load(address, requests, replace(plan, method=METHOD), options.generator).images_per_s
 
 
+def find_file(models: Path, model: str, precision: str) -> Path:
+    """The file that a server would take: the highest version, in a precision where it has it."""
+    return max(
+        (file for file in find_model_files(models, precision) if file.name == model), key=lambda file: file.version
+    ).path
+
+
 def measure_costs(subject: Subject, plan: Plan, models: Path, generator: str) -> dict[str, float]:
     """The cost of the parts in core-microseconds an image, and what a lone call takes at the least."""
-    files = (models / subject.model).glob("*/model.onnx")
-    file = max(files, key=lambda path: int(path.parent.name))
+    file = find_file(models, subject.model, "float32")
     request = bytes(len(subject.encoded[0]) * plan.images_per_call)
     call = ceiling.measure_call(lambda address: load(address, [request], plan, generator))
     decode_us = ceiling.measure_decode_us(subject.encoded)
