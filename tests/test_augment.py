@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from train.augment import Augment, draw_transforms, transform_images
-from train.recipes import NOTEBOOK_AUGMENTATION, Augmentation
+from train.recipe import Augmentation
+from train.recipes import NOTEBOOK_AUGMENTATION
 
 NOTHING = Augmentation(rotation_degrees=0, shift=0, zoom=0, horizontal_flip=False)
 

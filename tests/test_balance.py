@@ -5,6 +5,7 @@ import pytest
 
 from train.balance import balance_classes, fit_biases
 from train.models import build
+from train.recipes import RECIPES
 
 
 def draw_problem(shift: np.ndarray, count: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
@@ -44,7 +45,7 @@ def test_on_few_images_that_are_nearly_all_learnt_the_loss_falls_and_no_answer_i
 
 
 def test_only_the_logits_biases_change() -> None:
-    model = build("mnist-mlp", (28, 28, 1), 10)
+    model = build(RECIPES["mnist-mlp"].net, (28, 28, 1), 10)
     before = [array.copy() for array in model.get_weights()]
     images = np.random.default_rng(0).integers(0, 256, (200, 28, 28, 1), dtype=np.uint8)
     balance_classes(model, images, np.arange(200) % 10)

@@ -12,6 +12,7 @@ from train.calibrate import (
     measure_calibration_error,
 )
 from train.models import build, predict, take_logits
+from train.recipes import RECIPES
 
 
 def draw_problem(sharpness: float = 1.0, count: int = 40_000) -> tuple[np.ndarray, np.ndarray]:
@@ -84,7 +85,7 @@ def test_logits_that_are_always_right_or_always_wrong_end_at_the_end_of_the_rang
 
 
 def test_folding_divides_the_logits_and_changes_no_answer() -> None:
-    model = build("mnist-mlp", (4, 4, 1), 3)
+    model = build(RECIPES["mnist-mlp"].net, (4, 4, 1), 3)
     model.get_layer("logits").bias.assign(np.array([0.5, -0.25, 0.125]))
     images = np.random.default_rng(0).integers(0, 256, (50, 4, 4, 1), dtype=np.uint8)
     logits, answers = predict(take_logits(model), images), predict(model, images).argmax(axis=1)
@@ -95,7 +96,7 @@ def test_folding_divides_the_logits_and_changes_no_answer() -> None:
 
 
 def test_folding_changes_only_the_logits_layer() -> None:
-    model = build("mnist-mlp", (4, 4, 1), 3)
+    model = build(RECIPES["mnist-mlp"].net, (4, 4, 1), 3)
     before = [array.copy() for array in model.get_weights()]
     fold_temperature(model, 2.0)
     *others, kernel, _ = zip(before, model.get_weights(), strict=True)
@@ -104,7 +105,7 @@ def test_folding_changes_only_the_logits_layer() -> None:
 
 
 def test_a_calibrated_model_has_the_error_that_is_reported() -> None:
-    model = build("mnist-mlp", (4, 4, 1), 3)
+    model = build(RECIPES["mnist-mlp"].net, (4, 4, 1), 3)
     model.get_layer("logits").kernel.assign(model.get_layer("logits").kernel * 8)
     random = np.random.default_rng(0)
     images, labels = random.integers(0, 256, (600, 4, 4, 1), dtype=np.uint8), random.integers(0, 3, 600)
@@ -117,7 +118,7 @@ def test_a_calibrated_model_has_the_error_that_is_reported() -> None:
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_temperature_that_would_turn_or_lose_the_order_is_refused(temperature: float) -> None:
     with pytest.raises(ValueError, match="above 0"):
-        fold_temperature(build("mnist-mlp", (4, 4, 1), 3), temperature)
+        fold_temperature(build(RECIPES["mnist-mlp"].net, (4, 4, 1), 3), temperature)
 
 
 @pytest.mark.parametrize("function", [measure_calibration_error, fit_temperature])

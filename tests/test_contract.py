@@ -32,7 +32,7 @@ def test_a_served_file_answers_as_its_keras_model(
 ) -> None:
     recipe = RECIPES[name]
     dataset = make_dataset(recipe.dataset)
-    model = models.build(recipe.net, dataset.shape, 10)
+    model = models.build(recipe.net, dataset.shape, 10, name=name)
     exported = export.export(
         model, dataset, tmp_path / name / "1", prepare=recipe.prepare, recipe={"epochs": 0}, source_commit="unknown"
     )

@@ -15,6 +15,8 @@ from serve.evaluate import find_examples, judge, summarize
 from serve.model_file import from_metadata
 from train.export import check_file, open_session
 from train.folder import choose_input
+from train.net import spell
+from train.recipes import RECIPES
 
 NAME = "my.shapes"
 PICTURES = ["confusion.png", "curves.png", "mistakes.png", "reliability.png"]
@@ -69,7 +71,8 @@ def test_the_files_are_those_of_every_training_and_say_what_they_came_of(
     assert (spec.name, spec.labels, spec.test_count) == (NAME, {"en": SHAPES}, 18)
     assert spec.dataset.startswith("shapes sha256:")
     assert (spec.input, spec.prepare) == choose_input("rgb", 24)
-    assert spec.recipe.items() >= {"net": "cifar10-cnn", "epochs": 24, "validation_count": 18, "seed": 0}.items()
+    expected = {"net": spell(RECIPES["cifar10-cnn"].net), "epochs": 24, "validation_count": 18, "seed": 0}
+    assert {key: spec.recipe[key] for key in expected} == expected
 
 
 def test_what_was_read_left_out_and_reached_is_printed_and_how_to_serve_it(

@@ -4,26 +4,26 @@ import keras
 import numpy as np
 import pytest
 
-from train.models import NETS, build, build_float32, centre_first_layer, take_logits
+from train.models import build, build_float32, centre_layer, take_logits
 from train.recipes import RECIPES
 
 SHAPES = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
-DATASETS = {recipe.net: recipe.dataset for recipe in RECIPES.values()}
 
 
-@pytest.fixture(params=list(NETS))
+def make(name: str, policy: str = "float32") -> keras.Model:
+    recipe = RECIPES[name]
+    return build(recipe.net, SHAPES[recipe.dataset], 10, policy, name)
+
+
+@pytest.fixture(params=list(RECIPES))
 def model(request: pytest.FixtureRequest) -> keras.Model:
     keras.utils.set_random_seed(0)
-    return build(request.param, SHAPES[DATASETS[request.param]], 10)
+    return make(request.param)
 
 
 @pytest.fixture
 def images(model: keras.Model) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (5, *model.input_shape[1:]), np.uint8)
-
-
-def test_there_is_a_net_for_every_recipe_and_no_other() -> None:
-    assert set(NETS) == {recipe.net for recipe in RECIPES.values()}
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_there_is_a_net_for_every_recipe_and_no_other() -> None:
     ],
 )  # fmt: skip
 def test_a_net_has_the_parameters_of_its_layers_counted_by_hand(name: str, count: int) -> None:
-    assert build(name, SHAPES[DATASETS[name]], 10).count_params() == count
+    assert make(name).count_params() == count
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_a_net_has_the_parameters_of_its_layers_counted_by_hand(name: str, count
     [("mnist-mlp", []), ("mnist-cnn", [0.25, 0.5]), ("cifar10-mlp", []), ("cifar10-cnn", [0.25, 0.25, 0.5])],
 )
 def test_dropout_is_as_stated(name: str, rates: list[float]) -> None:
-    layers = build(name, SHAPES[DATASETS[name]], 10).layers
+    layers = make(name).layers
     assert [layer.rate for layer in layers if isinstance(layer, keras.layers.Dropout)] == rates
 
 
@@ -73,8 +73,8 @@ def test_logits_share_the_weights_and_stand_before_the_softmax(model: keras.Mode
 
 
 def test_the_float32_twin_of_a_mixed_model_has_its_weights_and_is_near_it() -> None:
-    mixed = build("cifar10-mlp", (32, 32, 3), 10, "mixed_bfloat16")
-    twin = build_float32(mixed)
+    mixed = make("cifar10-mlp", "mixed_bfloat16")
+    twin = build_float32(mixed, RECIPES["cifar10-mlp"].net)
     images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
     assert mixed.layers[3].compute_dtype == "bfloat16"
     assert {layer.compute_dtype for layer in twin.layers} == {"float32"}
@@ -86,9 +86,9 @@ def test_the_float32_twin_of_a_mixed_model_has_its_weights_and_is_near_it() -> N
 
 @pytest.mark.parametrize("name", ["cifar10-mlp", "cifar10-cnn"])
 def test_a_centred_first_layer_gives_nothing_for_the_mean_colour(name: str) -> None:
-    model = build(name, (32, 32, 3), 10)
-    centre_first_layer(model, np.array([51, 102, 204]) / 255)
+    model = make(name)
     first = next(layer for layer in model.layers if layer.weights)
+    centre_layer(first, np.array([51, 102, 204]) / 255)
     first.activation = keras.activations.linear
     until_first = keras.Model(model.input, first.output)
     plain = np.full((1, 32, 32, 3), (51, 102, 204), np.uint8)
@@ -100,5 +100,5 @@ def test_a_centred_first_layer_gives_nothing_for_the_mean_colour(name: str) -> N
 
 
 def test_building_leaves_the_dtype_policy_as_it_was() -> None:
-    build("mnist-mlp", (28, 28, 1), 10, "mixed_bfloat16")
+    make("mnist-mlp", "mixed_bfloat16")
     assert keras.config.dtype_policy().name == "float32"

@@ -10,7 +10,8 @@ import pytest
 from serve.model_file import COLOUR_CHANNELS, InputSpec, from_metadata
 from serve.prepare import find_policy
 from train.data import SOURCES
-from train.recipes import NOTEBOOK_AUGMENTATION, RECIPES, Augmentation, Recipe
+from train.recipe import Augmentation, Recipe, describe
+from train.recipes import NOTEBOOK_AUGMENTATION, RECIPES
 
 MODELS = Path(__file__).parents[1] / "models"
 SHAPES = {"mnist": ((28, 28, 1), "grey"), "cifar10": ((32, 32, 3), "rgb")}
@@ -38,8 +39,7 @@ def test_epochs_batch_size_and_augmentation_are_the_notebooks(
 
 
 def test_the_notebooks_augmentation_is_10_degrees_a_tenth_a_fifth_and_a_flip() -> None:
-    settings = dataclasses.asdict(NOTEBOOK_AUGMENTATION)
-    assert settings == {"rotation_degrees": 10, "shift": 0.1, "zoom": 0.2, "horizontal_flip": True}
+    assert Augmentation(rotation_degrees=10, shift=0.1, zoom=0.2, horizontal_flip=True) == NOTEBOOK_AUGMENTATION
 
 
 def test_a_recipe_names_a_known_dataset_and_itself(recipe: Recipe) -> None:
@@ -64,7 +64,7 @@ def test_the_shipped_file_reaches_its_recipes_target(recipe: Recipe) -> None:
 
 
 def test_a_recipe_can_be_written_as_json(recipe: Recipe) -> None:
-    assert json.loads(json.dumps(dataclasses.asdict(recipe)))["epochs"] == recipe.epochs
+    assert json.loads(json.dumps(describe(recipe)))["epochs"] == recipe.epochs
 
 
 def test_a_recipe_cannot_be_changed_in_place(recipe: Recipe) -> None:

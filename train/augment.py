@@ -13,7 +13,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from train.recipes import Augmentation
+from train.recipe import Augmentation
 
 
 class Augment(keras.layers.Layer):

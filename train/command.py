@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 from serve.errors import InklingError
 from train.data import load
 from train.publish import publish_run
-from train.recipes import RECIPES, Recipe
+from train.recipe import Recipe
+from train.recipes import RECIPES
 
 if TYPE_CHECKING:
     from train.data import Dataset
@@ -104,7 +105,7 @@ def train_recipe(recipe: Recipe, dataset: "Dataset", flags: argparse.Namespace, 
     chosen = precision.choose_precision(flags.precision)
     print(f"{recipe.name}: {recipe.epochs} epochs in {chosen} on {keras.backend.backend()}, seed {flags.seed}")
     keras.utils.set_random_seed(flags.seed)
-    model = models.build(recipe.net, dataset.shape, len(dataset.labels["en"]), precision.POLICIES[chosen])
+    model = models.build(recipe.net, dataset.shape, len(dataset.labels["en"]), precision.POLICIES[chosen], recipe.name)
     progress = fit.fit(
         model,
         dataset.train_images,
@@ -114,8 +115,9 @@ def train_recipe(recipe: Recipe, dataset: "Dataset", flags: argparse.Namespace, 
         unfinished=unfinished,
         resume=flags.resume,
     )
-    model = models.build_float32(model)
-    model.name = recipe.name  # until here it was its net's, by which models.py finds the layers
+    model = models.build_float32(model, recipe.net)
+    if recipe.mirrors:
+        model = models.mirror(model)
     exported = publish_run(model, dataset, recipe, progress, precision=chosen, out=flags.out)
     unfinished.unlink()
     return exported

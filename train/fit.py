@@ -22,10 +22,12 @@ from serve.errors import InklingError
 from train.augment import Augment
 from train.balance import balance_classes
 from train.calibrate import Calibration, calibrate
+from train.crop import Cropper
 from train.data import split
 from train.evaluate import measure_accuracy
-from train.models import centre_first_layer, predict, take_logits
-from train.recipes import Recipe
+from train.models import predict_logits, prepare_first_layer, take_logits
+from train.optimizer import make_optimizer
+from train.recipe import Augmentation, Crop, Recipe, describe
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -78,19 +80,21 @@ def fit(
     """
     train, validation = split(len(images), recipe.validation_count)
     targets = keras.utils.to_categorical(labels, model.output_shape[1])
-    centre_first_layer(model, images[train].mean(axis=(0, 1, 2)) / 255)
+    prepare_first_layer(model, images[train])
     trained = compile_for_training(model, recipe, seed, math.ceil(len(train) / recipe.batch_size))
-    progress = Progress({"recipe": json.loads(json.dumps(asdict(recipe))), "seed": seed})
+    progress = Progress({"recipe": describe(recipe), "seed": seed})
     if resume:
         load_progress(unfinished, trained, progress)
     for epoch in range(len(progress.history), recipe.epochs):
         started_s = time.monotonic()
         print(f"epoch {epoch + 1} of {recipe.epochs}", flush=True)
         order = train[draw_order(len(train), seed, epoch)]
-        figures = run_epoch(trained.train_on_batch, images, targets, order, recipe.batch_size)
+        crops = recipe.augmentation if isinstance(recipe.augmentation, Crop) else None
+        change = Cropper(crops, len(images), seed=seed, epoch=epoch) if crops else None
+        figures = run_epoch(trained.train_on_batch, images, targets, order, recipe.batch_size, change=change)
         tested = run_epoch(trained.test_on_batch, images, targets, validation, VALIDATION_BATCH)
         figures |= {f"val_{name}": value for name, value in tested.items()}
-        record(progress, model, figures | {"seconds": time.monotonic() - started_s})
+        record(progress, model, recipe, figures | {"seconds": time.monotonic() - started_s})
         save_progress(unfinished, trained, progress)
     model.set_weights(progress.best_weights)
     finish(model, images, labels, recipe, progress)
@@ -104,16 +108,19 @@ def finish(model: keras.Model, images: Images, labels: Labels, recipe: Recipe, p
     validation images would be chance: of few, all may be right, and nothing is ever that sure.
     """
     train, validation = split(len(images), recipe.validation_count)
-    progress.final_accuracy = measure_accuracy(predict(model, images[validation]), labels[validation])
-    if recipe.augmentation:
+    progress.final_accuracy = measure_accuracy(
+        predict_logits(model, images[validation], recipe.mirrors), labels[validation]
+    )
+    if isinstance(recipe.augmentation, Augmentation):
         balance_classes(model, images[train], labels[train])
-        balanced = measure_accuracy(predict(model, images[validation]), labels[validation])
+        balanced = measure_accuracy(predict_logits(model, images[validation], recipe.mirrors), labels[validation])
         progress.is_balanced = balanced >= progress.final_accuracy
         if not progress.is_balanced:
             model.set_weights(progress.best_weights)
         progress.final_accuracy = max(balanced, progress.final_accuracy)
     if len(validation) >= CALIBRATION_LEAST:
-        progress.calibration = calibrate(model, predict(take_logits(model), images[validation]), labels[validation])
+        logits = predict_logits(model, images[validation], recipe.mirrors)
+        progress.calibration = calibrate(model, logits, labels[validation])
 
 
 def run_epoch(
@@ -122,6 +129,8 @@ def run_epoch(
     targets: npt.NDArray[np.floating],
     order: npt.NDArray[np.int64],
     batch_size: int,
+    *,
+    change: Cropper | None = None,
 ) -> dict[str, float]:
     """Take images [N, H, W, C] in an order, a batch at a time, through a step of training or testing; mean figures.
 
@@ -133,18 +142,21 @@ def run_epoch(
     sums, seen = dict.fromkeys(FIGURES, 0.0), 0
     for number, start in enumerate(starts, 1):
         batch = order[start : start + batch_size]
-        figures = step(images[batch], targets[batch], return_dict=True)  # of this batch alone: Keras forgets the others
+        inputs = change(images[batch], batch) if change else images[batch]
+        figures = step(inputs, targets[batch], return_dict=True)  # of this batch alone: Keras forgets the others
         seen += len(batch)
         sums = {name: total + float(figures[name]) * len(batch) for name, total in sums.items()}
         bar.update(number, [(name, total / seen) for name, total in sums.items()])
     return {name: total / seen for name, total in sums.items()}
 
 
-def record(progress: Progress, model: keras.Model, figures: dict[str, float]) -> None:
-    """Add an epoch to the progress, and keep the weights if they are the best yet."""
+def record(progress: Progress, model: keras.Model, recipe: Recipe, figures: dict[str, float]) -> None:
+    """Add an epoch to the progress, and keep the weights if they are the best yet, or the last and so wanted."""
     epoch = len(progress.history) + 1
     progress.history.append({"epoch": epoch, **figures})
-    if figures["val_accuracy"] >= progress.best_accuracy:  # of equals the later, trained at a lower rate
+    if (
+        recipe.keeps_last or figures["val_accuracy"] >= progress.best_accuracy
+    ):  # of equals the later, trained at a lower rate
         progress.best_epoch, progress.best_accuracy = epoch, figures["val_accuracy"]
         progress.best_weights = model.get_weights()
 
@@ -155,15 +167,15 @@ def draw_order(count: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
 
 
 def compile_for_training(model: keras.Model, recipe: Recipe, seed: int, steps_per_epoch: int) -> keras.Model:
-    """The model up to its logits, augmented where the recipe says so, with Adam and a loss: shares its weights."""
-    parts = [Augment(recipe.augmentation, seed)] if recipe.augmentation else []
+    """The model up to its logits, augmented if the recipe says so, with an optimizer and a loss: shares its weights."""
+    parts = [Augment(recipe.augmentation, seed)] if isinstance(recipe.augmentation, Augmentation) else []
     images = keras.Input(model.input_shape[1:], dtype="uint8")
     values = images
     for part in [*parts, take_logits(model)]:
         values = part(values)
     trained = keras.Model(images, values)
     trained.compile(
-        optimizer=keras.optimizers.Adam(schedule_learning_rate(recipe, steps_per_epoch), beta_2=recipe.adam_beta_2),
+        optimizer=make_optimizer(recipe.optimizer, schedule_learning_rate(recipe, steps_per_epoch)),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
         metrics=["accuracy"],
         # XLA made this slower on CPUs, and has no kernel for the affine transform. JAX has no other way.

@@ -14,9 +14,10 @@ from pathlib import Path
 from serve.model_file import COLOUR_CHANNELS, InputSpec, PrepareSpec
 from train.command import adapt, add_run_flags, read_positive, run, train_recipe
 from train.pictures import LEAST_IMAGES, Pictures, count_by_class, read_folder
-from train.recipes import DIGIT, NOTEBOOK_AUGMENTATION, PHOTO, Recipe
+from train.recipe import Recipe
+from train.recipes import DIGIT, NOTEBOOK_AUGMENTATION, PHOTO, RECIPES
 
-NETS = {"rgb": "cifar10-cnn", "grey": "mnist-cnn"}
+NETS = {"rgb": RECIPES["cifar10-cnn"].net, "grey": RECIPES["mnist-cnn"].net}
 LEAST_SIZE, MOST_SIZE = 8, 128  # larger, the Dense layer behind the convolutions alone has over 67 million weights
 BOX_SHARE = DIGIT.parameters["box"] / 28  # MNIST's strokes in MNIST's images
 MANY_IMAGES = 5000
@@ -97,8 +98,6 @@ def make_recipe(name: str, colour: str, prepare: PrepareSpec, pictures: Pictures
         # Strokes mean something else in the mirror; most photographs do not.
         augmentation=dataclasses.replace(NOTEBOOK_AUGMENTATION, horizontal_flip=colour == "rgb"),
         peak_learning_rate=1e-3,
-        warmup_epochs=1,
-        adam_beta_2=0.999,
         label_smoothing=0.1,
         validation_count=pictures.validation_count,
         prepare=prepare,

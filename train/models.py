@@ -1,21 +1,64 @@
-"""A model's name -> keras.Model, not yet trained.
+"""A net, as data -> keras.Model, not yet trained.
 
-Enters: a name, the image's shape, the number of classes, a dtype policy. Leaves: a model that takes `images`
+Enters: a net of `net.py`, the image's shape, the number of classes, a dtype policy. Leaves: a model that takes `images`
 uint8 [N, H, W, C] and gives `probabilities` float32 [N, K]; its layer `logits` stands before the softmax.
-Does not know: data, losses, how it is fitted. Plain Keras 3: any backend.
+Does not know: data beyond a first layer's, losses, how it is fitted. Plain Keras 3: any backend.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable
+from typing import Any
 
 import keras
 import numpy as np
 import numpy.typing as npt
-from keras import layers
+from keras import layers, ops
 
-Net = Callable[[], Sequence[keras.Layer]]
+from train.net import (
+    Conv,
+    Dense,
+    Drop,
+    Flatten,
+    GlobalAverage,
+    GlobalMax,
+    Net,
+    NormConv,
+    Part,
+    Pool,
+    Whitening,
+)
+
+Images = npt.NDArray[np.uint8]
+
+WHITENING_IMAGES = 5000
+WHITENING_FLOOR = 5e-4  # of the mean variance: directions with less are noise, and would be blown up to 1
+NORM_MOMENTUM, NORM_EPSILON = 0.8, 1e-5
 
 
-def build(name: str, shape: tuple[int, int, int], class_count: int, policy: str = "float32") -> keras.Model:
+@keras.saving.register_keras_serializable("inkling")
+class Dirac(keras.initializers.Initializer):
+    """Filter i hands channel i through, as far as there are channels; the others are random (He et al. 2015)."""
+
+    def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
+        """Kernels [H, W, channels, filters]."""
+        kernel = keras.ops.convert_to_numpy(keras.initializers.HeUniform()(shape)).copy()
+        through = np.arange(min(shape[2], shape[3]))
+        kernel[..., through] = 0
+        kernel[shape[0] // 2, shape[1] // 2, through, through] = 1
+        return ops.convert_to_tensor(kernel, dtype)
+
+
+@keras.saving.register_keras_serializable("inkling")
+class Gelu(layers.Layer):
+    """GELU (Hendrycks & Gimpel 2016) by erf: ONNX has it and not erfc, by which Keras' own is written."""
+
+    def call(self, values: Any) -> Any:
+        """Float [...] -> the same shape."""
+        return 0.5 * values * (1 + ops.erf(values / 2**0.5))
+
+
+def build(
+    net: Net, shape: tuple[int, int, int], class_count: int, policy: str = "float32", name: str = "net"
+) -> keras.Model:
     """A fresh model. `policy` is a Keras dtype policy: `float32` or `mixed_bfloat16`.
 
     The logits and the softmax are float32 under every policy: bfloat16 has 8 bits, too few for probabilities.
@@ -25,35 +68,96 @@ def build(name: str, shape: tuple[int, int, int], class_count: int, policy: str 
     try:
         images = keras.Input(shape, dtype="uint8", name="images")
         values = layers.Rescaling(1 / 255)(images)
-        for layer in NETS[name]():
-            values = layer(values)
+        for part in net:
+            for layer in _lay(part, shape[2]):
+                values = layer(values)
         logits = layers.Dense(class_count, dtype="float32", name="logits")(values)
         probabilities = layers.Softmax(dtype="float32", name="probabilities")(logits)
-        return keras.Model(images, probabilities, name=name)
+        model = keras.Model(images, probabilities, name=name)
     finally:
         keras.config.set_dtype_policy(before)
+    for layer in model.layers:
+        if layer.name == "whitening":
+            layer.kernel.trainable = False
+    return model
 
 
-def build_float32(model: keras.Model) -> keras.Model:
+def _lay(part: Part, channels: int) -> Iterable[keras.Layer]:  # noqa: PLR0911  # a table, one line a part
+    """The layers of a part; `channels` is the image's."""
+    match part:
+        case Conv(filters, kernel, padding):
+            return [layers.Conv2D(filters, kernel, padding=padding, activation="relu", kernel_initializer="he_normal")]
+        case Whitening(kernel):
+            filters = 2 * kernel * kernel * channels
+            return [layers.Conv2D(filters, kernel, name="whitening"), Gelu()]
+        case NormConv():
+            return _lay_norm_conv(part)
+        case Pool(size):
+            return [layers.MaxPooling2D(size)]
+        case Drop(rate):
+            return [layers.Dropout(rate)]
+        case Dense(width):
+            return [layers.Dense(width, activation="relu", kernel_initializer="he_normal")]
+        case Flatten():
+            return [layers.Flatten()]
+        case GlobalAverage():
+            return [layers.GlobalAveragePooling2D()]
+        case GlobalMax():
+            return [layers.GlobalMaxPooling2D()]
+
+
+def _lay_norm_conv(part: NormConv) -> list[keras.Layer]:
+    conv = layers.Conv2D(part.filters, 3, padding="same", use_bias=False, kernel_initializer=Dirac())
+    norm = layers.BatchNormalization(momentum=NORM_MOMENTUM, epsilon=NORM_EPSILON, scale=False)
+    return [conv, *([layers.MaxPooling2D(2)] if part.pooled else []), norm, Gelu()]
+
+
+def build_float32(model: keras.Model, net: Net) -> keras.Model:
     """The same net with the same weights in float32, whatever policy it was trained under."""
-    shape = model.input_shape[1:]
-    twin = build(model.name, shape, model.output_shape[1])
+    twin = build(net, model.input_shape[1:], model.output_shape[1], name=model.name)
     twin.set_weights(model.get_weights())
     return twin
 
 
-def centre_first_layer(model: keras.Model, mean_colour: npt.NDArray[np.floating]) -> None:
-    """Set the first layer's biases so that the training set's mean colour, float [C] in 0 to 1, gives 0 everywhere.
+def mirror(model: keras.Model) -> keras.Model:
+    """A model that answers with the mean of the logits of each image and of its mirror image; shares the weights."""
+    images = keras.Input(model.input_shape[1:], dtype="uint8", name="images")
+    both = ops.concatenate([images, images[:, :, ::-1]], axis=0)
+    logits = ops.reshape(take_logits(model)(both), (2, -1, model.output_shape[1]))
+    probabilities = layers.Softmax(dtype="float32", name="probabilities")(ops.mean(logits, axis=0))
+    return keras.Model(images, probabilities, name=model.name)
 
-    Data-dependent initialisation (Krähenbühl et al. 2016), for inputs that are scaled and not centred.
+
+def prepare_first_layer(model: keras.Model, images: Images) -> None:
+    """Set what the first layer takes from training images uint8 [N, H, W, C], before any training.
+
+    A whitening layer gets its kernels. Biases are set so that the mean colour gives 0 everywhere: data-dependent
+    initialisation (Krähenbühl et al. 2016), for inputs that are scaled and not centred.
     """
     first = next(layer for layer in model.layers if layer.weights)
-    kernel = keras.ops.convert_to_numpy(first.kernel)
+    if first.name == "whitening":
+        first.kernel.assign(find_whitening(images[:WHITENING_IMAGES], first.kernel_size[0]))
+    if first.bias is not None:
+        centre_layer(first, images.mean(axis=(0, 1, 2)) / 255)
+
+
+def find_whitening(images: Images, size: int) -> npt.NDArray[np.float32]:
+    """Kernels float32 [size, size, C, filters] for patches of images uint8 [N, H, W, C] that are scaled to 0 to 1."""
+    windows = np.lib.stride_tricks.sliding_window_view(images, (size, size), axis=(1, 2))  # [N, h, w, C, size, size]
+    patches = windows.transpose(0, 1, 2, 4, 5, 3).reshape(-1, size * size * images.shape[3]).astype(np.float32) / 255
+    variances, directions = np.linalg.eigh(np.cov(patches, rowvar=False))
+    kernels = directions / np.sqrt(variances + WHITENING_FLOOR * variances.mean())
+    return np.concatenate([kernels, -kernels], axis=1).reshape(size, size, images.shape[3], -1).astype(np.float32)
+
+
+def centre_layer(layer: keras.Layer, mean_colour: npt.NDArray[np.floating]) -> None:
+    """Set a layer's biases so that a plain image of one colour, float [C] in 0 to 1, gives 0 everywhere."""
+    kernel = keras.ops.convert_to_numpy(layer.kernel)
     by_colour = kernel.reshape(-1, len(mean_colour), kernel.shape[-1])  # the channel is the last but one in either kind
-    first.bias.assign(-np.einsum("pcu,c->u", by_colour, mean_colour))
+    layer.bias.assign(-np.einsum("pcu,c->u", by_colour, mean_colour))
 
 
-def predict(model: keras.Model, images: npt.NDArray[np.uint8], batch_size: int = 1000) -> npt.NDArray[np.float32]:
+def predict(model: keras.Model, images: Images, batch_size: int = 1000) -> npt.NDArray[np.float32]:
     """What a model gives for images uint8 [N, H, W, C], float32 [N, K]; without the tf.data pipeline of `predict`."""
     starts = range(0, len(images), batch_size)
     return np.concatenate([model.predict_on_batch(images[start : start + batch_size]) for start in starts])
@@ -64,56 +168,8 @@ def take_logits(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, model.get_layer("logits").output, name=f"{model.name}-logits")
 
 
-def _relu_dense(width: int) -> keras.Layer:
-    return layers.Dense(width, activation="relu", kernel_initializer="he_normal")
-
-
-def _relu_conv(filters: int, padding: str = "same") -> keras.Layer:
-    return layers.Conv2D(filters, 3, padding=padding, activation="relu", kernel_initializer="he_normal")
-
-
-def mnist_mlp() -> Sequence[keras.Layer]:
-    """Flatten, Dense 512."""
-    return [layers.Flatten(), _relu_dense(512)]
-
-
-def mnist_cnn() -> Sequence[keras.Layer]:
-    """One convolution of 32, Dense 128, dropout after each."""
-    return [
-        _relu_conv(32, padding="valid"),
-        layers.MaxPooling2D(2),
-        layers.Dropout(0.25),
-        layers.Flatten(),
-        _relu_dense(128),
-        layers.Dropout(0.5),
-    ]
-
-
-def cifar10_mlp() -> Sequence[keras.Layer]:
-    """Flatten, Dense 128, 64, 32."""
-    return [layers.Flatten(), _relu_dense(128), _relu_dense(64), _relu_dense(32)]
-
-
-def cifar10_cnn() -> Sequence[keras.Layer]:
-    """Two pairs of convolutions (16, 32; 64, 128), Dense 512, dropout after each part."""
-    return [
-        _relu_conv(16),
-        _relu_conv(32),
-        layers.MaxPooling2D(2),
-        layers.Dropout(0.25),
-        _relu_conv(64),
-        _relu_conv(128),
-        layers.MaxPooling2D(2),
-        layers.Dropout(0.25),
-        layers.Flatten(),
-        _relu_dense(512),
-        layers.Dropout(0.5),
-    ]
-
-
-NETS: dict[str, Net] = {
-    "mnist-mlp": mnist_mlp,
-    "mnist-cnn": mnist_cnn,
-    "cifar10-mlp": cifar10_mlp,
-    "cifar10-cnn": cifar10_cnn,
-}
+def predict_logits(model: keras.Model, images: Images, mirrors: bool = False) -> npt.NDArray[np.float32]:
+    """What `model`, or what `mirror` would make of it, gives before the softmax, float32 [N, K]."""
+    logits = take_logits(model)
+    plain = predict(logits, images)
+    return np.asarray((plain + predict(logits, images[:, :, ::-1])) / 2) if mirrors else plain

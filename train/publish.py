@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from train.calibrate import measure_calibration_error
 from train.evaluate import measure_class_accuracy
-from train.recipes import Recipe
+from train.recipe import Recipe, describe
 
 if TYPE_CHECKING:
     import keras
@@ -55,7 +55,7 @@ def publish_run(  # what a run leaves is what it had
 def describe_run(recipe: Recipe, progress: "Progress", precision: str) -> dict[str, Any]:
     """The metadata's `recipe`: the settings used and what came of them; JSON values alone."""
     left_out = {"name", "dataset", "prepare", "measured_accuracy"}  # said elsewhere in the metadata, or not settings
-    settings = {key: value for key, value in dataclasses.asdict(recipe).items() if key not in left_out}
+    settings = {key: value for key, value in describe(recipe).items() if key not in left_out}
     return settings | {
         "seed": progress.settings["seed"],
         "precision": precision,

@@ -1,0 +1,59 @@
+"""`train.optimizer`: which variable is Muon's, and what a step does to a kernel."""
+
+import keras
+import numpy as np
+import pytest
+
+from train.models import build
+from train.net import Conv, Flatten, NormConv
+from train.optimizer import make_optimizer
+from train.recipe import Adam, Muon
+
+CONSTANT = keras.optimizers.schedules.PiecewiseConstantDecay([10**6], [0.1, 0.1])
+
+
+@pytest.fixture
+def model() -> keras.Model:
+    keras.utils.set_random_seed(0)
+    return build((NormConv(8, pooled=True), Conv(6), Flatten()), (8, 8, 3), 4)
+
+
+def step(model: keras.Model, settings: Adam | Muon) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Every variable's value before and after a step along a random gradient."""
+    random = np.random.default_rng(0)
+    variables = model.trainable_variables
+    before = [np.asarray(variable) for variable in variables]
+    gradients = [keras.ops.convert_to_tensor(random.normal(size=each.shape).astype("float32")) for each in before]
+    make_optimizer(settings, CONSTANT).apply(gradients, variables)
+    return {each.path: (old, np.asarray(each)) for each, old in zip(variables, before, strict=True)}
+
+
+def test_muon_turns_kernels_of_convolutions_and_keeps_their_length(model: keras.Model) -> None:
+    moved = step(model, Muon(adam_share=0.01))
+    for path, (_, after) in moved.items():
+        if path.startswith("conv2d") and path.endswith("kernel"):
+            assert np.linalg.norm(after) == pytest.approx(after.shape[-1] ** 0.5, rel=1e-5)
+
+
+def test_all_else_takes_adams_step_at_its_share_of_the_rate(model: keras.Model) -> None:
+    moved = step(model, Muon(adam_share=0.01))
+    others = [pair for path, pair in moved.items() if not (path.startswith("conv2d") and path.endswith("kernel"))]
+    assert len(others) == 4  # a norm's biases, a convolution's, the logits' kernel and biases
+    for before, after in others:
+        np.testing.assert_allclose(np.abs(after - before), 0.1 * 0.01, rtol=0.05)  # Adam's first step is the rate
+
+
+def test_muons_first_step_is_orthogonal(model: keras.Model) -> None:
+    optimizer = make_optimizer(Muon(), CONSTANT)
+    gradient = np.random.default_rng(0).normal(size=(3, 3, 3, 8)).astype("float32")
+    turned = np.asarray(optimizer.zeropower_via_newtonschulz5(gradient, 5)).reshape(27, 8)
+    lengths = np.linalg.svd(turned, compute_uv=False)
+    assert turned.shape == (27, 8)
+    assert lengths.min() > 0.5
+    assert lengths.max() < 1.5
+
+
+def test_adam_has_the_recipes_second_decay() -> None:
+    optimizer = make_optimizer(Adam(beta_2=0.98), CONSTANT)
+    assert isinstance(optimizer, keras.optimizers.Adam)
+    assert optimizer.beta_2 == 0.98
