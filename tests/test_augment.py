@@ -1,10 +1,12 @@
 """`train.augment`: against bilinear sampling written out in NumPy, and within the ranges that a recipe states."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
 
-from train.augment import Augment, draw_transforms, transform_images
+from train.augment import Augment, draw_strokes, draw_transforms, redraw_strokes, transform_images
 from train.recipe import Augmentation
 from train.recipes import NOTEBOOK_AUGMENTATION
 
@@ -108,3 +110,40 @@ def test_without_shifts_the_centre_stays_in_its_place() -> None:
 def test_a_seed_gives_the_same_transforms_and_another_seed_others() -> None:
     np.testing.assert_array_equal(draw(NOTEBOOK_AUGMENTATION, 5), draw(NOTEBOOK_AUGMENTATION, 5))
     assert (draw(NOTEBOOK_AUGMENTATION, 5) != draw(NOTEBOOK_AUGMENTATION, 5, seed=1)).any()
+
+
+def test_a_shear_moves_rows_along_themselves_by_their_place() -> None:
+    parts = linear_parts(draw(dataclasses.replace(NOTHING, shear=0.2), 4000))
+    assert (parts[:, 0, 0] == 1).all()
+    assert (parts[:, 1] == [0, 1]).all()
+    np.testing.assert_allclose(np.quantile(parts[:, 0, 1], [0, 0.5, 1]), [-0.2, 0, 0.2], atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("stroke", "expected"), [(1, [0, 200, 200, 200, 0]), (-1, [0, 0, 0, 0, 0]), (0.5, [0, 100, 200, 100, 0])]
+)
+def test_a_stroke_grows_and_shrinks_by_its_neighbours(stroke: float, expected: list[int]) -> None:
+    line = np.zeros((1, 5, 5, 1), np.uint8)
+    line[:, :, 2] = 200
+    redrawn = np.asarray(redraw_strokes(line, np.float32(stroke), np.float32(0)))
+    assert redrawn[0, 2, :, 0].tolist() == expected
+
+
+def test_a_blur_mixes_in_the_mean_of_the_neighbours() -> None:
+    dot = np.zeros((1, 5, 5, 1), np.uint8)
+    dot[:, 2, 2] = 180
+    redrawn = np.asarray(redraw_strokes(dot, np.float32(0), np.float32(0.5)))
+    assert redrawn[0, 1:4, 1:4, 0].tolist() == [[10, 10, 10], [10, 100, 10], [10, 10, 10]]
+
+
+def test_strokes_and_blurs_are_even_over_their_ranges() -> None:
+    settings = dataclasses.replace(NOTHING, stroke=0.6, blur=0.4)
+    stroke, blur = (np.asarray(each).ravel() for each in draw_strokes(settings, 4000, keras.random.SeedGenerator(0)))
+    np.testing.assert_allclose(np.quantile(stroke, [0, 0.5, 1]), [-0.6, 0, 0.6], atol=0.03)
+    np.testing.assert_allclose(np.quantile(blur, [0, 0.5, 1]), [0, 0.2, 0.4], atol=0.02)
+
+
+def test_with_strokes_and_blur_training_images_keep_shape_and_dtype(images: np.ndarray) -> None:
+    redrawn = np.asarray(Augment(dataclasses.replace(NOTHING, stroke=0.5, blur=0.5), seed=0)(images, training=True))
+    assert (redrawn.shape, redrawn.dtype) == (images.shape, np.uint8)
+    assert (redrawn != images).any()

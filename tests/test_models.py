@@ -1,10 +1,22 @@
 """`train.models`: the nets as the issue of their notebooks states them, and what every model promises."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 
-from train.models import build, build_float32, centre_layer, take_logits
+from train.models import (
+    build,
+    build_float32,
+    centre_layer,
+    find_whitening,
+    mirror,
+    predict_logits,
+    prepare_first_layer,
+    take_logits,
+)
+from train.net import Conv, Flatten, GlobalAverage, GlobalMax, NormConv, Whitening
 from train.recipes import RECIPES
 
 SHAPES = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
@@ -102,3 +114,79 @@ def test_a_centred_first_layer_gives_nothing_for_the_mean_colour(name: str) -> N
 def test_building_leaves_the_dtype_policy_as_it_was() -> None:
     make("mnist-mlp", "mixed_bfloat16")
     assert keras.config.dtype_policy().name == "float32"
+
+
+NORMED = (Whitening(), NormConv(32, pooled=True), NormConv(32), GlobalMax())
+
+
+@pytest.fixture(scope="module")
+def photos() -> np.ndarray:
+    """300 smooth images of 16 x 16: neighbours are alike, as in photographs."""
+    noise = np.random.default_rng(1).normal(size=(300, 16, 16, 3))
+    smooth = noise.cumsum(axis=1).cumsum(axis=2)
+    return (128 + 30 * smooth / smooth.std()).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def normed(photos: np.ndarray) -> keras.Model:
+    keras.utils.set_random_seed(0)
+    model = build(NORMED, (16, 16, 3), 5)
+    prepare_first_layer(model, photos)
+    return model
+
+
+def test_whitened_patches_are_uncorrelated_with_variance_1(photos: np.ndarray) -> None:
+    kernels = find_whitening(photos, 2)
+    patches = np.lib.stride_tricks.sliding_window_view(photos / 255, (2, 2), axis=(1, 2))
+    whitened = np.einsum("nhwcij,ijcf->nhwf", patches, kernels).reshape(-1, 24)
+    half = np.cov(whitened[:, :12], rowvar=False)
+    np.testing.assert_allclose(half[6:, 6:], np.eye(6), atol=0.05)  # the largest; the least are kept down as noise
+    assert np.abs(half - np.diag(half.diagonal())).max() < 0.02
+    np.testing.assert_allclose(whitened[:, 12:], -whitened[:, :12])
+
+
+def test_whitening_kernels_are_never_trained_and_their_biases_are(normed: keras.Model) -> None:
+    trained = {variable.path for variable in normed.trainable_variables}
+    assert "whitening/kernel" not in trained
+    assert "whitening/bias" in trained
+
+
+def test_a_first_layer_without_biases_is_left_to_its_norm(photos: np.ndarray) -> None:
+    model = build((NormConv(4), Flatten()), (16, 16, 3), 5)
+    before = model.get_weights()
+    prepare_first_layer(model, photos)
+    for found, expected in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_normed_convolution_starts_by_handing_its_inputs_through() -> None:
+    kernel = np.asarray(build((NormConv(8), Flatten()), (16, 16, 3), 5).layers[2].kernel)
+    through = np.zeros((3, 3, 3, 3))
+    through[1, 1] = np.eye(3)
+    np.testing.assert_array_equal(kernel[..., :3], through)
+    assert np.unique(kernel[..., 3:]).size > 100
+
+
+def test_global_average_and_max_leave_a_number_a_channel() -> None:
+    for part in (GlobalAverage(), GlobalMax()):
+        assert take_logits(build((Conv(6), part), (16, 16, 3), 5)).layers[-1].kernel.shape == (6, 5)
+
+
+def test_a_mirrored_model_answers_an_image_and_its_mirror_image_alike(normed: keras.Model, photos: np.ndarray) -> None:
+    both = mirror(normed)
+    answers = np.asarray(both(photos[:7]))
+    assert answers.shape == (7, 5)
+    np.testing.assert_allclose(answers, both(photos[:7, :, ::-1]), atol=1e-6)
+    assert np.abs(answers - np.asarray(normed(photos[:7]))).max() > 1e-4
+    assert (both.name, both.count_params()) == (normed.name, normed.count_params())
+
+
+def test_logits_of_both_ways_are_those_of_the_mirrored_model(normed: keras.Model, photos: np.ndarray) -> None:
+    logits = predict_logits(normed, photos[:7], mirrors=True)
+    np.testing.assert_allclose(keras.ops.softmax(logits), mirror(normed)(photos[:7]), atol=1e-6)
+
+
+def test_a_normed_model_can_be_saved_and_loaded(normed: keras.Model, photos: np.ndarray, tmp_path: Path) -> None:
+    mirror(normed).save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(loaded(photos[:5]), mirror(normed)(photos[:5]), atol=1e-6)

@@ -1,7 +1,7 @@
 """A fitted model -> its version's folder, whole or not at all, and the lines that say what is in it.
 
 Enters: a float32 keras.Model, its dataset, recipe and progress. Leaves: `<out>/<model>/<version>/` with model.onnx,
-model.keras, history.csv, classes.csv and four pictures. Does not know: flags, or how anything was computed.
+model.keras, history.csv, classes.csv, four pictures and a card. Does not know: flags, or how anything was computed.
 """
 
 import csv
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from train.calibrate import measure_calibration_error
+from train.card import write_card
 from train.evaluate import measure_class_accuracy
 from train.recipe import Recipe, describe
 
@@ -47,6 +48,7 @@ def publish_run(  # what a run leaves is what it had
             truth=dataset.test_labels,
             probabilities=exported.probabilities,
         )
+        write_card(partial / "README.md", exported.spec, progress.history, exported.probabilities, dataset.test_labels)
         folder = publish(partial)
     print_outcome(exported, progress, dataset, folder, out)
     return exported
@@ -128,7 +130,7 @@ def print_outcome(exported: "Exported", progress: "Progress", dataset: "Dataset"
         f"parity with Keras over {parity.image_count} images: largest difference of a probability "
         f"{parity.largest_difference:.2g}, {parity.changed_classes} other classes"
     )
-    print(f"wrote {folder / 'model.onnx'}, and beside it model.keras, history.csv, classes.csv and pictures of the run")
+    print(f"wrote {folder / 'model.onnx'}, and beside it model.keras, README.md, history.csv, classes.csv and pictures")
     print("serve it with")
     print(f"  python -m serve --models {out}")
     print(f"  python -m serve.client --model {spec.name} image.png")
