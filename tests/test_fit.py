@@ -16,6 +16,7 @@ from train.fit import (
     compile_for_training,
     draw_order,
     fit,
+    is_over,
     run_epoch,
     schedule_learning_rate,
     split,
@@ -144,6 +145,56 @@ def test_a_run_interrupted_and_resumed_ends_as_one_that_was_not(
         assert row["loss"] == pytest.approx(expected_row["loss"], rel=1e-4)
     for weight, expected_weight in zip(parts.get_weights(), whole.get_weights(), strict=True):
         np.testing.assert_allclose(weight, expected_weight, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "patience", "is_the_end"),
+    [
+        ([], 1, False),
+        ([0.5], 1, False),
+        ([0.5, 0.4], 1, True),
+        ([0.5, 0.5], 1, True),  # as good is not better
+        ([0.5, 0.4, 0.6], 1, False),
+        ([0.5, 0.4], 2, False),
+        ([0.5, 0.4, 0.5], 2, True),
+        ([0.5, 0.4, 0.3, 0.2], None, False),
+        ([0.1, 0.2, 0.3, 0.4, 0.5], 2, True),
+        ([0.1, 0.2, 0.3, 0.4, 0.5], None, True),
+    ],
+)
+def test_a_run_is_over_after_its_epochs_or_its_patience_without_a_better_one(
+    accuracies: list[float], patience: int | None, is_the_end: bool
+) -> None:
+    recipe = dataclasses.replace(RECIPE, epochs=5, patience=patience)
+    assert is_over([{"val_accuracy": accuracy} for accuracy in accuracies], recipe) == is_the_end
+
+
+def test_a_run_out_of_patience_keeps_its_best_weights_and_resumed_trains_no_further(
+    problem: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    """Labels that mean nothing: no epoch is long the best."""
+    images, labels = problem
+    chance = images, np.random.default_rng(1).permutation(labels)
+    recipe = dataclasses.replace(RECIPE, epochs=20, augmentation=None, patience=2)
+    model, progress = run(chance, tmp_path, recipe)
+    by_epoch = [row["val_accuracy"] for row in progress.history]
+    assert 2 < len(by_epoch) < 20
+    assert 1 + int(np.argmax(by_epoch)) == len(by_epoch) - 2
+    assert validation_accuracy(model, chance) == pytest.approx(max(by_epoch))
+    again, resumed = run(chance, tmp_path, recipe, resume=True)
+    assert resumed.history == progress.history
+    for weight, expected in zip(again.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, expected)
+
+
+def test_patience_leaves_the_epochs_before_the_end_as_they_were(
+    problem: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    """The schedule is that of all epochs, so that a run cut short can be compared with a whole one."""
+    _, patient = run(problem, tmp_path / "patient", dataclasses.replace(RECIPE, patience=2))
+    _, whole = run(problem, tmp_path / "whole", RECIPE)
+    for row, expected in zip(patient.history, whole.history, strict=False):
+        assert row["loss"] == pytest.approx(expected["loss"], rel=1e-4)
 
 
 def test_a_finished_fit_can_be_resumed_to_export_again(problem: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:

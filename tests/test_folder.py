@@ -20,7 +20,7 @@ from train.recipes import RECIPES
 
 NAME = "my.shapes"
 PICTURES = ["confusion.png", "curves.png", "mistakes.png", "reliability.png"]
-FILES = sorted(["classes.csv", "history.csv", "model.keras", "model.onnx", *PICTURES])
+FILES = sorted(["README.md", "classes.csv", "history.csv", "model.keras", "model.onnx", *PICTURES])
 COMMAND = [sys.executable, "-m", "train.folder"]
 # The command as a user types it, which must be done before TensorFlow is imported.
 WITHOUT_TENSORFLOW = [
@@ -131,6 +131,18 @@ def test_an_unusable_folder_ends_with_1_and_the_reason_before_tensorflow(
 def test_bad_usage_ends_with_2_and_names_the_flag(flags: list[str]) -> None:
     done = run(".", *flags, command=WITHOUT_TENSORFLOW)
     assert (done.returncode, flags[-2] in done.stderr) == (2, True)
+
+
+def test_0_epochs_are_refused_with_the_command_that_evaluates() -> None:
+    done = run(".", "--name", "a", "--epochs", "0", command=WITHOUT_TENSORFLOW)
+    assert (done.returncode, "python -m serve.evaluate" in " ".join(done.stderr.split())) == (2, True)
+
+
+def test_patience_that_no_run_of_the_folders_epochs_could_lose_ends_with_2(tmp_path: Path) -> None:
+    """20 pictures want the most epochs, 100."""
+    folder = write_shapes(tmp_path / "shapes", 10)
+    done = run(folder, "--name", "a", "--patience", "100", "--out", tmp_path / "runs", command=WITHOUT_TENSORFLOW)
+    assert (done.returncode, "wanted fewer than the run's 100 epochs" in done.stderr) == (2, True), done.stderr
 
 
 def test_a_model_needs_a_name() -> None:

@@ -3,6 +3,7 @@
 Where the published MNIST is not at hand, files in its format stand in for it: a bright bar, whose row is the label.
 """
 
+import argparse
 import csv
 import dataclasses
 import gzip
@@ -17,12 +18,18 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from tensorflow import make_ndarray
+from tensorflow.core.util import event_pb2
 
+from serve.errors import ConfigError
 from serve.model_file import check_seal, from_metadata
+from train.command import adapt, exit_code
 from train.export import check_file, open_session
+from train.notebooks import ALL, NOTEBOOKS
 from train.precision import choose_precision, has_bfloat16, read_cpu_flags
 from train.publish import publish
 from train.recipes import RECIPES
+from train.reevaluate import SHIPPED
 from train.sources import SOURCES
 
 # The program of train/mnist.py, with the checksums of the files that stand in for the published ones.
@@ -32,8 +39,9 @@ from train import command, sources
 sources.SOURCES["mnist"] = dataclasses.replace(sources.SOURCES["mnist"], md5s=json.loads(sys.argv.pop(1)))
 sys.exit(command.main("mnist", "mnist-mlp"))
 """
+WITHOUT_TENSORFLOW = "import sys; sys.modules['tensorflow'] = sys.modules['keras'] = None"
 PICTURES = ["confusion.png", "curves.png", "mistakes.png", "reliability.png"]
-FILES = sorted(["classes.csv", "history.csv", "model.keras", "model.onnx", *PICTURES])
+FILES = sorted(["README.md", "classes.csv", "history.csv", "model.keras", "model.onnx", *PICTURES])
 TRAIN_COUNT, TEST_COUNT = 5600, 300  # 600 train, 5,000 validate as the recipe says
 
 
@@ -140,6 +148,95 @@ def test_tensorflows_import_is_quiet(first_run: subprocess.CompletedProcess[str]
     assert "oneDNN custom operations" not in first_run.stderr
 
 
+@pytest.fixture
+def evaluating(training: Training, first_run: subprocess.CompletedProcess[str], tmp_path: Path) -> Training:
+    """A folder of runs with the first run's file as versions 1 and 10, and as version 9 a file that is none."""
+    trained = training.out / "mnist-mlp" / "1" / "model.onnx"
+    for version in ("1", "9", "10"):
+        (tmp_path / "mnist-mlp" / version).mkdir(parents=True)
+        (tmp_path / "mnist-mlp" / version / "model.onnx").write_bytes(trained.read_bytes() if version != "9" else b"")
+    return dataclasses.replace(training, out=tmp_path)
+
+
+def test_0_epochs_evaluate_the_newest_file_and_write_nothing(
+    evaluating: Training, first_run: subprocess.CompletedProcess[str]
+) -> None:
+    before = sorted(evaluating.out.rglob("*"))
+    done = evaluating.run("--epochs", "0")
+    assert done.returncode == 0, done.stderr  # 2 epochs are no unmodified recipe, whatever they reached
+    said, *figures = done.stdout.splitlines()
+    assert said == f"evaluating {evaluating.out / 'mnist-mlp' / '10' / 'model.onnx'}"
+    assert [line.split()[0] for line in figures] == ["calibration", "test", "0"]
+    assert set(figures) <= set(first_run.stdout.splitlines())
+    assert sorted(evaluating.out.rglob("*")) == before
+
+
+def test_0_epochs_evaluate_the_shipped_file_where_no_run_left_one_and_end_with_3_below_its_target(
+    training: Training, tmp_path: Path
+) -> None:
+    """Bars are no digits."""
+    done = dataclasses.replace(training, out=tmp_path).run("--epochs", "0", "--model", "mnist-cnn")
+    assert (done.returncode, f"evaluating {SHIPPED / 'mnist-cnn' / '1'}" in done.stdout) == (3, True), done.stderr
+    assert "below the target of mnist-cnn: wanted 0.99" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_0_epochs_without_a_file_end_with_1_and_the_places_looked_at(training: Training, tmp_path: Path) -> None:
+    done = dataclasses.replace(training, out=tmp_path).run("--epochs", "0", "--model", "mnist-cnn-flat")
+    assert done.returncode == 1
+    for folder in (tmp_path, SHIPPED):
+        assert str(folder / "mnist-cnn-flat" / "<version>" / "model.onnx") in done.stderr
+
+
+def test_a_run_out_of_patience_publishes_what_it_has_and_says_so_and_tensorboard_shows_its_epochs(
+    tmp_path: Path,
+) -> None:
+    """Labels that mean nothing: no epoch is long the best."""
+    training = Training(tmp_path / "data", write_dataset(tmp_path / "data", meaningless=True), tmp_path / "runs")
+    done = training.run("--epochs", "100", "--patience", "1", "--tensorboard")
+    folder = training.out / "mnist-mlp" / "1"
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader((folder / "history.csv").read_text().splitlines()))
+    assert 1 < len(rows) < 100
+    assert f"stopped early, after epoch {len(rows)} of 100: 1 in a row" in done.stdout
+    spec = from_metadata(open_session((folder / "model.onnx").read_bytes()).get_modelmeta().custom_metadata_map)
+    assert (spec.recipe["patience"], spec.recipe["stopped_early"], spec.recipe["epochs"]) == (1, True, 100)
+    shown = read_scalars(folder / "tensorboard")
+    names = {"training": ["loss", "accuracy", "seconds"], "validation": ["loss", "accuracy"]}
+    assert list(shown) == [
+        (run, name, int(row["epoch"])) for run in names for row in rows for name in names[run]
+    ]  # fmt: skip
+    for (run, name, epoch), value in shown.items():
+        column = f"val_{name}" if run == "validation" else name
+        assert value == pytest.approx(float(rows[epoch - 1][column]), rel=1e-6)
+
+
+def read_scalars(folder: Path) -> dict[tuple[str, str, int], float]:
+    """(run, tag, step) -> value, of TensorBoard's event files; a record is its length, a checksum, itself, another."""
+    found = {}
+    for path in sorted(folder.glob("*/events.out.tfevents.*")):
+        data, start = path.read_bytes(), 0
+        while start < len(data):
+            length = int.from_bytes(data[start : start + 8], "little")
+            event = event_pb2.Event.FromString(data[start + 12 : start + 12 + length])
+            start += 16 + length
+            for value in event.summary.value:
+                assert value.metadata.plugin_data.plugin_name == "scalars"
+                found[path.parent.name, value.tag, event.step] = float(make_ndarray(value.tensor))
+    return found
+
+
+def test_tensorboards_files_without_tensorflow_are_refused_before_any_training(
+    training: Training, tmp_path: Path
+) -> None:
+    command = training.command("--tensorboard", "--out", str(tmp_path))
+    command[2] = f"{WITHOUT_TENSORFLOW}\n{command[2]}"
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "error: --tensorboard: wanted TensorFlow, which writes those files; it is not installed\n"
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_interrupted_run_leaves_no_version_and_goes_on_when_told(tmp_path: Path, training: Training) -> None:
     mine = dataclasses.replace(training, out=tmp_path)
     folder, flags = tmp_path / "mnist-mlp", ("--epochs", "200")
@@ -181,19 +278,58 @@ def test_unusable_data_ends_with_1_and_the_reason(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("flags", [["--model", "vgg"], ["--epochs", "0"], ["--epochs", "x"], ["--precision", "int8"]])
-def test_bad_usage_ends_with_2(flags: list[str]) -> None:
-    done = subprocess.run([sys.executable, "-m", "train.mnist", *flags], capture_output=True, text=True, check=False)
-    assert (done.returncode, flags[0] in done.stderr) == (2, True)
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--model", "vgg"],
+        ["--epochs", "-1"],
+        ["--epochs", "x"],
+        ["--precision", "int8"],
+        ["--patience", "0"],
+        ["--patience", "10"],
+        ["--patience", "3", "--epochs", "3"],
+        ["--epochs", "0", "--resume"],
+        ["--epochs", "0", "--patience", "2"],
+        ["--epochs", "0", "--tensorboard"],
+        ["--epochs", "0", "--no-augment"],
+    ],
+    ids=" ".join,
+)
+def test_bad_usage_ends_with_2_before_tensorflow(flags: list[str], tmp_path: Path) -> None:
+    program = f"{WITHOUT_TENSORFLOW}; from train.command import main; sys.exit(main('mnist', 'mnist-cnn'))"
+    command = [sys.executable, "-c", program, "--data", str(tmp_path / "none"), *flags]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, flags[0] in done.stderr) == (2, True), done.stderr
+
+
+def test_a_recipe_that_keeps_its_last_epoch_takes_no_patience() -> None:
+    flags = argparse.Namespace(epochs=None, patience=2, no_augment=False)
+    with pytest.raises(ConfigError, match="cifar10 keeps the last epoch, not the best"):
+        adapt(dataclasses.replace(RECIPES["cifar10"], keeps_last=True), flags)
 
 
 @pytest.mark.parametrize("module", ["mnist", "cifar"])
-def test_help_lists_the_datasets_models_with_their_measured_accuracy(module: str) -> None:
+def test_help_lists_the_datasets_models_with_their_measured_accuracy_and_then_the_notebooks_with_theirs(
+    module: str,
+) -> None:
     done = subprocess.run(
         [sys.executable, "-m", f"train.{module}", "--help"], capture_output=True, text=True, check=True
     )
-    for name, recipe in RECIPES.items():
-        assert (f"{name:12} {recipe.measured_accuracy:.4f}" in done.stdout) == name.startswith(module)
+    rows = [line.split(maxsplit=1) for line in done.stdout.splitlines() if line.endswith(" epochs")]
+    accuracies = {name: recipe.measured_accuracy for name, recipe in RECIPES.items()}
+    accuracies |= {name: recipe.target_accuracy for name, recipe in NOTEBOOKS.items()}
+    assert rows == [
+        [name, f"{f'{accuracy:.4f}' if accuracy else 'not measured'}, {ALL[name].epochs} epochs"]
+        for name, accuracy in accuracies.items()
+        if name.startswith(module)
+    ]
+
+
+def test_a_notebooks_row_that_misses_its_figure_ends_with_3_and_one_without_a_figure_with_0() -> None:
+    assert exit_code(NOTEBOOKS["cifar10-cnn-5"], 0.6059) == 3
+    assert exit_code(NOTEBOOKS["cifar10-cnn-5"], 0.606) == 0
+    assert exit_code(dataclasses.replace(NOTEBOOKS["cifar10-cnn-5"], patience=2), 0.1) == 0
+    assert exit_code(NOTEBOOKS["mnist-cnn-mean"], 0.1) == 0
 
 
 def test_a_version_is_the_highest_plus_one_and_other_names_do_not_count(tmp_path: Path) -> None:

@@ -1,27 +1,32 @@
 """A command line -> a trained, exported model. What `train.mnist` and `train.cifar` share.
 
-Enters: flags. Leaves: the folder `<out>/<model>/<version>/` (`publish.py` says what is in it), and an exit code:
-0 done; 3 an unmodified recipe ended below its target accuracy (the files are written all the same); 2 bad usage;
-1 otherwise. Does not know: how anything is computed. `--help` and usage errors answer without TensorFlow.
+Enters: flags. Leaves: the folder `<out>/<model>/<version>/` (`publish.py` says what is in it), or with `--epochs 0`
+nothing but what is printed of a file that exists; and an exit code: 0 done; 3 an unmodified recipe ended below its
+target accuracy (the files are written all the same); 2 bad usage; 1 otherwise.
+Does not know: how anything is computed. `--help`, usage errors and `--epochs 0` answer without TensorFlow.
 """
 
 import argparse
 import dataclasses
+import importlib.util
 import os
 import re
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from serve.errors import InklingError
+from serve.errors import ConfigError, InklingError
 from train.data import load
-from train.publish import publish_run
+from train.evaluate import measure_accuracy
+from train.notebooks import ALL, NOTEBOOKS
+from train.publish import print_test_figures, publish_run
 from train.recipe import Recipe
 from train.recipes import RECIPES
+from train.reevaluate import SHIPPED, find_newest, run_file
 
 if TYPE_CHECKING:
     from train.data import Dataset
@@ -32,20 +37,23 @@ _NOISE = re.compile(r"I\d{4} |WARNING: All log messages before absl::InitializeL
 
 
 def main(module: str, default: str) -> int:
-    """Parse the flags of `python -m train.<module>`, train, and return the exit code."""
+    """Parse the flags of `python -m train.<module>`, train or evaluate, and return the exit code."""
     flags = parse_flags(module, default)
     unfinished = flags.out / flags.model / "unfinished.npz"
-    return run(lambda: train(flags, unfinished), unfinished)
+    return run(lambda: evaluate(flags) if flags.epochs == 0 else train(flags, unfinished), unfinished)
 
 
 def run(work: Callable[[], int], unfinished: Path) -> int:
-    """Do the work; an interruption and every failure that has a name end in a sentence and exit code 1."""
+    """Do the work; an interruption and every failure that has a name end in a sentence, and exit code 1 or 2."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM cleans up as Ctrl-C does
     try:
         return work()
     except KeyboardInterrupt:
         hint = f"; go on with --resume ({unfinished})" if unfinished.exists() else ""
         print(f"interrupted: no model file was written{hint}", file=sys.stderr)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     except (InklingError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
     return 1
@@ -54,19 +62,39 @@ def run(work: Callable[[], int], unfinished: Path) -> int:
 def parse_flags(module: str, default: str) -> argparse.Namespace:
     """The flags; exits with code 2 on bad ones."""
     dataset = RECIPES[default].dataset
-    names = [name for name, recipe in RECIPES.items() if recipe.dataset == dataset]
-    lines = [f"  {name:12} {RECIPES[name].measured_accuracy:.4f}, {RECIPES[name].epochs} epochs" for name in names]
+    names = [name for name, recipe in ALL.items() if recipe.dataset == dataset]
     parser = argparse.ArgumentParser(
         prog=f"python -m train.{module}",
         description="Train a model, export it to one ONNX file, and check the file against the model.",
-        epilog="models, with the test accuracy measured on the file that ships:\n" + "\n".join(lines),
+        epilog=list_models(dataset),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--model", choices=names, default=default, help=f"default: {default}")
-    parser.add_argument("--epochs", type=read_positive, metavar="N", help="default: the recipe's")
+    parser.add_argument("--model", choices=names, default=default, metavar="NAME", help=f"default: {default}")
+    parser.add_argument(
+        "--epochs",
+        type=read_count,
+        metavar="N",
+        help="default: the recipe's; 0 trains nothing, and evaluates the newest file in --out, else the shipped one",
+    )
     parser.add_argument("--data", type=Path, metavar="DIR", help="default: INKLING_DATA, else ~/.cache/inkling")
     add_run_flags(parser)
     return parser.parse_args()
+
+
+def list_models(dataset: str) -> str:
+    """The dataset's recipes with an accuracy each: the models that ship, then the notebooks' rows."""
+    shipped = {name: recipe.measured_accuracy for name, recipe in RECIPES.items() if recipe.dataset == dataset}
+    rows = {name: recipe.target_accuracy for name, recipe in NOTEBOOKS.items() if recipe.dataset == dataset}
+    return "\n".join([
+        "models, with the test accuracy measured on the file that ships:",
+        *(_list_model(name, accuracy) for name, accuracy in shipped.items()),
+        "rows of the notebooks, with the notebook's own figure:",
+        *(_list_model(name, accuracy) for name, accuracy in rows.items()),
+    ])  # fmt: skip
+
+
+def _list_model(name: str, accuracy: float) -> str:
+    return f"  {name:28} {f'{accuracy:.4f}' if accuracy else 'not measured'}, {ALL[name].epochs} epochs"
 
 
 def add_run_flags(parser: argparse.ArgumentParser) -> None:
@@ -78,6 +106,17 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="default: what the hardware has")
     parser.add_argument("--no-augment", action="store_true", help="train on the images as they are")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run of the same flags")
+    parser.add_argument(
+        "--patience", type=read_positive, metavar="N", help="stop after N epochs without a better validation accuracy"
+    )
+    parser.add_argument("--tensorboard", action="store_true", help="write the epochs for TensorBoard too")
+
+
+def read_count(text: str) -> int:
+    """A flag's whole number from 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"wanted a whole number from 0; got {text!r}")
+    return int(text)
 
 
 def read_positive(text: str) -> int:
@@ -89,13 +128,43 @@ def read_positive(text: str) -> int:
 
 def train(flags: argparse.Namespace, unfinished: Path) -> int:
     """The whole way: dataset, fit, export, report."""
-    recipe = adapt(RECIPES[flags.model], flags)
+    recipe = adapt(ALL[flags.model], flags)
     exported = train_recipe(recipe, load(recipe.dataset, flags.data), flags, unfinished)
     return exit_code(recipe, exported.spec.test_accuracy)
 
 
+def evaluate(flags: argparse.Namespace) -> int:
+    """What a file that exists reaches on the published test set; nothing is written."""
+    refuse_training_flags(flags)
+    recipe, path = ALL[flags.model], find_newest(flags.model, (flags.out, SHIPPED))
+    print(f"evaluating {path}")
+    dataset = load(recipe.dataset, flags.data)
+    spec, probabilities = run_file(path, dataset)
+    print_test_figures(probabilities, dataset)
+    return exit_code(restore(recipe, spec.recipe), measure_accuracy(probabilities, dataset.test_labels))
+
+
+def refuse_training_flags(flags: argparse.Namespace) -> None:
+    """Raise ConfigError where `--epochs 0` stands beside a flag that only a training run can follow."""
+    for name in ("resume", "patience", "tensorboard", "no_augment"):
+        if getattr(flags, name):
+            raise ConfigError(f"--epochs 0 trains nothing: wanted it without --{name.replace('_', '-')}")
+
+
+def restore(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
+    """The recipe as the run had it that left a file, by the settings in its metadata: with what flags can change."""
+    return dataclasses.replace(
+        recipe,
+        epochs=settings.get("epochs", 0),
+        patience=settings.get("patience"),  # files of before it have none
+        augmentation=recipe.augmentation if settings.get("augmentation") else None,
+    )
+
+
 def train_recipe(recipe: Recipe, dataset: "Dataset", flags: argparse.Namespace, unfinished: Path) -> "Exported":
     """Fit a recipe's net to a dataset under the flags of `add_run_flags`, and leave its folder."""
+    if flags.tensorboard and importlib.util.find_spec("tensorflow") is None:
+        raise InklingError("--tensorboard: wanted TensorFlow, which writes those files; it is not installed")
     with less_noise():
         import keras  # TensorFlow comes in here: after the flags and the dataset, which fail faster
 
@@ -118,15 +187,24 @@ def train_recipe(recipe: Recipe, dataset: "Dataset", flags: argparse.Namespace, 
     model = models.build_float32(model, recipe.net)
     if recipe.mirrors:
         model = models.mirror(model)
-    exported = publish_run(model, dataset, recipe, progress, precision=chosen, out=flags.out)
+    exported = publish_run(
+        model, dataset, recipe, progress, precision=chosen, out=flags.out, tensorboard=flags.tensorboard
+    )
     unfinished.unlink()
     return exported
 
 
 def adapt(recipe: Recipe, flags: argparse.Namespace) -> Recipe:
-    """The recipe with what the flags change."""
-    epochs = flags.epochs or recipe.epochs
-    return dataclasses.replace(recipe, epochs=epochs, augmentation=None if flags.no_augment else recipe.augmentation)
+    """The recipe with what the flags change. Raises ConfigError where a flag does not fit it."""
+    epochs, patience = flags.epochs or recipe.epochs, flags.patience or recipe.patience
+    if patience and recipe.keeps_last:
+        raise ConfigError(f"--patience: {recipe.name} keeps the last epoch, not the best, and cannot be cut short")
+    if patience and patience >= epochs:
+        raise ConfigError(
+            f"--patience: wanted fewer than the run's {epochs} epochs, or it changes nothing; got {patience}"
+        )
+    augmentation = None if flags.no_augment else recipe.augmentation
+    return dataclasses.replace(recipe, epochs=epochs, patience=patience, augmentation=augmentation)
 
 
 @contextmanager
@@ -150,7 +228,7 @@ def less_noise() -> Iterator[None]:
 
 def exit_code(recipe: Recipe, test_accuracy: float) -> int:
     """3 where a recipe that no flag changed missed its target."""
-    if recipe != RECIPES[recipe.name] or test_accuracy >= recipe.target_accuracy:
+    if recipe != ALL[recipe.name] or test_accuracy >= recipe.target_accuracy:
         return 0
     print(f"below the target of {recipe.name}: wanted {recipe.target_accuracy}, found {test_accuracy}", file=sys.stderr)
     return 3

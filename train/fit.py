@@ -9,7 +9,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,8 +85,8 @@ def fit(
     progress = Progress({"recipe": describe(recipe), "seed": seed})
     if resume:
         load_progress(unfinished, trained, progress)
-    for epoch in range(len(progress.history), recipe.epochs):
-        started_s = time.monotonic()
+    while not is_over(progress.history, recipe):
+        epoch, started_s = len(progress.history), time.monotonic()
         print(f"epoch {epoch + 1} of {recipe.epochs}", flush=True)
         order = train[draw_order(len(train), seed, epoch)]
         crops = recipe.augmentation if isinstance(recipe.augmentation, Crop) else None
@@ -148,6 +148,15 @@ def run_epoch(
         sums = {name: total + float(figures[name]) * len(batch) for name, total in sums.items()}
         bar.update(number, [(name, total / seen) for name, total in sums.items()])
     return {name: total / seen for name, total in sums.items()}
+
+
+def is_over(history: Sequence[Mapping[str, float]], recipe: Recipe) -> bool:
+    """Whether a run has had all its epochs, or as many without a better one as its patience: from its history alone."""
+    accuracies = [row["val_accuracy"] for row in history]
+    if recipe.patience is None or not accuracies:
+        return len(history) >= recipe.epochs
+    since_best = len(accuracies) - 1 - accuracies.index(max(accuracies))  # of equals the first: no later one is better
+    return len(history) >= recipe.epochs or since_best >= recipe.patience
 
 
 def record(progress: Progress, model: keras.Model, recipe: Recipe, figures: dict[str, float]) -> None:

@@ -47,7 +47,7 @@ def parse_flags() -> argparse.Namespace:
         "--colour", choices=NETS, default="rgb", help="rgb for pictures, grey for strokes on paper; default: rgb"
     )
     parser.add_argument("--skip-broken", action="store_true", help="leave out files that cannot be used")
-    parser.add_argument("--epochs", type=read_positive, metavar="N", help="default: by the number of images")
+    parser.add_argument("--epochs", type=_epochs, metavar="N", help="default: by the number of images")
     add_run_flags(parser)
     return parser.parse_args()
 
@@ -59,6 +59,15 @@ def _name(text: str) -> str:
             f"wanted 1 to 64 of a-z, A-Z, 0-9, '.', '_' and '-', beginning with a letter or a digit; got {text!r}"
         )
     return text
+
+
+def _epochs(text: str) -> int:
+    if text == "0":
+        raise argparse.ArgumentTypeError(
+            "0 trains nothing, and nobody has published a test set of your pictures: serve the model, and ask it about "
+            "pictures it has not seen with `python -m serve.evaluate DIR`"
+        )
+    return read_positive(text)
 
 
 def _size(text: str) -> int:

@@ -1,7 +1,8 @@
 """A fitted model -> its version's folder, whole or not at all, and the lines that say what is in it.
 
 Enters: a float32 keras.Model, its dataset, recipe and progress. Leaves: `<out>/<model>/<version>/` with model.onnx,
-model.keras, history.csv, classes.csv, four pictures and a card. Does not know: flags, or how anything was computed.
+model.keras, history.csv, classes.csv, four pictures, a card, and TensorBoard's files if asked for. Does not know:
+flags, or how anything was computed.
 """
 
 import csv
@@ -14,9 +15,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
 from train.calibrate import measure_calibration_error
 from train.card import write_card
-from train.evaluate import measure_class_accuracy
+from train.evaluate import measure_accuracy, measure_class_accuracy
 from train.recipe import Recipe, describe
 
 if TYPE_CHECKING:
@@ -26,9 +30,18 @@ if TYPE_CHECKING:
     from train.export import Exported
     from train.fit import Progress
 
+Floats = npt.NDArray[np.floating]
+
 
 def publish_run(  # what a run leaves is what it had
-    model: "keras.Model", dataset: "Dataset", recipe: Recipe, progress: "Progress", *, precision: str, out: Path
+    model: "keras.Model",
+    dataset: "Dataset",
+    recipe: Recipe,
+    progress: "Progress",
+    *,
+    precision: str,
+    out: Path,
+    tensorboard: bool = False,
 ) -> "Exported":
     """Export, check and describe a fitted model, and print what came of it. Raises ParityFailed, and leaves nothing."""
     from train import export, report  # they bring ONNX and matplotlib, which --help does without
@@ -49,6 +62,8 @@ def publish_run(  # what a run leaves is what it had
             probabilities=exported.probabilities,
         )
         write_card(partial / "README.md", exported.spec, progress.history, exported.probabilities, dataset.test_labels)
+        if tensorboard:
+            write_tensorboard(progress.history, partial / "tensorboard")
         folder = publish(partial)
     print_outcome(exported, progress, dataset, folder, out)
     return exported
@@ -62,6 +77,7 @@ def describe_run(recipe: Recipe, progress: "Progress", precision: str) -> dict[s
         "seed": progress.settings["seed"],
         "precision": precision,
         "best_epoch": progress.best_epoch,
+        "stopped_early": len(progress.history) < recipe.epochs,
         "validation_accuracy": progress.final_accuracy,
         "balanced": progress.is_balanced,
         "calibration": dataclasses.asdict(progress.calibration) if progress.calibration else None,
@@ -110,22 +126,36 @@ def write_history(history: Sequence[Mapping[str, float]], path: Path) -> None:
         writer.writerows(history)
 
 
+def write_tensorboard(history: Sequence[Mapping[str, float]], folder: Path) -> None:
+    """TensorBoard's event files, a scalar per figure and epoch: `training` and `validation`, drawn over each other."""
+    import tensorflow as tf  # not above: only who asks for these files needs it here
+
+    # `tf.summary.scalar` writes the same, and needs the package tensorboard.
+    kind = tf.compat.v1.SummaryMetadata(plugin_data={"plugin_name": "scalars"}, data_class="DATA_CLASS_SCALAR")
+    for run, prefix in (("training", ""), ("validation", "val_")):
+        names = [name for name in history[0] if name != "epoch" and name.startswith("val_") == bool(prefix)]
+        writer = tf.summary.create_file_writer(str(folder / run))
+        with writer.as_default():
+            for row in history:
+                for name in names:
+                    value = tf.constant(row[name], tf.float32)
+                    tf.summary.write(name.removeprefix(prefix), value, step=row["epoch"], metadata=kind)
+        writer.close()
+
+
 def print_outcome(exported: "Exported", progress: "Progress", dataset: "Dataset", folder: Path, out: Path) -> None:
     """What was reached, where it is, and how to serve it."""
     spec, parity = exported.spec, exported.parity
-    by_class = measure_class_accuracy(exported.probabilities, dataset.test_labels)
+    if spec.recipe["stopped_early"]:
+        done, wanted, patience = len(progress.history), spec.recipe["epochs"], spec.recipe["patience"]
+        print(f"stopped early, after epoch {done} of {wanted}: {patience} in a row had no better validation accuracy")
     print(f"validation accuracy {progress.best_accuracy:.4f} in epoch {progress.best_epoch}, whose weights were kept")
     if progress.is_balanced:
         print(f"validation accuracy {progress.final_accuracy:.4f} with the classes balanced on plain images")
     if progress.calibration:
         before, after = progress.calibration.error_before, progress.calibration.error_after
         print(f"calibration error {before:.4f}, {after:.4f} at a temperature of {progress.calibration.temperature:.3f}")
-    error = measure_calibration_error(exported.probabilities, dataset.test_labels)
-    print(f"calibration error {error:.4f} over the test images")
-    print(f"test accuracy {spec.test_accuracy:.4f} over {spec.test_count} images, by the ONNX file")
-    print(
-        "  " + ", ".join(f"{label} {accuracy:.3f}" for label, accuracy in zip(spec.labels["en"], by_class, strict=True))
-    )
+    print_test_figures(exported.probabilities, dataset)
     print(
         f"parity with Keras over {parity.image_count} images: largest difference of a probability "
         f"{parity.largest_difference:.2g}, {parity.changed_classes} other classes"
@@ -134,3 +164,12 @@ def print_outcome(exported: "Exported", progress: "Progress", dataset: "Dataset"
     print("serve it with")
     print(f"  python -m serve --models {out}")
     print(f"  python -m serve.client --model {spec.name} image.png")
+
+
+def print_test_figures(probabilities: Floats, dataset: "Dataset") -> None:
+    """What an ONNX file's probabilities, float32 [N, K], for a dataset's test images come to."""
+    truth, labels = dataset.test_labels, dataset.labels["en"]
+    by_class = measure_class_accuracy(probabilities, truth)
+    print(f"calibration error {measure_calibration_error(probabilities, truth):.4f} over the test images")
+    print(f"test accuracy {measure_accuracy(probabilities, truth):.4f} over {len(truth)} images, by the ONNX file")
+    print("  " + ", ".join(f"{label} {accuracy:.3f}" for label, accuracy in zip(labels, by_class, strict=True)))

@@ -89,6 +89,11 @@ class Recipe:
     """Training images held out: they choose the epoch whose weights are kept, and the temperature."""
     keeps_last: bool = False
     """Whether the last epoch's weights are kept, whichever did best on the validation images."""
+    patience: int | None = None
+    """How many epochs in a row may bring no better validation accuracy: then the run stops early. None: it never does.
+
+    The schedule of the learning rate stays that of all `epochs`.
+    """
     mirrors: bool = False
     """Whether the exported model answers with the mean of an image's logits and its mirror image's: twice the work."""
 

@@ -1,0 +1,42 @@
+"""A model file that exists -> what it gives for a dataset's test images.
+
+Enters: a model's name and the folders to look in, or a file and a `Dataset`. Leaves: the file's path, or its facts and
+its probabilities by ONNX Runtime. Does not know: recipes, flags, what the probabilities should be.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from serve.errors import InklingError, ModelFileError
+from serve.model_file import ModelSpec, check_seal, from_metadata
+
+if TYPE_CHECKING:
+    from train.data import Dataset
+
+SHIPPED = Path(__file__).parents[1] / "models"
+
+
+def find_newest(name: str, folders: Sequence[Path]) -> Path:
+    """The model.onnx of the highest version of a model, in the first folder that has one. Raises InklingError."""
+    for folder in folders:
+        files = [file for file in (folder / name).glob("*/model.onnx") if file.parent.name.isdecimal()]
+        if files:
+            return max(files, key=lambda file: int(file.parent.name))
+    places = " or ".join(str(folder / name / "<version>" / "model.onnx") for folder in folders)
+    raise InklingError(f"no file of {name}: wanted {places}; train it first")
+
+
+def run_file(path: Path, dataset: "Dataset") -> tuple[ModelSpec, npt.NDArray[np.float32]]:
+    """A file's facts, and its probabilities float32 [N, K] for the test images. Raises ModelFileError."""
+    from train.export import open_session, run_onnx  # they bring ONNX, which --help does without
+
+    data = path.read_bytes()
+    check_seal(data)
+    spec = from_metadata(open_session(data).get_modelmeta().custom_metadata_map)
+    if spec.dataset != dataset.name:
+        raise ModelFileError(f"{path}: wanted a model of {dataset.name}, found one of {spec.dataset}")
+    return spec, run_onnx(data, dataset.test_images)
