@@ -1,0 +1,248 @@
+"""`train.study` and `study_run`: real, tiny studies, their interruption and their command line.
+
+Files in MNIST's format stand in for it: a bright bar, whose row is the label, and a test set without a single image.
+"""
+
+import dataclasses
+import gzip
+import hashlib
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serve.errors import ConfigError
+from train.data import split
+from train.net import Dense, Drop, Flatten
+from train.studies import BASES, STUDIES
+from train.study import choose_images
+from train.study_results import read_runs
+from train.study_run import Material, Plan, find_key, plan_jobs, pursue, train_job
+
+BASE = dataclasses.replace(
+    BASES["mnist"], net=(Flatten(), Drop(0.1), Dense(8)), epochs=2, batch_size=50, validation_count=60
+)
+PLAN = Plan(STUDIES["dropout"], BASE, (0.0, 0.5), (0, 1), None, "float32")
+FILES = ["plot.png", "results.jsonl", "table.md"]
+# The program of train/study.py, with the checksums of the files that stand in for the published ones.
+PROGRAM = """
+import dataclasses, json, sys
+from train import sources, study
+sources.SOURCES["mnist"] = dataclasses.replace(sources.SOURCES["mnist"], md5s=json.loads(sys.argv.pop(1)))
+sys.exit(study.main())
+"""
+COUNT = 5100  # 5,000 are held out, as the recipe says
+
+
+def make_bars(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 [N, 28, 28, 1] and labels int64 [N]."""
+    labels = np.random.default_rng(0).integers(0, 10, count)
+    images = np.zeros((count, 28, 28, 1), np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[4 + 2 * label : 6 + 2 * label] = 255
+    return images, labels
+
+
+@pytest.fixture(scope="module")
+def material() -> Material:
+    return Material(*make_bars(260), class_count=10)
+
+
+def read_rows(table: str) -> list[str]:
+    """The rows whose value is a number that starts with 0."""
+    return [line for line in table.splitlines() if line.startswith("| 0")]
+
+
+def list_files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture(scope="module")
+def finished(material: Material, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a study that is done, for reading."""
+    folder = tmp_path_factory.mktemp("finished") / "new"
+    pursue(PLAN, material, folder)
+    return folder
+
+
+@pytest.fixture
+def folder(finished: Path, tmp_path: Path) -> Path:
+    """A copy of it, to go on in."""
+    return Path(shutil.copytree(finished, tmp_path / "study"))
+
+
+def test_a_study_leaves_a_line_per_run_a_table_and_a_plot(finished: Path) -> None:
+    assert list_files(finished) == FILES
+    runs = read_runs(finished / "results.jsonl")
+    assert [(run.seed, run.value) for run in runs] == [(0, 0.0), (0, 0.5), (1, 0.0), (1, 0.5)]
+    assert {(run.epochs, run.parameters, run.settings["epochs"]) for run in runs} == {(2, 784 * 8 + 8 + 90, 2)}
+    assert all(0 < run.validation_accuracy <= 1 and run.seconds > 0 for run in runs)
+    table = (finished / "table.md").read_text()
+    assert "- mnist: 200 training images, 60 held out, 2 epochs.\n" in table
+    assert [line.split(" | ")[:3] for line in read_rows(table)] == [["| 0", "6,370", "2"], ["| 0.5", "6,370", "2"]]
+
+
+def test_finished_runs_are_skipped_and_a_new_value_joins_the_table(
+    material: Material, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = folder / "results.jsonl"
+    before = path.read_text()
+    pursue(dataclasses.replace(PLAN, values=(0.5, 0.3), seeds=(1,)), material, folder)
+    assert "2 runs, 1 of them finished" in capsys.readouterr().out
+    assert path.read_text().startswith(before)
+    assert [(run.seed, run.value) for run in read_runs(path)[4:]] == [(1, 0.3)]
+    rows = read_rows((folder / "table.md").read_text())
+    assert [line.split(" | ")[0] for line in rows] == ["| 0", "| 0.3", "| 0.5"]
+
+
+def test_runs_of_other_settings_are_trained_again_and_kept_apart(material: Material, folder: Path) -> None:
+    shorter = dataclasses.replace(BASE, epochs=1)
+    pursue(dataclasses.replace(PLAN, base=shorter, values=(0.5,), seeds=(0,)), material, folder)
+    assert [run.epochs for run in read_runs(folder / "results.jsonl")] == [2, 2, 2, 2, 1]
+    (row,) = read_rows((folder / "table.md").read_text())
+    assert row.startswith("| 0.5 | 6,370 | 1 |")
+
+
+def test_a_run_whose_line_was_torn_is_done_again_to_the_same_figures(
+    material: Material, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And so a run is the same whatever ran before it in the process: this one was the last of four."""
+    path = folder / "results.jsonl"
+    wanted = read_runs(path)
+    path.write_bytes(path.read_bytes()[:-30])
+    pursue(PLAN, material, folder)
+    assert "cut off a last line" in capsys.readouterr().out
+    same = {"date": "", "seconds": 0}
+    found = [dataclasses.replace(run, **same) for run in read_runs(path)]
+    assert found == [dataclasses.replace(run, **same) for run in wanted]
+
+
+def test_a_pretrained_run_goes_on_without_doing_any_epoch_again_and_counts_all(
+    material: Material, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`fit` leaves its file after the last epoch too: resumed from there, no epoch is left to train."""
+    plan = dataclasses.replace(PLAN, study=STUDIES["metric"], values=("metric",), seeds=(0,))
+    (job,) = plan_jobs(plan)
+    first = train_job(job, plan, material, tmp_path / f"unfinished-{find_key(job)}.npz")
+    assert (first.epochs, job.trial.pretraining_epochs) == (2, 1)
+    assert "pretraining epoch 1 of 1\n" in capsys.readouterr().out
+    pursue(plan, material, tmp_path)
+    assert "epoch 1 of 1\n" not in capsys.readouterr().out
+    assert list_files(tmp_path) == FILES
+    (second,) = read_runs(tmp_path / "results.jsonl")
+    assert dataclasses.replace(second, date=first.date) == first
+    assert "Of the 2 epochs of `metric`, 1 went to pretraining" in (tmp_path / "table.md").read_text()
+
+
+def test_a_part_of_the_training_images_is_always_the_same_and_so_are_those_held_out() -> None:
+    images, labels = np.arange(300, dtype=np.uint8).reshape(-1, 1, 1, 1), np.arange(300)
+    _, wanted = split(300, 60)
+    chosen, places = choose_images(images, labels, 40, 60)
+    train, validation = split(len(chosen), 60)
+    np.testing.assert_array_equal(places[validation], wanted)
+    assert len(set(places[train])) == 40
+    assert not set(places[train]) & set(wanted)
+    np.testing.assert_array_equal(choose_images(images, labels, 40, 60)[1], places)
+    np.testing.assert_array_equal(choose_images(images, labels, None, 60)[1], labels)
+    with pytest.raises(ConfigError, match="wanted at most 240"):
+        choose_images(images, labels, 241, 60)
+
+
+def write_dataset(folder: Path) -> dict[str, str]:
+    """Files laid out as MNIST's, with no test image; returns their checksums."""
+    (folder / "mnist").mkdir(parents=True)
+    sums = {}
+    for part, count in (("train", COUNT), ("t10k", 0)):
+        images, labels = make_bars(count)
+        shape = b"".join(size.to_bytes(4, "big") for size in (count, 28, 28))
+        contents = {
+            "images-idx3": b"\0\0\x08\x03" + shape + images.tobytes(),
+            "labels-idx1": b"\0\0\x08\x01" + count.to_bytes(4, "big") + labels.astype(np.uint8).tobytes(),
+        }
+        for kind, content in contents.items():
+            name, data = f"{part}-{kind}-ubyte.gz", gzip.compress(content, 1)
+            (folder / "mnist" / name).write_bytes(data)
+            sums[name] = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    return sums
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The start of a command line that runs studies on the files that stand in for MNIST."""
+    data = tmp_path_factory.mktemp("data")
+    return [sys.executable, "-c", PROGRAM, json.dumps(write_dataset(data)), "--dataset", "mnist", "--data", str(data)]
+
+
+def test_the_command_goes_on_where_it_was_interrupted_and_never_needs_the_test_set(
+    command: list[str], tmp_path: Path
+) -> None:
+    flags = ["width", "--values", "0.05", "--seeds", "4", "--epochs", "4", "--batch-size", "50", "--out", str(tmp_path)]
+    process = subprocess.Popen([*command, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout
+    for line in process.stdout:
+        if line.startswith("epoch 3 of 4"):
+            process.send_signal(signal.SIGTERM)
+            break
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1, errors
+    assert "interrupted: finished runs are kept; the same command goes on from here" in errors
+    assert "Traceback" not in errors
+    folder = tmp_path / "width-mnist"
+    (name,) = list_files(folder)
+    assert name.startswith("unfinished-")
+
+    done = subprocess.run([*command, *flags], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "epoch 2 of 4" not in done.stdout
+    assert list_files(folder) == FILES
+    (run,) = read_runs(folder / "results.jsonl")
+    assert (run.epochs, run.settings["batch_size"]) == (4, 50)
+    assert "Undecided: " in done.stdout
+    assert "mnist: 100 training images, 5,000 held out, 4 epochs" in (folder / "table.md").read_text()
+
+
+def test_more_training_images_than_there_are_end_with_2(command: list[str], tmp_path: Path) -> None:
+    flags = ["width", "--train-count", "101", "--out", str(tmp_path / "out")]
+    done = subprocess.run([*command, *flags], capture_output=True, text=True, check=False)
+    assert (done.returncode, "wanted at most 100, as 5000 are held out" in done.stderr) == (2, True)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        ("", "wanted the NAME of a study; --list prints them"),
+        ("height", "invalid choice: 'height'"),
+        ("width --values 0.5,wide", "wanted a factor above 0, at most 16; got 'wide'"),
+        ("width --seeds 1,-2", "wanted whole numbers from 0, such as 0,1,2; got '1,-2'"),
+        ("width --epochs 0", "wanted a whole number from 1; got '0'"),
+        ("width --train-count few", "wanted a whole number from 1; got 'few'"),
+        ("epochs --epochs 3", "the study `epochs` has its epochs from --values"),
+        ("metric --epochs 1", "wanted 2 epochs at least, for one of pretraining; got 1"),
+    ],
+)
+def test_bad_usage_ends_with_2_and_a_sentence_without_tensorflow(flags: str, reason: str) -> None:
+    done = ask(*flags.split())
+    assert (done.returncode, done.stdout.strip()) == (2, "False")
+    assert reason in done.stderr
+
+
+def test_the_list_has_every_study_with_its_question_without_tensorflow() -> None:
+    done = ask("--list")
+    *lines, has_tensorflow = done.stdout.splitlines()
+    assert (done.returncode, has_tensorflow) == (0, "False")
+    assert [line.split(maxsplit=1) for line in lines] == [[study.name, study.question] for study in STUDIES.values()]
+
+
+def ask(*flags: str) -> subprocess.CompletedProcess[str]:
+    """The command, and a last line that says whether TensorFlow or Keras was imported."""
+    program = (
+        "import atexit, sys; from train import study; "
+        "atexit.register(lambda: print(bool({'tensorflow', 'keras'} & sys.modules.keys()))); sys.exit(study.main())"
+    )
+    return subprocess.run([sys.executable, "-c", program, *flags], capture_output=True, text=True, check=False)
