@@ -14,7 +14,6 @@ import json
 import logging
 import os
 import signal
-import socket
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
@@ -25,7 +24,7 @@ from typing import TypeVar
 
 from serve.config import ServerConfig
 from serve.cores import count_usable_cores
-from serve.errors import ConfigError
+from serve.port import reserve_port
 
 logger = logging.getLogger(__name__)
 
@@ -127,23 +126,6 @@ class Supervisor:
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), seconds)
-
-
-def reserve_port(host: str, port: int) -> socket.socket:
-    """A socket that holds the port for the workers and listens to nobody; port 0 becomes a free one.
-
-    Raises ConfigError where something else has the port: with SO_REUSEPORT alone two servers would share it silently.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        with socket.create_server((host, port), family=family) as probe:
-            port = probe.getsockname()[1]
-        holder = socket.socket(family, socket.SOCK_STREAM)
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        holder.bind((host, port))
-    except OSError as error:
-        raise ConfigError(f"--host, --port: cannot listen on {host}:{port}; {error.strerror or error}") from error
-    return holder
 
 
 def choose_workers(config: ServerConfig) -> int:

@@ -64,7 +64,8 @@ def test_h2load_in_an_open_loop_tells_refused_calls_from_good_ones(repository_fo
     with start_server(["--models", str(repository_folder), "--workers", "1"]) as target:
         found = run_h2load_beside(Probe(target.address, plan.method, request), target.address, request, plan)
     assert found.good_calls == 0
-    assert found.errors["REFUSED"] > 10
+    assert set(found.errors) == {"NOT_FOUND"}
+    assert found.errors["NOT_FOUND"] > 10
     assert found.error_latencies_us
 
 

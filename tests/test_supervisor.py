@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -18,8 +17,7 @@ from conftest import Png
 from serve import supervisor
 from serve.client import Client
 from serve.config import ServerConfig
-from serve.errors import ConfigError
-from serve.supervisor import choose_workers, reserve_port
+from serve.supervisor import choose_workers
 
 
 class Supervised:
@@ -148,15 +146,6 @@ def test_workers_that_cannot_start_end_the_supervisor_with_their_reason(tmp_path
     with supervised(tmp_path) as running:
         assert running.process.wait(20) == 2
         running.wait_for(re.escape(str(tmp_path)))
-
-
-def test_a_port_that_another_server_has_is_refused_even_if_it_could_be_shared() -> None:
-    with socket.socket() as other:
-        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        with pytest.raises(ConfigError, match="cannot listen"):
-            reserve_port("127.0.0.1", other.getsockname()[1])
 
 
 def test_the_number_of_workers_follows_the_cores_and_the_device(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 Enters: a serialized request, an address, a `Plan`. Leaves: a `Measurement`. h2load knows nothing of gRPC: a refused
 call is a good HTTP answer without data to it, so good and refused calls are told apart by the bytes that came back,
-and their latencies are those of a probe beside the load.
+and their latencies and codes are those of a probe beside the load.
 """
 
 import re
@@ -35,11 +35,18 @@ def run_h2load_beside(probe: Probe, address: str, request: bytes, plan: Plan) ->
     if probe.reply_bytes:
         reply_bytes = FRAME_BYTES + sum(probe.reply_bytes) / len(probe.reply_bytes)
         good = min(found.good_calls, round(data_bytes / reply_bytes))
-    found.errors = Counter(REFUSED=found.good_calls - good) if good < found.good_calls else Counter()
+    found.errors = _name_failures(found.good_calls - good, probe.failures)
     found.good_calls = good
     found.latencies_us = [1000 * each for each in probe.good_ms]
     found.error_latencies_us = [1000 * each for each in probe.failed_ms]
     return found
+
+
+def _name_failures(count: int, seen: Counter[str]) -> Counter[str]:
+    """Failures that h2load cannot tell apart, by code, in the proportions that the probe met."""
+    if not count or not seen:
+        return Counter(UNKNOWN=count) if count else Counter()
+    return Counter({code: round(count * each / seen.total()) for code, each in seen.items()})
 
 
 def _run(address: str, request: bytes, plan: Plan) -> tuple[Measurement, int]:

@@ -6,6 +6,7 @@ Does not know: the load.
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -20,6 +21,8 @@ class Probe:
     def __init__(self, address: str, method: str, request: bytes) -> None:
         self.good_ms: list[float] = []
         self.failed_ms: list[float] = []
+        self.failures: Counter[str] = Counter()
+        """By status code."""
         self.reply_bytes: list[int] = []
         """Sizes of the good replies."""
         self._address = address
@@ -43,6 +46,7 @@ class Probe:
             latency_ms = (time.perf_counter() - start_s) * 1000
             if future.exception():
                 self.failed_ms.append(latency_ms)
+                self.failures[future.code().name] += 1
             else:
                 self.good_ms.append(latency_ms)
                 self.reply_bytes.append(len(future.result()))

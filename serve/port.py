@@ -1,0 +1,30 @@
+"""A port that several sockets share, and nobody else.
+
+Enters: a host and a port. Leaves: a socket that holds the port and listens to nobody, or ConfigError.
+Does not know: gRPC, and who shares: the servers of one process (`server.py`), processes (`supervisor.py`).
+"""
+
+import socket
+import sys
+
+from serve.errors import ConfigError
+
+# Elsewhere SO_REUSEPORT is missing, or gives all connections to one of the sockets.
+SPREADS_CONNECTIONS = sys.platform == "linux"
+
+
+def reserve_port(host: str, port: int) -> socket.socket:
+    """A socket that holds the port for those who share it; port 0 becomes a free one.
+
+    Raises ConfigError where something else has the port: with SO_REUSEPORT alone two servers would share it silently.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.create_server((host, port), family=family) as probe:
+            port = probe.getsockname()[1]
+        holder = socket.socket(family, socket.SOCK_STREAM)
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        holder.bind((host, port))
+    except OSError as error:
+        raise ConfigError(f"--host, --port: cannot listen on {host}:{port}; {error.strerror or error}") from error
+    return holder
