@@ -39,7 +39,7 @@ class Repository:
     def __init__(self, classifiers: list[Classifier], refusals: list[Refusal]) -> None:
         self.refusals = refusals
         self._versions: dict[str, dict[int, Classifier]] = defaultdict(dict)
-        for classifier in sorted(classifiers, key=lambda each: (each.name, -each.version)):
+        for classifier in sorted(classifiers, key=lambda each: (len(each.name), each.name, -each.version)):
             self._versions[classifier.name][classifier.version] = classifier
 
     @property
@@ -48,7 +48,7 @@ class Repository:
         return list(self._versions)
 
     def list(self) -> list[Classifier]:
-        """Every version of every model, by name, the highest version first."""
+        """Every version of every model: `mnist` before `mnist-cnn`, short names first; of each, the highest version."""
         return [classifier for versions in self._versions.values() for classifier in versions.values()]
 
     def find(self, name: str, version: str) -> Classifier:

@@ -20,6 +20,8 @@ RUN_BY = {
     "python -m train.mnist": "tests/test_train_commands.py [a small dataset]",
     "python -m train.cifar": "tests/test_train_commands.py [a small dataset]",
     "python -m train.folder": "tests/test_folder.py [a small folder]",
+    "python -m train.study": "tests/test_study.py [a small dataset]",
+    "python -m train.speed": "tests/test_speed.py",
     "python -m train.data": "tests/test_data.py [a small dataset]",
     "python -m serve": "tests/test_server.py [a free port]",
     "python -m serve.client": "tests/test_client_command.py",
