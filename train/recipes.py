@@ -12,8 +12,33 @@ from train.recipe import Adam, Augmentation, Crop, Muon, Recipe
 DIGIT = PrepareSpec("digit", 1, {"box": 20})
 PHOTO = PrepareSpec("photo", 1, {})
 NOTEBOOK_AUGMENTATION = Augmentation(rotation_degrees=10, shift=0.1, zoom=0.2, horizontal_flip=True)
+OTHER_HANDS = Augmentation(
+    rotation_degrees=12, shift=0.08, zoom=0.12, horizontal_flip=False, shear=0.15, stroke=0.4, blur=0.4
+)
 
 _ALL = (
+    Recipe(
+        name="mnist",
+        net=(
+            NormConv(32, pooled=True),
+            *(NormConv(64), NormConv(64, pooled=True)),
+            *(NormConv(128), NormConv(128)),
+            GlobalMax(),
+        ),
+        dataset="mnist",
+        epochs=10,
+        batch_size=250,
+        augmentation=OTHER_HANDS,
+        peak_learning_rate=0.2,
+        warmup_epochs=0,
+        optimizer=Muon(adam_share=0.02),
+        label_smoothing=0.1,
+        validation_count=2000,
+        keeps_last=True,
+        prepare=DIGIT,
+        target_accuracy=0.9970,
+        measured_accuracy=0.0,
+    ),
     Recipe(
         name="cifar10",
         net=(
