@@ -16,7 +16,7 @@ demo: $(VENV)/serve-$(RUNTIME)  ## serve the shipped models on a free port and c
 	trap 'kill $$server; wait $$server' EXIT; \
 	classify() { $(BIN)/python -m serve.client --address 127.0.0.1:$$port --wait 60 "$$@"; }; \
 	echo "mnist-cnn, samples/digits:" && classify --model mnist-cnn samples/digits && \
-	echo && echo "cifar10-cnn, samples/objects:" && classify --model cifar10-cnn samples/objects
+	echo && echo "cifar10, samples/objects:" && classify --model cifar10 samples/objects
 
 serve: $(VENV)/serve-$(RUNTIME)  ## serve the shipped models on 127.0.0.1:50051
 	$(BIN)/python -m serve

@@ -5,4 +5,4 @@ import sys
 from train.command import main
 
 if __name__ == "__main__":
-    sys.exit(main("cifar", default="cifar10-cnn"))
+    sys.exit(main("cifar", default="cifar10"))
