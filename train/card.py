@@ -68,8 +68,8 @@ def describe_use(spec: ModelSpec) -> str:
 # {spec.name}
 
 An image classifier of {spec.parameters:,} parameters with {spec.class_count} classes: {", ".join(spec.labels["en"])}.
-`model.onnx` takes `images`, {spec.input.dtype} [N, {height}, {width}, {spec.input.shape[2]}] ({spec.input.colour}), and \
-gives `probabilities`, float32 [N, {spec.class_count}]. Any image becomes that input by the policy \
+`model.onnx` takes `images`, {spec.input.dtype} [N, {height}, {width}, {spec.input.shape[2]}] ({spec.input.colour}), \
+and gives `probabilities`, float32 [N, {spec.class_count}]. Any image becomes that input by the policy \
 `{spec.prepare.policy}/{spec.prepare.version}`, which Inkling's server applies:
 
 ```sh
