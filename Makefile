@@ -15,7 +15,7 @@ demo: $(VENV)/serve-$(RUNTIME)  ## serve the shipped models on a free port and c
 	$(BIN)/python -m serve --port $$port --log-level warning & server=$$!; \
 	trap 'kill $$server; wait $$server' EXIT; \
 	classify() { $(BIN)/python -m serve.client --address 127.0.0.1:$$port --wait 60 "$$@"; }; \
-	echo "mnist-cnn, samples/digits:" && classify --model mnist-cnn samples/digits && \
+	echo "mnist, samples/digits:" && classify --model mnist samples/digits && \
 	echo && echo "cifar10, samples/objects:" && classify --model cifar10 samples/objects
 
 serve: $(VENV)/serve-$(RUNTIME)  ## serve the shipped models on 127.0.0.1:50051

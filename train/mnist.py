@@ -5,4 +5,4 @@ import sys
 from train.command import main
 
 if __name__ == "__main__":
-    sys.exit(main("mnist", default="mnist-cnn"))
+    sys.exit(main("mnist", default="mnist"))
