@@ -41,8 +41,6 @@ One takes its calls one after the other, about four turns of the event loop a ca
 gRPC where nothing can refuse it. With four, a call to `mnist-cnn` took 0.61 of the CPU time; with two 0.72, with
 eight 0.62.
 """
-LEAST_STREAMS = 64
-"""Calls that a connection may always have under way."""
 
 
 class Server:
@@ -126,12 +124,6 @@ class Server:
             ("grpc.max_receive_message_length", self._config.max_message_bytes),
             ("grpc.max_send_message_length", -1),
             ("grpc.so_reuseport", int(self._shares_port)),
-            # Two full batches a connection, one that runs and one that gathers; more waits in the client. Without a
-            # bound, calls that came faster than they could be refused waited inside gRPC for seconds, and past a
-            # thousand it cancelled them without a word.
-            ("grpc.max_concurrent_streams", max(LEAST_STREAMS, 2 * self._config.max_batch)),
-            # It counts calls whose callers have left, and then refuses those who stay: 4,200 of 5,000 in a test.
-            ("grpc.http.overload_protection", 0),
         ]
         server = grpc.aio.server(options=options)
         service = ClassifierService(self.repository, self._config.max_request_images)
