@@ -10,6 +10,7 @@ import json
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -75,7 +76,8 @@ def _commit() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 0 with a table, 1 where there was nothing to measure."""
+    """Exit code 0 with a table, 1 where there was nothing to measure or it was interrupted."""
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # or its server would outlive it
     options = _parse(arguments)
     if options.short:
         vars(options).update(SHORT)
@@ -84,6 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             rows = [_measure_model(target, name, options) for name in options.model]
     except InklingError as error:
         print(f"serve.bench: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("serve.bench: interrupted", file=sys.stderr)
         return 1
     print_table(rows)
     print(describe_run(options, rows))
