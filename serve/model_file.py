@@ -119,15 +119,14 @@ def from_metadata(metadata: Mapping[str, str]) -> ModelSpec:
 
 def seal(data: bytes) -> bytes:
     """Put the SHA-256 of a model file, taken with its digest zeroed, into the file itself."""
-    digest = hashlib.sha256(_unsealed(data)).hexdigest()
-    start, end = _seal_span(data)
-    return data[:start] + digest.encode() + data[end:]
+    start, end = _find_seal(data)
+    return data[:start] + _digest(data, start, end).encode() + data[end:]
 
 
 def check_seal(data: bytes) -> None:
     """Compare a file with its own digest, before anything parses it. Raises CorruptModelFile, InvalidMetadata."""
-    start, end = _seal_span(data)
-    found = hashlib.sha256(_unsealed(data)).hexdigest()
+    start, end = _find_seal(data)
+    found = _digest(data, start, end)
     if found.encode() != data[start:end]:
         raise CorruptModelFile(
             f"the file's bytes do not match its {SEAL_KEY}: sealed as {data[start : start + 12].decode()}..., "
@@ -148,13 +147,17 @@ def self_test_images(seed: int, count: int, shape: tuple[int, int, int]) -> npt.
     return images
 
 
-def _unsealed(data: bytes) -> bytes:
-    start, end = _seal_span(data)
-    return data[:start] + UNSEALED.encode() + data[end:]
+def _digest(data: bytes, start: int, end: int) -> str:
+    """The SHA-256 of a file whose own digest, from `start` to `end`, is taken as zeros."""
+    digest, view = hashlib.sha256(), memoryview(data)
+    for part in (view[:start], UNSEALED.encode(), view[end:]):
+        digest.update(part)
+    return digest.hexdigest()
 
 
-def _seal_span(data: bytes) -> tuple[int, int]:
-    found = _SEAL.search(data)
+def _find_seal(data: bytes) -> tuple[int, int]:
+    # From the end: metadata come after the weights, whose megabytes are not searched then.
+    found = _SEAL.match(data, max(0, data.rfind(SEAL_KEY.encode())))
     if found is None:
         raise InvalidMetadata(f"the file lacks the metadata key {SEAL_KEY}; wanted a whole file by train.export")
     return found.span(1)
