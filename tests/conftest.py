@@ -1,4 +1,4 @@
-"""What the tests share: a tiny real model in a real file, and a real server on a free port.
+"""What the tests share: a tiny real model in a real file, a real server on a free port, an interruption.
 
 The model is small enough to be checked by hand: it answers softmax(mean brightness of each third of the rows).
 """
@@ -6,6 +6,7 @@ The model is small enough to be checked by hand: it answers softmax(mean brightn
 import asyncio
 import io
 import os
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -88,6 +89,12 @@ def write_tiny_model(folder: Path, version: int = 1, **changes: object) -> Path:
 
 
 @pytest.fixture(scope="session")
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model's file, for reading."""
+    return write_tiny_model(tmp_path_factory.mktemp("bands"))
+
+
+@pytest.fixture(scope="session")
 def repository_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `bands` (rgb, versions 1 and 2) and `grey-bands` (grey, version 1)."""
     folder = tmp_path_factory.mktemp("models")
@@ -116,6 +123,18 @@ def png() -> Png:
         return buffer.getvalue()
 
     return make
+
+
+def interrupt(command: list[str], start: str) -> tuple[int, str]:
+    """Run a command up to the first line it prints that starts so, and end it as `kill` does: exit code and errors."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout
+    for line in process.stdout:
+        if line.startswith(start):
+            process.terminate()
+            break
+    _, errors = process.communicate(timeout=60)
+    return process.returncode, errors
 
 
 class RunningServer:

@@ -1,6 +1,7 @@
 """`train.data`: parsed and exported. The true datasets are used where they are at hand."""
 
 import gzip
+import hashlib
 import io
 import pickle
 import subprocess
@@ -21,6 +22,28 @@ def idx(array: np.ndarray) -> bytes:
     """An IDX file of unsigned bytes, by its specification."""
     sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
     return b"\0\0\x08" + bytes([array.ndim]) + sizes + array.astype(np.uint8).tobytes()
+
+
+def write_mnist(
+    folder: Path, train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]
+) -> dict[str, str]:
+    """Files laid out as MNIST's, of images uint8 [N, 28, 28, 1] and labels [N]; returns their checksums."""
+    (folder / "mnist").mkdir(parents=True)
+    md5s = {}
+    for part, (images, labels) in (("train", train), ("t10k", test)):
+        for kind, array in (("images-idx3", images[..., 0]), ("labels-idx1", labels)):
+            name, content = f"{part}-{kind}-ubyte.gz", gzip.compress(idx(array), 1)
+            (folder / "mnist" / name).write_bytes(content)
+            md5s[name] = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    return md5s
+
+
+def draw_bars(labels: np.ndarray) -> np.ndarray:
+    """Images uint8 [N, 28, 28, 1] that stand in for MNIST's: a bright bar, whose row, of ten, is the label."""
+    images = np.zeros((len(labels), 28, 28, 1), np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[4 + 2 * label : 6 + 2 * label] = 255
+    return images
 
 
 def make_cifar(count: int) -> dict[str, bytes]:

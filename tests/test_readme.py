@@ -18,7 +18,7 @@ RUN_BY = {
     "make check": "CI",
     "make lint": "CI, as a part of make check",
     "python -m train.mnist": "tests/test_train_commands.py [a small dataset]",
-    "python -m train.cifar": "tests/test_train_commands.py [a small dataset]",
+    "python -m train.cifar": "tests/test_train_usage.py [a file that is no dataset]",
     "python -m train.folder": "tests/test_folder.py [a small folder]",
     "python -m train.study": "tests/test_study.py [a small dataset]",
     "python -m train.speed": "tests/test_speed.py",

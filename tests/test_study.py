@@ -4,17 +4,16 @@ Files in MNIST's format stand in for it: a bright bar, whose row is the label, a
 """
 
 import dataclasses
-import gzip
-import hashlib
 import json
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import interrupt
+from test_data import draw_bars, write_mnist
 
 from serve.errors import ConfigError
 from train.data import split
@@ -42,10 +41,7 @@ COUNT = 5100  # 5,000 are held out, as the recipe says
 def make_bars(count: int) -> tuple[np.ndarray, np.ndarray]:
     """Images uint8 [N, 28, 28, 1] and labels int64 [N]."""
     labels = np.random.default_rng(0).integers(0, 10, count)
-    images = np.zeros((count, 28, 28, 1), np.uint8)
-    for image, label in zip(images, labels, strict=True):
-        image[4 + 2 * label : 6 + 2 * label] = 255
-    return images, labels
+    return draw_bars(labels), labels
 
 
 @pytest.fixture(scope="module")
@@ -153,43 +149,20 @@ def test_a_part_of_the_training_images_is_always_the_same_and_so_are_those_held_
         choose_images(images, labels, 241, 60)
 
 
-def write_dataset(folder: Path) -> dict[str, str]:
-    """Files laid out as MNIST's, with no test image; returns their checksums."""
-    (folder / "mnist").mkdir(parents=True)
-    sums = {}
-    for part, count in (("train", COUNT), ("t10k", 0)):
-        images, labels = make_bars(count)
-        shape = b"".join(size.to_bytes(4, "big") for size in (count, 28, 28))
-        contents = {
-            "images-idx3": b"\0\0\x08\x03" + shape + images.tobytes(),
-            "labels-idx1": b"\0\0\x08\x01" + count.to_bytes(4, "big") + labels.astype(np.uint8).tobytes(),
-        }
-        for kind, content in contents.items():
-            name, data = f"{part}-{kind}-ubyte.gz", gzip.compress(content, 1)
-            (folder / "mnist" / name).write_bytes(data)
-            sums[name] = hashlib.md5(data, usedforsecurity=False).hexdigest()
-    return sums
-
-
 @pytest.fixture(scope="module")
 def command(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The start of a command line that runs studies on the files that stand in for MNIST."""
     data = tmp_path_factory.mktemp("data")
-    return [sys.executable, "-c", PROGRAM, json.dumps(write_dataset(data)), "--dataset", "mnist", "--data", str(data)]
+    md5s = write_mnist(data, train=make_bars(COUNT), test=make_bars(0))
+    return [sys.executable, "-c", PROGRAM, json.dumps(md5s), "--dataset", "mnist", "--data", str(data)]
 
 
 def test_the_command_goes_on_where_it_was_interrupted_and_never_needs_the_test_set(
     command: list[str], tmp_path: Path
 ) -> None:
     flags = ["width", "--values", "0.05", "--seeds", "4", "--epochs", "4", "--batch-size", "50", "--out", str(tmp_path)]
-    process = subprocess.Popen([*command, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout
-    for line in process.stdout:
-        if line.startswith("epoch 3 of 4"):
-            process.send_signal(signal.SIGTERM)
-            break
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1, errors
+    returncode, errors = interrupt([*command, *flags], "epoch 3 of 4")
+    assert returncode == 1, errors
     assert "interrupted: finished runs are kept; the same command goes on from here" in errors
     assert "Traceback" not in errors
     folder = tmp_path / "width-mnist"

@@ -3,14 +3,10 @@
 Where the published MNIST is not at hand, files in its format stand in for it: a bright bar, whose row is the label.
 """
 
-import argparse
 import csv
 import dataclasses
-import gzip
-import hashlib
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,16 +14,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from conftest import interrupt
 from tensorflow import make_ndarray
 from tensorflow.core.util import event_pb2
+from test_data import draw_bars, write_mnist
+from test_train_usage import WITHOUT_TENSORFLOW
 
-from serve.errors import ConfigError
 from serve.model_file import check_seal, from_metadata
-from train.command import adapt, exit_code
 from train.export import check_file, open_session
-from train.notebooks import ALL, NOTEBOOKS
-from train.precision import choose_precision, has_bfloat16, read_cpu_flags
-from train.publish import publish
 from train.recipes import RECIPES
 from train.reevaluate import SHIPPED
 from train.sources import SOURCES
@@ -39,38 +33,21 @@ from train import command, sources
 sources.SOURCES["mnist"] = dataclasses.replace(sources.SOURCES["mnist"], md5s=json.loads(sys.argv.pop(1)))
 sys.exit(command.main("mnist", "mnist-mlp"))
 """
-WITHOUT_TENSORFLOW = "import sys; sys.modules['tensorflow'] = sys.modules['keras'] = None"
 PICTURES = ["confusion.png", "curves.png", "mistakes.png", "reliability.png"]
 FILES = sorted(["README.md", "classes.csv", "history.csv", "model.keras", "model.onnx", *PICTURES])
-TRAIN_COUNT, TEST_COUNT = 5600, 300  # 600 train, 5,000 validate as the recipe says
+COUNTS = TRAIN_COUNT, TEST_COUNT = 5600, 300  # 600 train, 5,000 validate as the recipe says
 
 
-def make_split(count: int, seed: int, meaningless: bool = False) -> dict[str, bytes]:
+def make_split(count: int, seed: int, meaningless: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Bars and their rows, or rows that have nothing to do with them."""
     random = np.random.default_rng(seed)
-    labels = random.integers(0, 10, count).astype(np.uint8)
-    images = np.zeros((count, 28, 28), np.uint8)
-    bars = random.permutation(labels) if meaningless else labels
-    for image, bar in zip(images, bars, strict=True):
-        image[4 + 2 * bar : 6 + 2 * bar] = 255
-    header = b"\0\0\x08"
-    return {
-        "images-idx3": header + b"\x03" + b"".join(n.to_bytes(4, "big") for n in images.shape) + images.tobytes(),
-        "labels-idx1": header + b"\x01" + count.to_bytes(4, "big") + labels.tobytes(),
-    }
+    labels = random.integers(0, 10, count)
+    return draw_bars(random.permutation(labels) if meaningless else labels), labels
 
 
 def write_dataset(folder: Path, meaningless: bool = False) -> dict[str, str]:
     """Files laid out as MNIST's; returns their checksums."""
-    (folder / "mnist").mkdir(parents=True)
-    parts = {"train": make_split(TRAIN_COUNT, 0, meaningless), "t10k": make_split(TEST_COUNT, 1, meaningless)}
-    files = {
-        f"{split}-{kind}-ubyte.gz": gzip.compress(content, 1)
-        for split, kinds in parts.items()
-        for kind, content in kinds.items()
-    }
-    for name, content in files.items():
-        (folder / "mnist" / name).write_bytes(content)
-    return {name: hashlib.md5(content, usedforsecurity=False).hexdigest() for name, content in files.items()}
+    return write_mnist(folder, *(make_split(count, seed, meaningless) for seed, count in enumerate(COUNTS)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,14 +217,8 @@ def test_tensorboards_files_without_tensorflow_are_refused_before_any_training(
 def test_an_interrupted_run_leaves_no_version_and_goes_on_when_told(tmp_path: Path, training: Training) -> None:
     mine = dataclasses.replace(training, out=tmp_path)
     folder, flags = tmp_path / "mnist-mlp", ("--epochs", "200")
-    process = subprocess.Popen(mine.command(*flags), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout
-    for line in process.stdout:
-        if line.startswith("epoch 3 of"):
-            process.send_signal(signal.SIGTERM)
-            break
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1, errors
+    returncode, errors = interrupt(mine.command(*flags), "epoch 3 of")
+    assert returncode == 1, errors
     assert "interrupted: no model file was written; go on with --resume" in errors
     assert [path.name for path in folder.iterdir()] == ["unfinished.npz"]
 
@@ -267,96 +238,6 @@ def test_an_unmodified_recipe_below_its_target_ends_with_3_and_leaves_its_file(t
     assert done.returncode == 3, done.stderr
     assert "below the target of mnist-mlp: wanted 0.98" in done.stderr
     assert (tmp_path / "runs" / "mnist-mlp" / "1" / "model.onnx").exists()
-
-
-def test_unusable_data_ends_with_1_and_the_reason(tmp_path: Path) -> None:
-    (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"broken")
-    command = [sys.executable, "-m", "train.cifar", "--data", str(tmp_path), "--out", str(tmp_path / "runs")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: cifar-10-python.tar.gz is not the published file: wanted md5 c58f")
-    assert not (tmp_path / "runs").exists()
-
-
-@pytest.mark.parametrize(
-    "flags",
-    [
-        ["--model", "vgg"],
-        ["--epochs", "-1"],
-        ["--epochs", "x"],
-        ["--precision", "int8"],
-        ["--patience", "0"],
-        ["--patience", "10"],
-        ["--patience", "3", "--epochs", "3"],
-        ["--epochs", "0", "--resume"],
-        ["--epochs", "0", "--patience", "2"],
-        ["--epochs", "0", "--tensorboard"],
-        ["--epochs", "0", "--no-augment"],
-    ],
-    ids=" ".join,
-)
-def test_bad_usage_ends_with_2_before_tensorflow(flags: list[str], tmp_path: Path) -> None:
-    program = f"{WITHOUT_TENSORFLOW}; from train.command import main; sys.exit(main('mnist', 'mnist-cnn'))"
-    command = [sys.executable, "-c", program, "--data", str(tmp_path / "none"), *flags]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, flags[0] in done.stderr) == (2, True), done.stderr
-
-
-def test_a_recipe_that_keeps_its_last_epoch_takes_no_patience() -> None:
-    flags = argparse.Namespace(epochs=None, patience=2, no_augment=False)
-    with pytest.raises(ConfigError, match="cifar10 keeps the last epoch, not the best"):
-        adapt(dataclasses.replace(RECIPES["cifar10"], keeps_last=True), flags)
-
-
-@pytest.mark.parametrize("module", ["mnist", "cifar"])
-def test_help_lists_the_datasets_models_with_their_measured_accuracy_and_then_the_notebooks_with_theirs(
-    module: str,
-) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", f"train.{module}", "--help"], capture_output=True, text=True, check=True
-    )
-    rows = [line.split(maxsplit=1) for line in done.stdout.splitlines() if line.endswith(" epochs")]
-    accuracies = {name: recipe.measured_accuracy for name, recipe in RECIPES.items()}
-    accuracies |= {name: recipe.target_accuracy for name, recipe in NOTEBOOKS.items()}
-    assert rows == [
-        [name, f"{f'{accuracy:.4f}' if accuracy else 'not measured'}, {ALL[name].epochs} epochs"]
-        for name, accuracy in accuracies.items()
-        if name.startswith(module)
-    ]
-
-
-def test_a_notebooks_row_that_misses_its_figure_ends_with_3_and_one_without_a_figure_with_0() -> None:
-    assert exit_code(NOTEBOOKS["cifar10-cnn-5"], 0.6059) == 3
-    assert exit_code(NOTEBOOKS["cifar10-cnn-5"], 0.606) == 0
-    assert exit_code(dataclasses.replace(NOTEBOOKS["cifar10-cnn-5"], patience=2), 0.1) == 0
-    assert exit_code(NOTEBOOKS["mnist-cnn-mean"], 0.1) == 0
-
-
-def test_a_version_is_the_highest_plus_one_and_other_names_do_not_count(tmp_path: Path) -> None:
-    for name in ("1", "9", "10", "notes", ".4"):
-        (tmp_path / name).mkdir()
-    (tmp_path / ".5.partial").mkdir()
-    assert publish(tmp_path / ".5.partial") == tmp_path / "11"
-
-
-def test_bfloat16_is_for_cpus_that_multiply_it() -> None:
-    assert has_bfloat16({"avx2", "amx_bf16"})
-    assert has_bfloat16({"avx512_bf16"})
-    assert not has_bfloat16({"avx2", "avx512f", "avx512_vnni"})
-
-
-def test_cpu_flags_are_read_as_linux_writes_them(tmp_path: Path) -> None:
-    cpuinfo = tmp_path / "cpuinfo"
-    cpuinfo.write_text(
-        "processor\t: 0\nvmx flags\t: vnmi\nflags\t\t: fpu amx_bf16 avx2\n\nprocessor\t: 1\nflags\t: x\n"
-    )
-    assert read_cpu_flags(cpuinfo) == {"fpu", "amx_bf16", "avx2"}
-    assert read_cpu_flags(tmp_path / "absent") == set()
-
-
-def test_a_precision_that_is_named_is_taken() -> None:
-    assert [choose_precision(name) for name in ("float32", "bfloat16")] == ["float32", "bfloat16"]
-    assert choose_precision("auto") in ("float32", "bfloat16")
 
 
 def test_real_mnist_is_learnt_in_one_epoch(tmp_path: Path) -> None:

@@ -40,23 +40,33 @@ def main(module: str, default: str) -> int:
     """Parse the flags of `python -m train.<module>`, train or evaluate, and return the exit code."""
     flags = parse_flags(module, default)
     unfinished = flags.out / flags.model / "unfinished.npz"
-    return run(lambda: evaluate(flags) if flags.epochs == 0 else train(flags, unfinished), unfinished)
+    return run(
+        lambda: evaluate(flags) if flags.epochs == 0 else train(flags, unfinished), lambda: advise_resuming(unfinished)
+    )
 
 
-def run(work: Callable[[], int], unfinished: Path) -> int:
-    """Do the work; an interruption and every failure that has a name end in a sentence, and exit code 1 or 2."""
+def run(work: Callable[[], int], advise: Callable[[], str]) -> int:
+    """Do the work; an interruption and every failure that has a name end in a sentence, and exit code 1 or 2.
+
+    `advise` says what an interrupted run left.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM cleans up as Ctrl-C does
     try:
         return work()
     except KeyboardInterrupt:
-        hint = f"; go on with --resume ({unfinished})" if unfinished.exists() else ""
-        print(f"interrupted: no model file was written{hint}", file=sys.stderr)
+        print(f"interrupted: {advise()}", file=sys.stderr)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except (InklingError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
     return 1
+
+
+def advise_resuming(unfinished: Path) -> str:
+    """What an interruption left of a training run."""
+    hint = f"; go on with --resume ({unfinished})" if unfinished.exists() else ""
+    return f"no model file was written{hint}"
 
 
 def parse_flags(module: str, default: str) -> argparse.Namespace:

@@ -2,15 +2,13 @@
 
 Enters: a keras.Model of `models.py`, images uint8 [N, H, W, C], labels int [N], a `Recipe`, a seed.
 Leaves: the same model fitted, and the history of its epochs. Does not know: datasets' files, test sets, ONNX.
-Plain Keras 3: any backend. What is needed to go on after an interruption is one file, replaced after each epoch.
+Plain Keras 3: any backend. What is needed to go on after an interruption is kept by `progress.py`.
 """
 
-import json
 import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,48 +16,23 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from serve.errors import InklingError
 from train.augment import Augment
 from train.balance import balance_classes
-from train.calibrate import Calibration, calibrate
+from train.calibrate import calibrate
 from train.crop import Cropper
 from train.data import split
 from train.evaluate import measure_accuracy
 from train.models import predict_logits, prepare_first_layer, take_logits
 from train.optimizer import make_optimizer
+from train.progress import Progress, load_progress, record, save_progress
 from train.recipe import Augmentation, Crop, Recipe, describe
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
-Arrays = list[npt.NDArray[Any]]
 
 VALIDATION_BATCH = 1000
 CALIBRATION_LEAST = 1000
 FIGURES = ("loss", "accuracy")
-
-
-class CannotResume(InklingError):
-    """There is no interrupted run, or it is of other settings."""
-
-    reason = "CANNOT_RESUME"
-
-
-@dataclass
-class Progress:
-    """What a run has reached: it grows by an epoch at a time, and is saved as a whole."""
-
-    settings: dict[str, Any]
-    """The recipe and the seed; a run is resumed under the same alone."""
-    history: list[dict[str, float]] = field(default_factory=list)
-    """A row per epoch: `epoch` from 1, loss and accuracy of training and validation, seconds."""
-    best_epoch: int = 0
-    best_accuracy: float = -1.0
-    best_weights: Arrays = field(default_factory=list)
-    final_accuracy: float = -1.0
-    """On the validation images, of the model as `fit` leaves it."""
-    is_balanced: bool = False
-    """Whether the biases of the logits were fitted anew to plain images."""
-    calibration: Calibration | None = None
 
 
 def fit(
@@ -88,10 +61,7 @@ def fit(
     while not is_over(progress.history, recipe):
         epoch, started_s = len(progress.history), time.monotonic()
         print(f"epoch {epoch + 1} of {recipe.epochs}", flush=True)
-        order = train[draw_order(len(train), seed, epoch)]
-        crops = recipe.augmentation if isinstance(recipe.augmentation, Crop) else None
-        change = Cropper(crops, len(images), seed=seed, epoch=epoch) if crops else None
-        figures = run_epoch(trained.train_on_batch, images, targets, order, recipe.batch_size, change=change)
+        figures = train_epoch(trained, images, targets, train, recipe, seed=seed, epoch=epoch)
         tested = run_epoch(trained.test_on_batch, images, targets, validation, VALIDATION_BATCH)
         figures |= {f"val_{name}": value for name, value in tested.items()}
         record(progress, model, recipe, figures | {"seconds": time.monotonic() - started_s})
@@ -121,6 +91,23 @@ def finish(model: keras.Model, images: Images, labels: Labels, recipe: Recipe, p
     if len(validation) >= CALIBRATION_LEAST:
         logits = predict_logits(model, images[validation], recipe.mirrors)
         progress.calibration = calibrate(model, logits, labels[validation])
+
+
+def train_epoch(
+    trained: keras.Model,
+    images: Images,
+    targets: npt.NDArray[np.floating],
+    train: npt.NDArray[np.int64],
+    recipe: Recipe,
+    *,
+    seed: int,
+    epoch: int,
+) -> dict[str, float]:
+    """Show a compiled model the images [N, H, W, C] at the places `train` once, as the recipe says; mean figures."""
+    order = train[draw_order(len(train), seed, epoch)]
+    crops = recipe.augmentation if isinstance(recipe.augmentation, Crop) else None
+    change = Cropper(crops, len(images), seed=seed, epoch=epoch) if crops else None
+    return run_epoch(trained.train_on_batch, images, targets, order, recipe.batch_size, change=change)
 
 
 def run_epoch(
@@ -159,17 +146,6 @@ def is_over(history: Sequence[Mapping[str, float]], recipe: Recipe) -> bool:
     return len(history) >= recipe.epochs or since_best >= recipe.patience
 
 
-def record(progress: Progress, model: keras.Model, recipe: Recipe, figures: dict[str, float]) -> None:
-    """Add an epoch to the progress, and keep the weights if they are the best yet, or the last and so wanted."""
-    epoch = len(progress.history) + 1
-    progress.history.append({"epoch": epoch, **figures})
-    if (
-        recipe.keeps_last or figures["val_accuracy"] >= progress.best_accuracy
-    ):  # of equals the later, trained at a lower rate
-        progress.best_epoch, progress.best_accuracy = epoch, figures["val_accuracy"]
-        progress.best_weights = model.get_weights()
-
-
 def draw_order(count: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
     """The order of an epoch's images, from nothing else: a resumed run goes on as it would have."""
     return np.random.default_rng((seed, epoch)).permutation(count)
@@ -202,49 +178,3 @@ def schedule_learning_rate(recipe: Recipe, steps_per_epoch: int) -> keras.optimi
         warmup_target=recipe.peak_learning_rate if warmup_steps else None,
         warmup_steps=warmup_steps,
     )
-
-
-def save_progress(path: Path, trained: keras.Model, progress: Progress) -> None:
-    """Replace the file of an unfinished run: facts as JSON, and every variable, Adam's and the random seeds' too."""
-    facts = {key: value for key, value in asdict(progress).items() if key != "best_weights"}
-    groups = {"variable": read_variables(trained), "best": progress.best_weights}
-    arrays = {f"{group}_{index}": array for group, rows in groups.items() for index, array in enumerate(rows)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            np.savez(file, allow_pickle=False, facts=np.array(json.dumps(facts)), **arrays)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def load_progress(path: Path, trained: keras.Model, progress: Progress) -> None:
-    """Set a compiled model and `progress` to where an interrupted run was. Raises CannotResume."""
-    if not path.exists():
-        raise CannotResume(f"nothing to resume: wanted the file of an interrupted run, {path}; leave out --resume")
-    with np.load(path) as stored:
-        facts = json.loads(str(stored["facts"]))
-        arrays = {name: stored[name] for name in stored.files if name != "facts"}
-    if facts["settings"] != progress.settings:
-        raise CannotResume(
-            f"{path} is of other settings: wanted {progress.settings}, found {facts['settings']}; "
-            "give the flags of that run, or leave out --resume to start over"
-        )
-    trained.optimizer.build(trained.trainable_variables)
-    for index, variable in enumerate(_variables(trained)):
-        variable.assign(arrays[f"variable_{index}"])
-    progress.history, progress.best_epoch = facts["history"], facts["best_epoch"]
-    progress.best_accuracy = facts["best_accuracy"]
-    progress.best_weights = [
-        arrays[f"best_{index}"] for index in range(sum(name.startswith("best_") for name in arrays))
-    ]
-
-
-def read_variables(trained: keras.Model) -> Arrays:
-    """The values of everything that a step of training changes."""
-    return [keras.ops.convert_to_numpy(variable) for variable in _variables(trained)]
-
-
-def _variables(trained: keras.Model) -> list[Any]:
-    return [*trained.variables, *trained.optimizer.variables]

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from serve.model_file import COLOUR_CHANNELS, InputSpec, PrepareSpec
-from train.command import adapt, add_run_flags, read_positive, run, train_recipe
+from train.command import adapt, add_run_flags, advise_resuming, read_positive, run, train_recipe
 from train.pictures import LEAST_IMAGES, Pictures, count_by_class, read_folder
 from train.recipe import Recipe
 from train.recipes import DIGIT, NOTEBOOK_AUGMENTATION, PHOTO, RECIPES
@@ -30,7 +30,7 @@ def main() -> int:
     """Parse the flags, train, and return the exit code."""
     flags = parse_flags()
     unfinished = flags.out / flags.name / "unfinished.npz"
-    return run(lambda: train(flags, unfinished), unfinished)
+    return run(lambda: train(flags, unfinished), lambda: advise_resuming(unfinished))
 
 
 def parse_flags() -> argparse.Namespace:

@@ -21,12 +21,12 @@ import numpy.typing as npt
 from keras import layers, ops
 
 from train.augment import Augment
-from train.crop import Cropper
 from train.data import split
-from train.fit import Progress, compile_for_training, draw_order, run_epoch, save_progress, schedule_learning_rate
+from train.fit import compile_for_training, schedule_learning_rate, train_epoch
 from train.models import prepare_first_layer
 from train.optimizer import make_optimizer
-from train.recipe import Augmentation, Crop, Recipe, describe
+from train.progress import Progress, save_progress
+from train.recipe import Augmentation, Recipe, describe
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -57,10 +57,7 @@ def pretrain(
     for epoch in range(epochs):
         started_s = time.monotonic()
         print(f"pretraining epoch {epoch + 1} of {epochs}", flush=True)
-        order = train[draw_order(len(train), seed, epoch)]
-        crops = recipe.augmentation if isinstance(recipe.augmentation, Crop) else None
-        change = Cropper(crops, len(images), seed=seed, epoch=epoch) if crops else None
-        figures = run_epoch(embedding.train_on_batch, images, targets, order, recipe.batch_size, change=change)
+        figures = train_epoch(embedding, images, targets, train, recipe, seed=seed, epoch=epoch)
         history.append(figures | {"seconds": time.monotonic() - started_s})
     return history
 

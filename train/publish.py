@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from train.data import Dataset
     from train.export import Exported
-    from train.fit import Progress
+    from train.progress import Progress
 
 Floats = npt.NDArray[np.floating]
 

@@ -8,7 +8,6 @@ Runs are compared by training images that are held out; the test images are load
 """
 
 import argparse
-import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from serve.errors import ConfigError, InklingError
-from train.command import less_noise, read_positive
+from serve.errors import ConfigError
+from train.command import less_noise, read_positive, run
 from train.data import load, split
 from train.studies import BASES, STUDIES, Study, Value
 from train.study_run import Material, Plan, pursue
@@ -30,21 +29,11 @@ SUBSET_SEED = 1
 
 def main() -> int:
     """Parse the flags, and list the studies or run one."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM cleans up as Ctrl-C does
     flags = parse_flags()
     if flags.list:
         print(*(f"{study.name:14}{study.question}" for study in STUDIES.values()), sep="\n")
         return 0
-    try:
-        return run_study(flags)
-    except KeyboardInterrupt:
-        print("interrupted: finished runs are kept; the same command goes on from here", file=sys.stderr)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except (InklingError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-    return 1
+    return run(lambda: run_study(flags), lambda: "finished runs are kept; the same command goes on from here")
 
 
 def parse_flags() -> argparse.Namespace:

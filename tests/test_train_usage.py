@@ -1,0 +1,79 @@
+"""`python -m train.mnist` and `train.cifar` around a training: usage, help, data that is refused, exit codes."""
+
+import argparse
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from serve.errors import ConfigError
+from train.command import adapt, exit_code
+from train.notebooks import ALL, NOTEBOOKS
+from train.recipes import RECIPES
+
+WITHOUT_TENSORFLOW = "import sys; sys.modules['tensorflow'] = sys.modules['keras'] = None"
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--model", "vgg"],
+        ["--epochs", "-1"],
+        ["--epochs", "x"],
+        ["--precision", "int8"],
+        ["--patience", "0"],
+        ["--patience", "10"],
+        ["--patience", "3", "--epochs", "3"],
+        ["--epochs", "0", "--resume"],
+        ["--epochs", "0", "--patience", "2"],
+        ["--epochs", "0", "--tensorboard"],
+        ["--epochs", "0", "--no-augment"],
+    ],
+    ids=" ".join,
+)
+def test_bad_usage_ends_with_2_before_tensorflow(flags: list[str], tmp_path: Path) -> None:
+    program = f"{WITHOUT_TENSORFLOW}; from train.command import main; sys.exit(main('mnist', 'mnist-cnn'))"
+    command = [sys.executable, "-c", program, "--data", str(tmp_path / "none"), *flags]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, flags[0] in done.stderr) == (2, True), done.stderr
+
+
+def test_unusable_data_ends_with_1_and_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"broken")
+    command = [sys.executable, "-m", "train.cifar", "--data", str(tmp_path), "--out", str(tmp_path / "runs")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: cifar-10-python.tar.gz is not the published file: wanted md5 c58f")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_recipe_that_keeps_its_last_epoch_takes_no_patience() -> None:
+    flags = argparse.Namespace(epochs=None, patience=2, no_augment=False)
+    with pytest.raises(ConfigError, match="cifar10 keeps the last epoch, not the best"):
+        adapt(dataclasses.replace(RECIPES["cifar10"], keeps_last=True), flags)
+
+
+@pytest.mark.parametrize("module", ["mnist", "cifar"])
+def test_help_lists_the_datasets_models_with_their_measured_accuracy_and_then_the_notebooks_with_theirs(
+    module: str,
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", f"train.{module}", "--help"], capture_output=True, text=True, check=True
+    )
+    rows = [line.split(maxsplit=1) for line in done.stdout.splitlines() if line.endswith(" epochs")]
+    accuracies = {name: recipe.measured_accuracy for name, recipe in RECIPES.items()}
+    accuracies |= {name: recipe.target_accuracy for name, recipe in NOTEBOOKS.items()}
+    assert rows == [
+        [name, f"{f'{accuracy:.4f}' if accuracy else 'not measured'}, {ALL[name].epochs} epochs"]
+        for name, accuracy in accuracies.items()
+        if name.startswith(module)
+    ]
+
+
+def test_a_notebooks_row_that_misses_its_figure_ends_with_3_and_one_without_a_figure_with_0() -> None:
+    assert exit_code(NOTEBOOKS["cifar10-cnn-5"], 0.6059) == 3
+    assert exit_code(NOTEBOOKS["cifar10-cnn-5"], 0.606) == 0
+    assert exit_code(dataclasses.replace(NOTEBOOKS["cifar10-cnn-5"], patience=2), 0.1) == 0
+    assert exit_code(NOTEBOOKS["mnist-cnn-mean"], 0.1) == 0

@@ -1,0 +1,101 @@
+"""What a training run has reached <-> one file, from which an interrupted run goes on.
+
+Enters: a compiled keras.Model, the figures of an epoch. Leaves: `Progress`, and a file that is replaced as a whole.
+Does not know: images, or how an epoch is trained. Plain Keras 3: any backend.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from serve.errors import InklingError
+from train.calibrate import Calibration
+from train.recipe import Recipe
+
+Arrays = list[npt.NDArray[Any]]
+
+
+class CannotResume(InklingError):
+    """There is no interrupted run, or it is of other settings."""
+
+    reason = "CANNOT_RESUME"
+
+
+@dataclass
+class Progress:
+    """What a run has reached: it grows by an epoch at a time, and is saved as a whole."""
+
+    settings: dict[str, Any]
+    """The recipe and the seed; a run is resumed under the same alone."""
+    history: list[dict[str, float]] = field(default_factory=list)
+    """A row per epoch: `epoch` from 1, loss and accuracy of training and validation, seconds."""
+    best_epoch: int = 0
+    best_accuracy: float = -1.0
+    best_weights: Arrays = field(default_factory=list)
+    final_accuracy: float = -1.0
+    """On the validation images, of the model as `fit` leaves it."""
+    is_balanced: bool = False
+    """Whether the biases of the logits were fitted anew to plain images."""
+    calibration: Calibration | None = None
+
+
+def record(progress: Progress, model: keras.Model, recipe: Recipe, figures: dict[str, float]) -> None:
+    """Add an epoch to the progress, and keep the weights if they are the best yet, or the last and so wanted."""
+    epoch = len(progress.history) + 1
+    progress.history.append({"epoch": epoch, **figures})
+    if (
+        recipe.keeps_last or figures["val_accuracy"] >= progress.best_accuracy
+    ):  # of equals the later, trained at a lower rate
+        progress.best_epoch, progress.best_accuracy = epoch, figures["val_accuracy"]
+        progress.best_weights = model.get_weights()
+
+
+def save_progress(path: Path, trained: keras.Model, progress: Progress) -> None:
+    """Replace the file of an unfinished run: facts as JSON, and every variable, Adam's and the random seeds' too."""
+    facts = {key: value for key, value in asdict(progress).items() if key != "best_weights"}
+    groups = {"variable": read_variables(trained), "best": progress.best_weights}
+    arrays = {f"{group}_{index}": array for group, rows in groups.items() for index, array in enumerate(rows)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            np.savez(file, allow_pickle=False, facts=np.array(json.dumps(facts)), **arrays)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_progress(path: Path, trained: keras.Model, progress: Progress) -> None:
+    """Set a compiled model and `progress` to where an interrupted run was. Raises CannotResume."""
+    if not path.exists():
+        raise CannotResume(f"nothing to resume: wanted the file of an interrupted run, {path}; leave out --resume")
+    with np.load(path) as stored:
+        facts = json.loads(str(stored["facts"]))
+        arrays = {name: stored[name] for name in stored.files if name != "facts"}
+    if facts["settings"] != progress.settings:
+        raise CannotResume(
+            f"{path} is of other settings: wanted {progress.settings}, found {facts['settings']}; "
+            "give the flags of that run, or leave out --resume to start over"
+        )
+    trained.optimizer.build(trained.trainable_variables)
+    for index, variable in enumerate(_variables(trained)):
+        variable.assign(arrays[f"variable_{index}"])
+    progress.history, progress.best_epoch = facts["history"], facts["best_epoch"]
+    progress.best_accuracy = facts["best_accuracy"]
+    progress.best_weights = [
+        arrays[f"best_{index}"] for index in range(sum(name.startswith("best_") for name in arrays))
+    ]
+
+
+def read_variables(trained: keras.Model) -> Arrays:
+    """The values of everything that a step of training changes."""
+    return [keras.ops.convert_to_numpy(variable) for variable in _variables(trained)]
+
+
+def _variables(trained: keras.Model) -> list[Any]:
+    return [*trained.variables, *trained.optimizer.variables]
