@@ -93,6 +93,30 @@ def test_resuming_nothing_is_refused_with_the_file_that_was_wanted(tmp_path: Pat
         load_progress(tmp_path / "unfinished.npz", make_trained(1), Progress(SETTINGS))
 
 
+@pytest.mark.parametrize("share", [0, 0.5, 0.99], ids=["empty", "half", "all but its end"])
+def test_resuming_from_a_damaged_file_is_refused_as_that(tmp_path: Path, share: float) -> None:
+    path, trained = tmp_path / "unfinished.npz", make_trained(1)
+    save_progress(path, trained, make_progress(trained))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(CannotResume, match=r"unfinished\.npz is damaged: .*; leave out --resume"):
+        load_progress(path, trained, Progress(SETTINGS))
+
+
+def test_resuming_with_variables_of_other_shapes_is_refused_and_changes_none(tmp_path: Path) -> None:
+    """As after a change of the program: the same settings then build another model."""
+    path, trained = tmp_path / "unfinished.npz", make_trained(1, steps=1)
+    save_progress(path, trained, make_progress(trained))
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    arrays["variable_0"] = arrays["variable_0"][..., :1]
+    np.savez(path, **arrays)
+    before = read_variables(trained)
+    with pytest.raises(CannotResume, match="of another version of this program"):
+        load_progress(path, trained, Progress(SETTINGS))
+    assert_equal(read_variables(trained), before)
+
+
 def test_progress_starts_below_every_accuracy() -> None:
     assert Progress({}).best_accuracy < 0
 

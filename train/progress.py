@@ -5,6 +5,7 @@ Does not know: images, or how an epoch is trained. Plain Keras 3: any backend.
 """
 
 import json
+import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,9 +49,8 @@ def record(progress: Progress, model: keras.Model, recipe: Recipe, figures: dict
     """Add an epoch to the progress, and keep the weights if they are the best yet, or the last and so wanted."""
     epoch = len(progress.history) + 1
     progress.history.append({"epoch": epoch, **figures})
-    if (
-        recipe.keeps_last or figures["val_accuracy"] >= progress.best_accuracy
-    ):  # of equals the later, trained at a lower rate
+    # Of equals the later, trained at a lower rate.
+    if recipe.keeps_last or figures["val_accuracy"] >= progress.best_accuracy:
         progress.best_epoch, progress.best_accuracy = epoch, figures["val_accuracy"]
         progress.best_weights = model.get_weights()
 
@@ -74,22 +74,38 @@ def load_progress(path: Path, trained: keras.Model, progress: Progress) -> None:
     """Set a compiled model and `progress` to where an interrupted run was. Raises CannotResume."""
     if not path.exists():
         raise CannotResume(f"nothing to resume: wanted the file of an interrupted run, {path}; leave out --resume")
-    with np.load(path) as stored:
-        facts = json.loads(str(stored["facts"]))
-        arrays = {name: stored[name] for name in stored.files if name != "facts"}
+    facts, arrays = _read(path)
     if facts["settings"] != progress.settings:
         raise CannotResume(
             f"{path} is of other settings: wanted {progress.settings}, found {facts['settings']}; "
             "give the flags of that run, or leave out --resume to start over"
         )
     trained.optimizer.build(trained.trainable_variables)
-    for index, variable in enumerate(_variables(trained)):
-        variable.assign(arrays[f"variable_{index}"])
+    variables, values = _variables(trained), _take(arrays, "variable")
+    if [variable.shape for variable in variables] != [value.shape for value in values]:
+        raise CannotResume(f"{path} is of another version of this program; leave out --resume to start over")
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
     progress.history, progress.best_epoch = facts["history"], facts["best_epoch"]
     progress.best_accuracy = facts["best_accuracy"]
-    progress.best_weights = [
-        arrays[f"best_{index}"] for index in range(sum(name.startswith("best_") for name in arrays))
-    ]
+    progress.best_weights = _take(arrays, "best")
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+    try:
+        with path.open("rb") as file, np.load(file) as stored:
+            facts = json.loads(str(stored["facts"]))
+            return facts, {name: stored[name] for name in stored.files if name != "facts"}
+    except (zipfile.BadZipFile, ValueError, KeyError, EOFError) as error:
+        raise CannotResume(
+            f"{path} is damaged: wanted the file of an interrupted run, found none that can be read ({error}); "
+            "leave out --resume to start over"
+        ) from error
+
+
+def _take(arrays: dict[str, npt.NDArray[Any]], group: str) -> Arrays:
+    """The arrays of a group in the order in which they were saved."""
+    return [arrays[f"{group}_{index}"] for index in range(sum(name.startswith(f"{group}_") for name in arrays))]
 
 
 def read_variables(trained: keras.Model) -> Arrays:
