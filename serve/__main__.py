@@ -30,6 +30,13 @@ def start_logging(config: ServerConfig) -> None:
     logging.basicConfig(
         level=config.log_level.upper(), format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
     )
+    logging.getLogger("grpc._cython.cygrpc").addFilter(is_news)
+
+
+def is_news(record: logging.LogRecord) -> bool:
+    """Whether gRPC's core says something new: an answer whose caller has left is no error, and it logs a traceback."""
+    kind = record.exc_info[0] if record.exc_info else None
+    return kind is None or kind.__name__ != "ExecuteBatchError"  # by name: a supervisor goes without gRPC
 
 
 def main() -> int:

@@ -1,0 +1,22 @@
+"""serve.__main__: what the whole program sets up; how it starts and stops is in test_server.py."""
+
+import logging
+import sys
+
+from grpc._cython import cygrpc
+
+from serve.__main__ import is_news
+
+
+def make_record(error: Exception) -> logging.LogRecord:
+    """What a logger makes of an exception."""
+    try:
+        raise error
+    except Exception:
+        return logging.LogRecord("grpc._cython.cygrpc", logging.ERROR, "server", 1, "raised", (), sys.exc_info())
+
+
+def test_an_answer_whose_caller_has_left_is_not_logged_and_every_other_failure_is() -> None:
+    assert not is_news(make_record(cygrpc.ExecuteBatchError("Failed")))
+    assert is_news(make_record(cygrpc.InternalError("Failed")))
+    assert is_news(logging.LogRecord("grpc._cython.cygrpc", logging.ERROR, "server", 1, "odd", (), None))
