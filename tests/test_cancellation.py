@@ -20,6 +20,8 @@ from serve.pb.classifier_pb2_grpc import ClassifierServiceStub
 CALLERS = 10_000
 CALLERS_AT_A_TIME = 200
 CONNECTIONS = 4
+LONGEST_LEAVING_S = 20
+"""gRPC's client does not end every call that left while it waited for room on its connection: seen once in 200,000."""
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +67,10 @@ async def call_many(address: str, expected: dict[bytes, list[float]], seed: int)
             if fate == "cancel":
                 asyncio.get_running_loop().call_later(moment_s, call.cancel)
             try:
-                reply = await call
+                async with asyncio.timeout(None if fate == "stay" else LONGEST_LEAVING_S):
+                    reply = await call
+            except TimeoutError:
+                gone += 1
             except asyncio.CancelledError:
                 gone += 1
                 wrong.extend(["cancelled"] * (fate != "cancel"))
