@@ -97,9 +97,9 @@ class Classifier:
         engine, placement = self._engine, self._engine.placement
         has_one_core = placement.device == "cpu" and placement.threads == 1 and not max_queue_delay_us
         if has_one_core and engine.full_batch_s <= MOST_LOOP_RUN_S:
-            return LoopBatcher(self._run, placement.max_batch)
+            return LoopBatcher(self._run, engine.max_batch)
         alone_at_once = has_one_core and engine.one_image_s <= MOST_LOOP_RUN_S
-        return ThreadBatcher(self._run, placement.max_batch, max_queue_delay_us, alone_at_once)
+        return ThreadBatcher(self._run, engine.max_batch, max_queue_delay_us, alone_at_once)
 
     async def close(self) -> None:
         """Finish what was accepted, then stop."""

@@ -22,8 +22,8 @@ from serve.model_file import ModelSpec, check_seal, from_metadata, self_test_ima
 
 INPUT = "images"
 OUTPUT = "probabilities"
-LONG_RUN_S = 0.05
-"""CPU time from which a first run tells as much as a second: what fresh memory costs it is a small part."""
+LONGEST_RUN_S = 0.1
+"""CPU time that a batch should take at most: what comes meanwhile waits, and so slow a net gains nothing by more."""
 
 Outputs = dict[str, npt.NDArray[np.float32]]
 
@@ -43,9 +43,7 @@ class Placement:
 
     @property
     def batch_sizes(self) -> tuple[int, ...]:
-        """The sizes to warm up. CUDA runs only these, padded: each new size costs a search for algorithms."""
-        if self.device == "cpu":
-            return (1, self.max_batch)
+        """The sizes that CUDA runs, padded: each new one costs a search for algorithms."""
         return (*(2**power for power in range((self.max_batch - 1).bit_length())), self.max_batch)
 
 
@@ -55,6 +53,8 @@ class Engine:
     def __init__(self, spec: ModelSpec, session: ort.InferenceSession, placement: Placement) -> None:
         self.spec = spec
         self.placement = placement
+        self.max_batch = placement.max_batch
+        """Most images in one run: what `placement` allows, on the CPU less for a net that `warm_up` finds slow."""
         self.one_image_s = self.full_batch_s = float("inf")
         """CPU time of a run of one image, and of `max_batch`, in the calling thread, once `warm_up` measured them."""
         self._session = session
@@ -69,12 +69,16 @@ class Engine:
         return {name: output[:count] for name, output in zip(self._output_names, outputs, strict=True)}
 
     def warm_up(self) -> None:
-        """Run every batch size once, so that no caller pays for memory and algorithms; then time two."""
-        first_s = {size: self._measure(size) for size in self.placement.batch_sizes}
+        """Run every batch size once, so that no caller pays for memory and algorithms; time one image and a batch."""
+        on_cpu = self.placement.device == "cpu"
+        for size in (1,) if on_cpu else self.placement.batch_sizes:
+            self._measure(size)
         self.one_image_s = self._measure(1)
-        self.full_batch_s = first_s[self.placement.max_batch]
-        if self.full_batch_s < LONG_RUN_S:
-            self.full_batch_s = self._measure(self.placement.max_batch)
+        if on_cpu and self.max_batch * self.one_image_s > LONGEST_RUN_S:
+            self.max_batch = max(1, int(LONGEST_RUN_S / self.one_image_s))
+        self.full_batch_s = self._measure(self.max_batch)
+        if self.full_batch_s < LONGEST_RUN_S / 2:  # or what fresh memory cost the first run is a small part of it
+            self.full_batch_s = self._measure(self.max_batch)
 
     def _measure(self, size: int) -> float:
         start_s = time.thread_time()  # not the clock's: other processes warm up at the same time

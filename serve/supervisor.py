@@ -18,7 +18,6 @@ import sys
 import time
 from asyncio.subprocess import PIPE, Process
 from dataclasses import asdict, replace
-from importlib import metadata
 from pathlib import Path
 from typing import TypeVar
 
@@ -142,6 +141,8 @@ def choose_workers(config: ServerConfig) -> int:
 
 
 def _is_installed(distribution: str) -> bool:
+    from importlib import metadata  # here: it costs a start more than all else that a supervisor imports
+
     try:
         return bool(metadata.version(distribution))
     except metadata.PackageNotFoundError:

@@ -55,8 +55,7 @@ def test_an_engine_answers_many_threads_at_once(model_file: Path) -> None:
             np.testing.assert_array_equal(found[OUTPUT], wanted)
 
 
-def test_the_batch_sizes_to_warm_up_are_powers_of_two_on_cuda_and_the_ends_on_the_cpu() -> None:
-    assert CPU.batch_sizes == (1, 64)
+def test_the_batch_sizes_of_cuda_are_powers_of_two_and_the_most() -> None:
     sizes = {most: replace(CPU, device="cuda:0", max_batch=most).batch_sizes for most in (1, 2, 32, 33)}
     assert sizes == {1: (1,), 2: (1, 2), 32: (1, 2, 4, 8, 16, 32), 33: (1, 2, 4, 8, 16, 32, 33)}
 
@@ -69,6 +68,23 @@ def test_padding_to_a_batch_size_changes_no_answer(model_file: Path, count: int)
     padding = Engine(engine.spec, session, replace(CPU, device="cuda:0", max_batch=20))
     found = padding.run(draw_images(count))[OUTPUT]
     np.testing.assert_allclose(found, engine.run(draw_images(count))[OUTPUT], rtol=1e-6)
+
+
+def test_a_slow_net_takes_fewer_images_at_a_time_on_the_cpu(model_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = load(model_file, CPU)
+    session = onnxruntime.InferenceSession(model_file, providers=["CPUExecutionProvider"])
+    padding = Engine(engine.spec, session, replace(CPU, device="cuda:0", max_batch=20))
+    monkeypatch.setattr(Engine, "_measure", lambda self, size: 0.03 * size)
+    engine.warm_up()
+    padding.warm_up()
+    assert (engine.max_batch, engine.full_batch_s) == (3, pytest.approx(0.09))
+    assert (padding.max_batch, padding.full_batch_s) == (20, pytest.approx(0.6))
+
+
+def test_a_quick_net_takes_as_many_as_it_may(model_file: Path) -> None:
+    engine = load(model_file, CPU)
+    engine.warm_up()
+    assert (engine.max_batch, 0 < engine.one_image_s < engine.full_batch_s) == (64, True)
 
 
 @pytest.mark.parametrize("max_batch", [1, 3, 4])
