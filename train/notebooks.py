@@ -50,14 +50,14 @@ def _repeat(base: Recipe, name: str, target_accuracy: float, epochs: int, net: N
 
 _ROWS = (
     _repeat(_MNIST, "mnist-cnn-unpooled", 0.989, 12, _UNPOOLED),
-    _repeat(_MNIST, "mnist-cnn-mean", 0.0, 10, (*_POOLED, GlobalAverage())),
-    _repeat(_MNIST, "mnist-cnn-flat", 0.0, 10, (*_POOLED, Flatten())),
-    _repeat(_CIFAR, "cifar10-mlp-5", 0.3927, 5, _MLP),
+    _repeat(_MNIST, "mnist-cnn-mean", 0.0, 10, (*_POOLED, GlobalAverage()), measured=0.9506),
+    _repeat(_MNIST, "mnist-cnn-flat", 0.0, 10, (*_POOLED, Flatten()), measured=0.9913),
+    _repeat(_CIFAR, "cifar10-mlp-5", 0.3927, 5, _MLP, measured=0.4130),
     _repeat(_CIFAR, "cifar10-cnn-753", 0.0, 10, _WIDE_TO_NARROW),
-    _repeat(_CIFAR, "cifar10-cnn-unpadded", 0.573, 5, _unpadded(0.25, 0.5)),
-    _repeat(_CIFAR, "cifar10-cnn-unpadded-drop15", 0.5721, 5, _unpadded(0.15, 0.15)),
-    _repeat(_CIFAR, "cifar10-cnn-5", 0.606, 5, _CNN),
-    _repeat(_CIFAR, "cifar10-cnn-conv200", 0.5457, 5, _insert(_CNN, Flatten(), Conv(200), Pool())),
+    _repeat(_CIFAR, "cifar10-cnn-unpadded", 0.573, 5, _unpadded(0.25, 0.5), measured=0.6066),
+    _repeat(_CIFAR, "cifar10-cnn-unpadded-drop15", 0.5721, 5, _unpadded(0.15, 0.15), measured=0.6510),
+    _repeat(_CIFAR, "cifar10-cnn-5", 0.606, 5, _CNN, measured=0.6164),
+    _repeat(_CIFAR, "cifar10-cnn-conv200", 0.5457, 5, _insert(_CNN, Flatten(), Conv(200), Pool()), measured=0.5911),
     _repeat(_CIFAR, "cifar10-cnn-10", 0.6575, 10, _CNN),
     _repeat(_CIFAR, "cifar10-cnn-dense256", 0.6527, 10, _insert(_CNN, Drop(0.5), Dense(256))),
 )
