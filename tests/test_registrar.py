@@ -1,0 +1,47 @@
+"""serve.registrar: on a real grpc.aio server with two methods."""
+
+import asyncio
+
+import grpc
+
+from serve.registrar import Registrar
+
+
+class Spy:
+    """What a server is told, and the server itself."""
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self.server = server
+        self.registered: list[str] = []
+        self.add_generic_rpc_handlers = server.add_generic_rpc_handlers
+
+    def add_registered_method_handlers(self, service: str, handlers: dict[str, grpc.RpcMethodHandler]) -> None:
+        """Remember them, and tell the server."""
+        self.registered += handlers
+        self.server.add_registered_method_handlers(service, handlers)
+
+
+async def ask_both(names: set[str]) -> tuple[list[str], list[bytes]]:
+    """Which of two methods were registered, and what either answers over one connection."""
+
+    async def answer(request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        return b"answered " + request
+
+    server = Spy(grpc.aio.server())
+    registrar = Registrar(server, names)  # type: ignore[arg-type]  # a Spy is a server here
+    handlers = {name: grpc.unary_unary_rpc_method_handler(answer) for name in ("Often", "Seldom")}
+    registrar.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Service", handlers),))
+    registrar.add_registered_method_handlers("test.Service", handlers)
+    port = server.server.add_insecure_port("127.0.0.1:0")
+    await server.server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        replies = [await channel.unary_unary(f"/test.Service/{name}")(name.encode()) for name in handlers]
+    await server.server.stop(None)
+    return server.registered, replies
+
+
+def test_a_method_answers_whether_it_is_registered_or_not() -> None:
+    for names in (set[str](), {"Often"}, {"Often", "Seldom"}):
+        registered, replies = asyncio.run(ask_both(names))
+        assert set(registered) == names
+        assert replies == [b"answered Often", b"answered Seldom"]
