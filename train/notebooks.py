@@ -58,8 +58,8 @@ _ROWS = (
     _repeat(_CIFAR, "cifar10-cnn-unpadded-drop15", 0.5721, 5, _unpadded(0.15, 0.15), measured=0.6510),
     _repeat(_CIFAR, "cifar10-cnn-5", 0.606, 5, _CNN, measured=0.6164),
     _repeat(_CIFAR, "cifar10-cnn-conv200", 0.5457, 5, _insert(_CNN, Flatten(), Conv(200), Pool()), measured=0.5911),
-    _repeat(_CIFAR, "cifar10-cnn-10", 0.6575, 10, _CNN),
-    _repeat(_CIFAR, "cifar10-cnn-dense256", 0.6527, 10, _insert(_CNN, Drop(0.5), Dense(256))),
+    _repeat(_CIFAR, "cifar10-cnn-10", 0.6575, 10, _CNN, measured=0.6952),
+    _repeat(_CIFAR, "cifar10-cnn-dense256", 0.6527, 10, _insert(_CNN, Drop(0.5), Dense(256)), measured=0.7020),
 )
 NOTEBOOKS = {recipe.name: recipe for recipe in _ROWS}
 ALL = RECIPES | NOTEBOOKS
