@@ -49,7 +49,7 @@ def _repeat(base: Recipe, name: str, target_accuracy: float, epochs: int, net: N
 
 
 _ROWS = (
-    _repeat(_MNIST, "mnist-cnn-unpooled", 0.989, 12, _UNPOOLED),
+    _repeat(_MNIST, "mnist-cnn-unpooled", 0.989, 12, _UNPOOLED, measured=0.9914),
     _repeat(_MNIST, "mnist-cnn-mean", 0.0, 10, (*_POOLED, GlobalAverage()), measured=0.9506),
     _repeat(_MNIST, "mnist-cnn-flat", 0.0, 10, (*_POOLED, Flatten()), measured=0.9913),
     _repeat(_CIFAR, "cifar10-mlp-5", 0.3927, 5, _MLP, measured=0.4130),
