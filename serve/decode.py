@@ -9,6 +9,7 @@ from io import BytesIO
 from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from serve.errors import EmptyImage, ImageError, ImageTooLarge, TruncatedImage, UnreadableImage
+from serve.png import decode_plain_png
 
 FORMAT_NAMES = "PNG, JPEG, WebP, GIF or BMP"
 
@@ -31,6 +32,8 @@ def decode(image_bytes: bytes, max_pixels: int) -> Image.Image:
 
     Raises EmptyImage, UnreadableImage, TruncatedImage, and ImageTooLarge before any pixel is decoded.
     """
+    if plain := decode_plain_png(image_bytes, max_pixels):
+        return plain
     image = _open(image_bytes)
     width, height = image.size
     if width * height > max_pixels:

@@ -1,0 +1,52 @@
+"""The bytes of a plain PNG -> a decoded Pillow image, in half the time of Pillow's own way to it.
+
+Enters: the bytes of any file. Leaves: a `PIL.Image.Image`, or None for what is not a plain PNG, or not whole, or has a
+fault: `decode.py` then takes it to Pillow's plugin, which reads every PNG and knows what is wrong with one.
+Does not know: what a caller is told, models.
+
+Plain is what most libraries write: grey, RGB or RGBA in 8 bits, not interlaced, and nothing but IHDR, IDAT and IEND
+(PNG, third edition, W3C 2025). Decompression and filters are Pillow's; only the way through the chunks is ours. Of a
+small image, that way took Pillow's plugin more time than the pixels.
+"""
+
+from zlib import crc32
+
+from PIL import Image
+
+_START = b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR"
+_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
+_HEADER_BYTES = 33  # the signature, and all of IHDR
+# By bit depth, colour type, and the methods of compression, filtering and interlacing.
+_MODES = {b"\x08\x00\x00\x00\x00": "L", b"\x08\x02\x00\x00\x00": "RGB", b"\x08\x06\x00\x00\x00": "RGBA"}
+
+
+def decode_plain_png(data: bytes, max_pixels: int) -> Image.Image | None:
+    """The image of a plain and sound PNG of at most `max_pixels`, else None."""
+    mode = _MODES.get(data[24:29])
+    if mode is None or not data.startswith(_START) or not data.endswith(_END) or not _is_sound(data, 12, 29):
+        return None
+    width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
+    compressed = _join_pixels(data)
+    if not 0 < width * height <= max_pixels or compressed is None:
+        return None
+    try:
+        return Image.frombytes(mode, (width, height), compressed, "zip", mode, False)
+    except Exception:  # too few bytes, or some that zlib refuses: Pillow's plugin says which
+        return None
+
+
+def _join_pixels(data: bytes) -> bytes | None:
+    """What the IDAT chunks hold, or None where anything else lies between header and end."""
+    parts, at, end = [], _HEADER_BYTES, len(data) - len(_END)
+    while at < end:
+        stop = at + 8 + int.from_bytes(data[at : at + 4])
+        if data[at + 4 : at + 8] != b"IDAT" or not _is_sound(data, at + 4, stop):
+            return None
+        parts.append(data[at + 8 : stop])
+        at = stop + 4
+    return b"".join(parts) if at == end else None
+
+
+def _is_sound(data: bytes, start: int, stop: int) -> bool:
+    """Whether a chunk's name and contents have the checksum that follows them."""
+    return crc32(data[start:stop]) == int.from_bytes(data[stop : stop + 4])
