@@ -24,6 +24,8 @@ INPUT = "images"
 OUTPUT = "probabilities"
 LONGEST_RUN_S = 0.1
 """CPU time that a batch should take at most: what comes meanwhile waits, and so slow a net gains nothing by more."""
+PLAINLY_SLOW_S = LONGEST_RUN_S / 4
+"""As many single images as make a batch take longer than this: a batch of them is slow, however well it may share."""
 
 Outputs = dict[str, npt.NDArray[np.float32]]
 
@@ -56,7 +58,7 @@ class Engine:
         self.max_batch = placement.max_batch
         """Most images in one run: what `placement` allows, on the CPU less for a net that `warm_up` finds slow."""
         self.one_image_s = self.full_batch_s = float("inf")
-        """CPU time of a run of one image, and of `max_batch`, in the calling thread, once `warm_up` measured them."""
+        """CPU time of a run of one image, and of `max_batch`, in the calling thread, once `warm_up` found them."""
         self._session = session
         self._output_names = [output.name for output in session.get_outputs()]
 
@@ -69,16 +71,20 @@ class Engine:
         return {name: output[:count] for name, output in zip(self._output_names, outputs, strict=True)}
 
     def warm_up(self) -> None:
-        """Run every batch size once, so that no caller pays for memory and algorithms; time one image and a batch."""
+        """Run once, on CUDA every batch size, so that no caller pays for memory and algorithms; time runs.
+
+        On the CPU a batch of a slow net is not run: what it takes is plain from one image, and twice as many workers
+        would wait for it at the same time.
+        """
         on_cpu = self.placement.device == "cpu"
         for size in (1,) if on_cpu else self.placement.batch_sizes:
             self._measure(size)
         self.one_image_s = self._measure(1)
-        if on_cpu and self.max_batch * self.one_image_s > LONGEST_RUN_S:
-            self.max_batch = max(1, int(LONGEST_RUN_S / self.one_image_s))
-        self.full_batch_s = self._measure(self.max_batch)
-        if self.full_batch_s < LONGEST_RUN_S / 2:  # or what fresh memory cost the first run is a small part of it
-            self.full_batch_s = self._measure(self.max_batch)
+        if on_cpu and self.max_batch * self.one_image_s > PLAINLY_SLOW_S:
+            self.max_batch = min(self.max_batch, max(1, int(LONGEST_RUN_S / self.one_image_s)))
+            self.full_batch_s = self.max_batch * self.one_image_s
+        else:
+            self.full_batch_s = min(self._measure(self.max_batch) for _ in range(2))  # the first has fresh memory
 
     def _measure(self, size: int) -> float:
         start_s = time.thread_time()  # not the clock's: other processes warm up at the same time
