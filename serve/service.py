@@ -8,7 +8,7 @@ import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -47,14 +47,19 @@ Method = TypeVar("Method", bound=Callable[..., Awaitable[Any]])
 
 
 def answers_errors(method: Method) -> Method:
-    """Turn what a method raises into a status; of the unknown, the client learns only that it happened."""
+    """Turn what a method raises into a status; of the unknown, the client learns only that it happened.
+
+    The status is set, not aborted with: gRPC's context keeps the exception that its `abort` raises, and that keeps
+    every frame and the request, until the garbage collector finds the circle. Under overload it took 20 ms at a time.
+    """
 
     @functools.wraps(method)
     async def answer(self: "ClassifierService", request: Any, context: Context) -> Any:
         try:
             return await method(self, request, context)
         except Exception as error:  # the edge: whatever it is, it becomes a status
-            await _abort(context, error)
+            _set_status(context, error)
+            return None  # gRPC sends no message beside a status that is not OK
 
     return answer  # type: ignore[return-value]  # the same signature, by functools.wraps
 
@@ -190,12 +195,16 @@ def to_status(error: Exception) -> Status:
     return Status(code=code.value[0], message=message, details=[_pack(ErrorInfo(reason=reason, domain=DOMAIN))])
 
 
-async def _abort(context: Context, error: Exception) -> NoReturn:
+def _set_status(context: Context, error: Exception) -> None:
     if isinstance(error, errors.Overloaded):
-        await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), _refusal_trailers(str(error)))
-    status = to_status(error)
-    code = next(code for code in grpc.StatusCode if code.value[0] == status.code)
-    await context.abort(code, status.message, ((STATUS_TRAILER, status.SerializeToString()),))
+        code, message, trailers = grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), _refusal_trailers(str(error))
+    else:
+        status = to_status(error)
+        code = next(code for code in grpc.StatusCode if code.value[0] == status.code)
+        message, trailers = status.message, ((STATUS_TRAILER, status.SerializeToString()),)
+    context.set_code(code)
+    context.set_details(message)
+    context.set_trailing_metadata(trailers)
 
 
 @functools.lru_cache(maxsize=64)

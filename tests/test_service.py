@@ -1,5 +1,6 @@
 """serve.service: what a caller gets for good requests and for bad ones, over a real connection."""
 
+import gc
 import io
 import zlib
 from collections.abc import Callable
@@ -178,6 +179,20 @@ def test_a_full_queue_is_refused_at_once_with_a_time_to_come_again(
     assert details["google.rpc.RetryInfo"].Unpack(retry)
     assert (info.reason, info.domain) == ("OVERLOADED", "inkling")
     assert retry.retry_delay.ToMilliseconds() == int(trailers["grpc-retry-pushback-ms"])
+
+
+def test_a_refusal_is_gone_when_it_is_answered(client: Client) -> None:
+    """Not kept in a circle with its frames and its request: a full pass of the collector holds up every call."""
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(10):
+            with pytest.raises(CallError):
+                client.classify(b"", model="nobody")
+        kept = [each for each in gc.get_objects() if isinstance(each, errors.NotFound)]
+    finally:
+        gc.enable()
+    assert len(kept) <= 1  # the last may not have been let go yet
 
 
 def test_list_models_shows_every_version_and_what_was_refused(
