@@ -40,6 +40,23 @@ def test_bad_usage_ends_with_2_before_tensorflow(flags: list[str], tmp_path: Pat
     assert (done.returncode, flags[0] in done.stderr) == (2, True), done.stderr
 
 
+@pytest.mark.parametrize(
+    ("package", "said"),
+    [
+        ("onnx", 'error: onnx is not installed; pip install ".[cpu,train]" brings it'),
+        ("serve", "ModuleNotFoundError: import of serve halted; None in sys.modules"),
+    ],
+)
+def test_a_package_that_an_extra_brings_is_missed_in_a_sentence_and_any_other_with_a_traceback(
+    package: str, said: str
+) -> None:
+    program = f"import sys; from train.command import run; sys.modules[{package!r}] = None; sys.exit(run(work, str))"
+    work = f"def work():\n    import {package}\n"
+    done = subprocess.run([sys.executable, "-c", work + program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (1, said)
+    assert ("Traceback" in done.stderr) == (package == "serve")
+
+
 def test_unusable_data_ends_with_1_and_the_reason(tmp_path: Path) -> None:
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"broken")
     command = [sys.executable, "-m", "train.cifar", "--data", str(tmp_path), "--out", str(tmp_path / "runs")]

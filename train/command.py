@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from train.data import Dataset
     from train.export import Exported
 
+EXTRA_PACKAGES = {"keras", "matplotlib", "onnx", "onnxruntime", "tensorflow", "tf2onnx"}
+"""What the project is installed without where nobody asked for its extras."""
 PRECISIONS = ("auto", "float32", "bfloat16")
 _NOISE = re.compile(r"I\d{4} |WARNING: All log messages before absl::InitializeLog")
 
@@ -60,6 +62,10 @@ def run(work: Callable[[], int], advise: Callable[[], str]) -> int:
         return 2
     except (InklingError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRA_PACKAGES:
+            raise
+        print(f'error: {error.name} is not installed; pip install ".[cpu,train]" brings it', file=sys.stderr)
     return 1
 
 
