@@ -26,7 +26,7 @@ _ALL = (
             GlobalMax(),
         ),
         dataset="mnist",
-        epochs=10,
+        epochs=24,
         batch_size=250,
         augmentation=OTHER_HANDS,
         peak_learning_rate=0.2,
@@ -37,7 +37,7 @@ _ALL = (
         keeps_last=True,
         prepare=DIGIT,
         target_accuracy=0.9955,
-        measured_accuracy=0.9966,
+        measured_accuracy=0.997,
     ),
     Recipe(
         name="cifar10",
