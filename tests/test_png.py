@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
+from test_decode import chunk
 
 from serve.png import decode_plain_png
 
@@ -30,10 +31,6 @@ def draw(seed: int = 0, channels: int = 3) -> npt.NDArray[np.uint8]:
     pixels = np.random.default_rng(seed).integers(0, 9, (24, 30, channels), np.uint8)
     pixels += np.add.outer(np.arange(24), 3 * np.arange(30))[..., None].astype(np.uint8)
     return pixels
-
-
-def chunk(name: bytes, data: bytes) -> bytes:
-    return len(data).to_bytes(4) + name + data + zlib.crc32(name + data).to_bytes(4)
 
 
 def rebuild(png: bytes, *chunks: bytes) -> bytes:
