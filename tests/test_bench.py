@@ -40,9 +40,10 @@ def test_a_short_run_gives_a_table_and_a_line_of_json(repository_folder: Path, f
     assert {"date", "commit", "versions", "cpu", "cores"} <= facts.keys()
 
 
-def test_an_interrupted_run_leaves_no_server_behind(repository_folder: Path) -> None:
+@pytest.mark.parametrize("shell", [[], ["sh", "-c", 'trap "" INT; exec "$@"', "sh"]], ids=["", "in the background"])
+def test_an_interrupted_run_leaves_no_server_behind(repository_folder: Path, shell: list[str]) -> None:
     """Nor a traceback. The server's process is the one whose parent the benchmark is."""
-    command = [sys.executable, "-m", "serve.bench", "--seconds", "60", "--models", str(repository_folder)]
+    command = [*shell, sys.executable, "-m", "serve.bench", "--seconds", "60", "--models", str(repository_folder)]
     with subprocess.Popen([*command, "--model", "bands"], stderr=subprocess.PIPE, text=True) as bench:
         assert bench.stderr is not None
         bench.stderr.readline()  # its progress: the server serves

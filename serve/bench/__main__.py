@@ -77,6 +77,7 @@ def _commit() -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0 with a table, 1 where there was nothing to measure or it was interrupted."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has what runs in the background ignore it
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # or its server would outlive it
     options = _parse(arguments)
     if options.short:
