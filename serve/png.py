@@ -26,8 +26,8 @@ def decode_plain_png(data: bytes, max_pixels: int) -> Image.Image | None:
     if mode is None or not data.startswith(_START) or not data.endswith(_END) or not _is_sound(data, 12, 29):
         return None
     width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
-    compressed = _join_pixels(data)
-    if not 0 < width * height <= max_pixels or compressed is None:
+    compressed = _join_pixels(data) if 0 < width * height <= max_pixels else None
+    if compressed is None:
         return None
     try:
         return Image.frombytes(mode, (width, height), compressed, "zip", mode, False)
