@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import sys
 import tarfile
 from pathlib import Path
 
@@ -62,6 +63,18 @@ def test_an_absent_dataset_that_cannot_be_fetched_is_refused_with_what_to_put_wh
         assert f"{tmp_path / 'mnist' / file}  (md5 {md5})" in str(caught.value)
     assert "INKLING_DATA" in str(caught.value)
     assert list((tmp_path / "mnist").iterdir()) == [], "no half file"
+
+
+def test_without_keras_an_absent_dataset_is_not_the_networks_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "keras.utils", None)
+    with pytest.raises(
+        DatasetError, match=r'keras\S*, which fetches it, comes with pip install "\.\[cpu,train\]"'
+    ) as caught:
+        read_files(SOURCES["mnist"], tmp_path)
+    assert "INKLING_DATA" in str(caught.value)
+    assert "could not be fetched" not in str(caught.value)
 
 
 def test_an_absent_file_is_fetched_from_the_first_address_that_has_it_and_checked(tmp_path: Path) -> None:

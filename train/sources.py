@@ -110,6 +110,11 @@ def _fetch_file(source: Source, file: str, md5: str, place: Path, folder: Path) 
     for address in source.addresses:
         try:
             return _download(address + file, md5, place / file)
+        except ModuleNotFoundError as error:
+            missing = (
+                f'{file} is not there, and {error.name}, which fetches it, comes with pip install ".[cpu,train]"\n'
+            )
+            raise DatasetError(missing + explain_placement(source, folder)) from error
         except Exception as error:  # get_file raises plain Exception for whatever the network did
             failures.append(f"  {address + file}: {error}")
     raise DatasetError(
