@@ -18,6 +18,10 @@ def model() -> keras.Model:
     return build((NormConv(8, pooled=True), Conv(6), Flatten()), (8, 8, 3), 4)
 
 
+def is_convolutions_kernel(path: str) -> bool:
+    return "conv2d" in path and path.endswith("kernel")
+
+
 def step(model: keras.Model, settings: Adam | Muon) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Every variable's value before and after a step along a random gradient."""
     random = np.random.default_rng(0)
@@ -30,14 +34,15 @@ def step(model: keras.Model, settings: Adam | Muon) -> dict[str, tuple[np.ndarra
 
 def test_muon_turns_kernels_of_convolutions_and_keeps_their_length(model: keras.Model) -> None:
     moved = step(model, Muon(adam_share=0.01))
-    for path, (_, after) in moved.items():
-        if path.startswith("conv2d") and path.endswith("kernel"):
-            assert np.linalg.norm(after) == pytest.approx(after.shape[-1] ** 0.5, rel=1e-5)
+    kernels = [after for path, (_, after) in moved.items() if is_convolutions_kernel(path)]
+    assert len(kernels) == 2
+    for after in kernels:
+        assert np.linalg.norm(after) == pytest.approx(after.shape[-1] ** 0.5, rel=1e-5)
 
 
 def test_all_else_takes_adams_step_at_its_share_of_the_rate(model: keras.Model) -> None:
     moved = step(model, Muon(adam_share=0.01))
-    others = [pair for path, pair in moved.items() if not (path.startswith("conv2d") and path.endswith("kernel"))]
+    others = [pair for path, pair in moved.items() if not is_convolutions_kernel(path)]
     assert len(others) == 4  # a norm's biases, a convolution's, the logits' kernel and biases
     for before, after in others:
         np.testing.assert_allclose(np.abs(after - before), 0.1 * 0.01, rtol=0.05)  # Adam's first step is the rate

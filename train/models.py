@@ -26,6 +26,7 @@ from train.net import (
     Pool,
     Whitening,
 )
+from train.winograd import WinogradConv2D
 
 Images = npt.NDArray[np.uint8]
 
@@ -86,7 +87,7 @@ def _lay(part: Part, channels: int) -> Iterable[keras.Layer]:  # noqa: PLR0911  
     """The layers of a part; `channels` is the image's."""
     match part:
         case Conv(filters, kernel, padding):
-            return [layers.Conv2D(filters, kernel, padding=padding, activation="relu", kernel_initializer="he_normal")]
+            return [WinogradConv2D(filters, kernel, padding=padding, activation="relu", kernel_initializer="he_normal")]
         case Whitening(kernel):
             filters = 2 * kernel * kernel * channels
             return [layers.Conv2D(filters, kernel, name="whitening"), Gelu()]
@@ -107,7 +108,7 @@ def _lay(part: Part, channels: int) -> Iterable[keras.Layer]:  # noqa: PLR0911  
 
 
 def _lay_norm_conv(part: NormConv) -> list[keras.Layer]:
-    conv = layers.Conv2D(part.filters, 3, padding="same", use_bias=False, kernel_initializer=Dirac())
+    conv = WinogradConv2D(part.filters, 3, padding="same", use_bias=False, kernel_initializer=Dirac())
     norm = layers.BatchNormalization(momentum=NORM_MOMENTUM, epsilon=NORM_EPSILON, scale=False)
     return [conv, *([layers.MaxPooling2D(2)] if part.pooled else []), norm, Gelu()]
 
