@@ -7,6 +7,7 @@ import asyncio
 import io
 import os
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -33,6 +34,13 @@ LABELS = {"en": ("top", "middle", "bottom"), "ru": ("верх", "середин�
 GREY = InputSpec((12, 12, 1), "uint8", "grey")
 RGB = InputSpec((12, 12, 3), "uint8", "rgb")
 Png = Callable[..., bytes]
+
+
+@pytest.fixture(autouse=True)
+def same_weights() -> None:
+    """Every test's nets start from the same weights, whichever tests ran before it."""
+    if "keras" in sys.modules:
+        sys.modules["keras"].utils.set_random_seed(0)
 
 
 def make_graph(shape: tuple[int, int, int]) -> onnx.ModelProto:
