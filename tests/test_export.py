@@ -27,6 +27,7 @@ from serve.model_file import (
 )
 from train import export
 from train.data import OBJECTS, OBJECTS_RU, Dataset
+from train.evaluate import measure_accuracy
 from train.export import Parity, ParityFailed
 
 SHAPE = (8, 8, 3)
@@ -104,6 +105,22 @@ def test_an_exported_file_reads_back_whole(exported: export.Exported) -> None:
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     assert from_metadata(session.get_modelmeta().custom_metadata_map) == exported.spec
     onnx.checker.check_model(onnx.load(exported.path), full_check=True)
+
+
+def test_a_file_with_halved_weights_is_half_as_large_and_says_how_far_that_moved_it(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    model = make_model()
+    wide = keras.layers.Dense(64, activation="relu")(model.layers[-3].output)
+    model = keras.Model(model.input, keras.layers.Dense(10, activation="softmax")(wide), name="wide")
+    whole, half = (export.export(model, dataset, tmp_path / str(way), **FACTS, halves_weights=way) for way in (0, 1))
+    assert half.path.stat().st_size < whole.path.stat().st_size * 0.6
+    moved = half.spec.recipe["rounding_parity"]
+    assert 0 < moved["largest_difference"] < 1e-3
+    assert moved["largest_difference"] == np.abs(half.probabilities - whole.probabilities).max()
+    assert half.parity.largest_difference <= export.LARGEST_DIFFERENCE, "the parity is of the conversion"
+    assert half.spec.test_accuracy == measure_accuracy(half.probabilities, dataset.test_labels)
+    assert (half.spec.precision, "rounding_parity" in whole.spec.recipe) == ("float32", False)
 
 
 def test_an_exported_file_says_what_it_is(exported: export.Exported) -> None:

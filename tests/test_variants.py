@@ -13,6 +13,7 @@ from serve.client import Client
 from serve.model_file import check_seal, from_metadata
 from train.data import Dataset
 from train.export import measure_self_test, run_onnx, write_model_file
+from train.halve import ENDING, halve
 from train.variants import TOLERANCES, main, write_variant
 
 
@@ -63,6 +64,18 @@ def test_an_int8_variant_holds_its_weights_in_eight_bits(tmp_path: Path) -> None
     quantized = {tuple(tensor.dims) for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.INT8}
     assert (432, 3) in quantized
     assert (3, 3) not in quantized, "the logits stay float32"
+
+
+@pytest.mark.parametrize("precision", TOLERANCES)
+def test_a_file_with_halved_weights_has_variants_too(precision: str, tmp_path: Path) -> None:
+    path = write_deep_model(tmp_path / "bands")
+    halved = halve(onnx.load(path), least_size=1)
+    spec = from_metadata({each.key: each.value for each in halved.metadata_props})
+    del halved.metadata_props[:]
+    write_model_file(halved, spec, path.parent)
+    assert write_variant(path.parent, precision, make_dataset()).test_accuracy == 1.0
+    casts = [node for node in onnx.load(path.parent / f"model.{precision}.onnx").graph.node if node.op_type == "Cast"]
+    assert not any(ENDING in name for node in casts for name in node.input)
 
 
 def test_the_probabilities_of_an_int8_variant_sum_to_1(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -39,6 +39,7 @@ from serve.model_file import (
 )
 from train.data import Dataset
 from train.evaluate import measure_accuracy
+from train.halve import halve
 
 if TYPE_CHECKING:
     import keras
@@ -91,10 +92,12 @@ def export(
     prepare: PrepareSpec,
     recipe: Mapping[str, Any],
     source_commit: str,
+    halves_weights: bool = False,
 ) -> Exported:
     """Convert a float32 model, compare it with the original on the test set, and write `folder`/model.onnx.
 
-    `prepare`, `recipe` and `source_commit` go into the file's metadata as they are. Raises ParityFailed.
+    `prepare`, `recipe` and `source_commit` go into the file's metadata as they are. With `halves_weights`, the graph
+    that was found equal is rounded, and `recipe` also says how far that moved it. Raises ParityFailed.
     """
     from train.models import predict  # brings Keras in, as convert() does
 
@@ -102,6 +105,10 @@ def export(
     probabilities = run_onnx(onnx_model.SerializeToString(), dataset.test_images)
     parity = measure_parity(predict(model, dataset.test_images), probabilities)
     require_parity(parity)
+    if halves_weights:
+        onnx_model, exact = halve(onnx_model), probabilities
+        probabilities = run_onnx(onnx_model.SerializeToString(), dataset.test_images)
+        recipe = {**recipe, "rounding_parity": asdict(measure_parity(exact, probabilities))}
     spec = ModelSpec(
         name=model.name,
         dataset=dataset.name,

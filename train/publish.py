@@ -49,7 +49,13 @@ def publish_run(  # what a run leaves is what it had
     facts, source_commit = describe_run(recipe, progress, precision), find_source_commit()
     with partial_folder(out / recipe.name) as partial:
         exported = export.export(
-            model, dataset, partial, prepare=recipe.prepare, recipe=facts, source_commit=source_commit
+            model,
+            dataset,
+            partial,
+            prepare=recipe.prepare,
+            recipe=facts,
+            source_commit=source_commit,
+            halves_weights=recipe.halves_weights,
         )
         model.save(partial / "model.keras")
         write_history(progress.history, partial / "history.csv")

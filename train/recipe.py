@@ -96,6 +96,8 @@ class Recipe:
     """
     mirrors: bool = False
     """Whether the exported model answers with the mean of an image's logits and its mirror image's: twice the work."""
+    halves_weights: bool = False
+    """Whether the exported file keeps its kernels in 16 bits: half the size, and float32 arithmetic as ever."""
 
 
 def describe(recipe: Recipe) -> dict[str, Any]:

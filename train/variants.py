@@ -26,6 +26,7 @@ from serve.model_file import ModelSpec, SelfTest, from_metadata
 from train.data import Dataset, Images, load
 from train.evaluate import measure_accuracy
 from train.export import measure_parity, measure_self_test, run_onnx, write_model_file
+from train.halve import restore
 
 CALIBRATION_COUNT = 1000
 CALIBRATION_SEED = 0
@@ -114,8 +115,7 @@ def write_variant(folder: Path, precision: str, dataset: Dataset) -> ModelSpec:
 
 def convert(model: onnx.ModelProto, precision: str, dataset: Dataset) -> onnx.ModelProto:
     """The graph in another precision, without metadata."""
-    bare = onnx.ModelProto()
-    bare.CopyFrom(model)
+    bare = restore(model)
     del bare.metadata_props[:]
     if precision == "float16":
         return make_float16(bare)
