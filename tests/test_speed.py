@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from train import speed
+from train.models import build, take_logits
 from train.net import Conv, Flatten
 from train.recipes import RECIPES
 
@@ -38,6 +39,13 @@ def test_our_way_trains_on_as_many_images_as_it_says(data: tuple[np.ndarray, np.
 def test_the_notebooks_way_trains_on_as_many_images_as_it_says(data: tuple[np.ndarray, np.ndarray]) -> None:
     step = speed.make_notebook_step(RECIPE, *data, 2)
     assert [step(), step()] == [16, 16]
+
+
+def test_the_notebooks_way_convolves_as_keras_does() -> None:
+    model = take_logits(build((Conv(4), Flatten()), (8, 8, 3), 2))
+    plain = speed.make_plain(model)
+    assert [type(layer) for layer in plain.layers if "conv" in layer.name] == [keras.layers.Conv2D]
+    assert (plain.count_params(), plain.output_shape) == (model.count_params(), model.output_shape)
 
 
 def test_ways_are_measured_in_turn_and_the_first_round_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:

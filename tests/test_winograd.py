@@ -7,7 +7,7 @@ from keras import layers
 
 from train.winograd import LEAST_WORK, WinogradConv2D, convolve
 
-CHANNELS, FILTERS = 64, 128
+CHANNELS, FILTERS = 128, 128
 
 
 def draw(*shape: int) -> np.ndarray:

@@ -17,12 +17,15 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from train.command import less_noise, read_positive
 from train.data import load
 from train.recipe import Augmentation, Recipe
 from train.recipes import RECIPES
+
+if TYPE_CHECKING:
+    import keras
 
 Step = Callable[[], int]
 """Trains for a while and says on how many images."""
@@ -95,7 +98,7 @@ def make_notebook_step(recipe: Recipe, images: Any, targets: Any, batches: int) 
 
     from train import models
 
-    trained = models.take_logits(models.build(recipe.net, images.shape[1:], targets.shape[1]))
+    trained = make_plain(models.take_logits(models.build(recipe.net, images.shape[1:], targets.shape[1])))
     trained.compile("adam", keras.losses.CategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
     flow = make_generator(recipe).flow(images, targets, batch_size=recipe.batch_size)
 
@@ -104,6 +107,17 @@ def make_notebook_step(recipe: Recipe, images: Any, targets: Any, batches: int) 
         return min(batches, len(flow)) * recipe.batch_size
 
     return step
+
+
+def make_plain(model: "keras.Model") -> "keras.Model":
+    """The same net of Keras' own convolutions: the notebooks knew no other."""
+    import keras
+
+    def take(layer: keras.Layer) -> keras.Layer:
+        kind = keras.layers.Conv2D if isinstance(layer, keras.layers.Conv2D) else type(layer)
+        return kind.from_config(layer.get_config())
+
+    return keras.models.clone_model(model, clone_function=take)
 
 
 def make_generator(recipe: Recipe) -> Any:
