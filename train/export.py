@@ -40,6 +40,7 @@ from serve.model_file import (
 from train.data import Dataset
 from train.evaluate import measure_accuracy
 from train.halve import halve
+from train.simplify import simplify
 
 if TYPE_CHECKING:
     import keras
@@ -144,7 +145,7 @@ def convert(model: "keras.Model") -> onnx.ModelProto:
         lambda images: {"probabilities": model(images, training=False)}, input_signature=[images], autograph=False
     )
     onnx_model, _ = tf2onnx.convert.from_function(answer, input_signature=[images], opset=OPSET)
-    return _clean(onnx_model, model.name)
+    return simplify(_clean(onnx_model, model.name))
 
 
 def _clean(onnx_model: onnx.ModelProto, name: str) -> onnx.ModelProto:
