@@ -38,7 +38,7 @@ Png = Callable[..., bytes]
 
 @pytest.fixture(autouse=True)
 def same_weights() -> None:
-    """Every test's nets start from the same weights, whichever tests ran before it."""
+    """The nets that a test itself makes start from the same weights, whichever tests ran before it."""
     if "keras" in sys.modules:
         sys.modules["keras"].utils.set_random_seed(0)
 

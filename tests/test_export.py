@@ -29,6 +29,8 @@ from train import export
 from train.data import OBJECTS, OBJECTS_RU, Dataset
 from train.evaluate import measure_accuracy
 from train.export import Parity, ParityFailed
+from train.models import build
+from train.net import Conv, GlobalMax, NormConv, Whitening
 
 SHAPE = (8, 8, 3)
 FACTS = {"prepare": PrepareSpec("photo", 1, {}), "recipe": {"epochs": 1}, "source_commit": "0" * 40}
@@ -121,6 +123,24 @@ def test_a_file_with_halved_weights_is_half_as_large_and_says_how_far_that_moved
     assert half.parity.largest_difference <= export.LARGEST_DIFFERENCE, "the parity is of the conversion"
     assert half.spec.test_accuracy == measure_accuracy(half.probabilities, dataset.test_labels)
     assert (half.spec.precision, "rounding_parity" in whole.spec.recipe) == ("float32", False)
+
+
+def test_rounding_that_changes_answers_is_refused() -> None:
+    export.require_few_changes(Parity(0.01, changed_classes=2, image_count=1000))
+    with pytest.raises(ParityFailed, match=r"at most 0\.2% of the images, found 3 in 1000; nothing was written"):
+        export.require_few_changes(Parity(0.01, changed_classes=3, image_count=1000))
+
+
+def test_a_net_of_our_own_layers_is_converted_in_a_process_of_its_own(tmp_path: Path) -> None:
+    """As for a model of another backend, which TensorFlow has to read from its file."""
+    model = build((Whitening(), NormConv(4), Conv(4), GlobalMax()), SHAPE, 3)
+    model.save(tmp_path / "model.keras")
+    command = [sys.executable, "-m", "train.export", str(tmp_path / "model.keras"), str(tmp_path / "model.onnx")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    images = np.random.default_rng(0).integers(0, 256, (5, *SHAPE), np.uint8)
+    found = export.run_onnx((tmp_path / "model.onnx").read_bytes(), images)
+    np.testing.assert_allclose(found, model.predict_on_batch(images), atol=1e-5)
 
 
 def test_an_exported_file_says_what_it_is(exported: export.Exported) -> None:

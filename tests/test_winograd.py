@@ -10,6 +10,12 @@ from train.winograd import LEAST_WORK, WinogradConv2D, convolve
 CHANNELS, FILTERS = 128, 128
 
 
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is one, nothing here is trained by this algorithm."""
+    monkeypatch.setattr("train.winograd.find_gpu_capability", lambda: None)
+
+
 def draw(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
@@ -73,6 +79,7 @@ def test_what_is_behind_a_convolution_gets_its_gradient_too() -> None:
         moved.append(model.get_weights()[0] - before)
     assert np.abs(moved[0]).max() > 1e-4
     np.testing.assert_allclose(moved[1], moved[0], atol=1e-5)
+    assert not np.array_equal(*moved), "equal to the last bit: not this algorithm"
 
 
 def test_outside_training_it_is_keras_own_to_the_last_bit() -> None:
@@ -88,21 +95,21 @@ def test_outside_training_it_is_keras_own_to_the_last_bit() -> None:
         (CHANNELS, {"padding": "valid"}),
         (CHANNELS, {"strides": 2}),
         (CHANNELS, {"dilation_rate": 2}),
-        (CHANNELS, {"groups": 2}),
+        (2 * CHANNELS, {"groups": 2}),
+        (CHANNELS, {"data_format": "channels_first"}),
         (CHANNELS, {"dtype": "mixed_bfloat16"}),
         (LEAST_WORK // FILTERS - 1, {}),
     ],
 )
 def test_any_other_convolution_trains_as_keras_own(channels: int, settings: dict[str, object]) -> None:
     layer = WinogradConv2D(**{"filters": FILTERS, "kernel_size": 3, "padding": "same"} | settings)
-    layer.build((None, 8, 8, channels))
+    layer.build((None, channels, 8, 8) if "data_format" in settings else (None, 8, 8, channels))
     assert not layer.is_suitable()
 
 
 def test_one_with_enough_work_is_suitable_where_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = WinogradConv2D(FILTERS, 3, padding="same")
     layer.build((None, 8, 8, LEAST_WORK // FILTERS))
-    monkeypatch.setattr("train.winograd.find_gpu_capability", lambda: None)
     assert layer.is_suitable()
     monkeypatch.setattr("train.winograd.find_gpu_capability", lambda: (8, 0))
     assert not layer.is_suitable()

@@ -166,6 +166,11 @@ def print_outcome(exported: "Exported", progress: "Progress", dataset: "Dataset"
         f"parity with Keras over {parity.image_count} images: largest difference of a probability "
         f"{parity.largest_difference:.2g}, {parity.changed_classes} other classes"
     )
+    if moved := spec.recipe.get("rounding_parity"):
+        print(
+            f"weights in 16 bits: largest difference of a probability {moved['largest_difference']:.2g}, "
+            f"{moved['changed_classes']} other classes"
+        )
     print(f"wrote {folder / 'model.onnx'}, and beside it model.keras, README.md, history.csv, classes.csv and pictures")
     print("serve it with")
     print(f"  python -m serve --models {out}")

@@ -47,8 +47,8 @@ class WinogradConv2D(layers.Conv2D):
 
     def is_suitable(self) -> bool:
         """Whether this is a 3 x 3 convolution to the same size, in float32, with enough work to save, and no GPU."""
-        form = (self.kernel_size, self.strides, self.dilation_rate, self.padding, self.groups)
-        fits = form == ((3, 3), (1, 1), (1, 1), "same", 1) and self.compute_dtype == "float32"
+        form = (self.kernel_size, self.strides, self.dilation_rate, self.padding, self.groups, self.data_format)
+        fits = form == ((3, 3), (1, 1), (1, 1), "same", 1, "channels_last") and self.compute_dtype == "float32"
         large = self.kernel.shape[-2] * self.kernel.shape[-1] >= LEAST_WORK
         return fits and large and find_gpu_capability() is None
 
