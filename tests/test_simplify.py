@@ -172,6 +172,26 @@ def test_a_value_that_something_else_takes_too_is_kept(value: str) -> None:
         np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-5)
 
 
+def test_flattening_needs_nothing_that_is_computed_at_each_run() -> None:
+    model = convert(build((Conv(4), Pool(), Flatten()), (8, 8, 3), 5))
+    assert {"Shape", "Concat", "Slice", "Gather"}.isdisjoint(kinds(model))
+    shapes = [
+        numpy_helper.to_array(tensor).tolist()
+        for tensor in model.graph.initializer
+        if tensor.data_type == TensorProto.INT64
+    ]
+    assert [-1, 4 * 4 * 4] in shapes
+    for count in (1, 3):
+        images = np.zeros((count, 8, 8, 3), np.uint8)
+        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        assert session.run(None, {"images": images})[0].shape == (count, 5)
+
+
+def test_a_shape_that_is_not_known_is_computed_as_before() -> None:
+    nodes = [helper.make_node("Shape", ["x"], ["shape"]), helper.make_node("Reshape", ["x", "shape"], ["y"])]
+    assert kinds(simplify(make(nodes))) == ["Shape", "Reshape"]
+
+
 def test_a_second_pass_over_a_graph_is_as_safe_as_the_first() -> None:
     """New weights get names that are free."""
     again = [helper.make_node("Mul", ["y", "scale"], ["z"])]

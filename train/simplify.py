@@ -1,10 +1,11 @@
 """An exported graph -> the same function in fewer passes over its values, as ONNX Runtime runs it quickest.
 
-Enters and leaves: an ONNX graph of float32. Does not know: Keras, metadata. Two things are put right:
+Enters and leaves: an ONNX graph of float32. Does not know: Keras, metadata. Three things are put right:
 - GELU. tf2onnx writes opset 18, which has no such operation, and TensorFlow's constant folding spells the five that
   make one in a way that ONNX Runtime does not recognise: five passes. Opset 20 has it.
 - A norm behind a max pooling. The largest of values times a positive number, plus another, is the largest value times
   the one plus the other: both go into the convolution before, and no layout is changed for them in between.
+- Flattening. tf2onnx computes the new shape from the old one at each run; but for the number of images it is known.
 """
 
 from collections.abc import Iterable, Sequence
@@ -31,6 +32,7 @@ def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
         _join_gelu(simple.graph, erf)
     for pool in [node for node in simple.graph.node if node.op_type == "MaxPool"]:
         _fold_norm(simple.graph, pool)
+    _fix_shapes(simple)
     _drop_unused(simple.graph)
     return simple
 
@@ -125,15 +127,30 @@ def _find_channels(links: _Links, before: onnx.NodeProto, kind: str, count: int)
     return node, weight.reshape(count)
 
 
+def _fix_shapes(model: onnx.ModelProto) -> None:
+    """Give every Reshape to a row of numbers for each image its shape, where it is computed."""
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    lengths = {
+        value.name: dimensions[1].dim_value
+        for value in (*inferred.value_info, *inferred.output)
+        if len(dimensions := value.type.tensor_type.shape.dim) == 2  # images, and numbers of each
+    }
+    weights = {tensor.name for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Reshape" and node.input[1] not in weights and lengths.get(node.output[0]):
+            shape = np.array([-1, lengths[node.output[0]]], np.int64)
+            node.input[1] = _add_weight(model.graph, f"{node.output[0]}/shape", shape)
+
+
 def _other(pair: Iterable[str], one: str) -> str:
     return next((name for name in pair if name != one), one)
 
 
-def _add_weight(graph: onnx.GraphProto, name: str, values: npt.ArrayLike) -> str:
+def _add_weight(graph: onnx.GraphProto, name: str, values: npt.NDArray[np.float32 | np.int64]) -> str:
     taken = {tensor.name for tensor in graph.initializer}
     while name in taken:
         name += "+"
-    graph.initializer.append(numpy_helper.from_array(np.asarray(values, np.float32), name))
+    graph.initializer.append(numpy_helper.from_array(values, name))
     return name
 
 
@@ -151,7 +168,15 @@ def _replace(graph: onnx.GraphProto, old: Sequence[onnx.NodeProto], new: Sequenc
 
 
 def _drop_unused(graph: onnx.GraphProto) -> None:
-    used = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
-    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    """Take out what makes no result, from the results back, and then the weights that nothing takes."""
+    used = {value.name for value in graph.output}
+    kept: list[onnx.NodeProto] = []
+    for node in reversed(graph.node):
+        if used & set(node.output):
+            kept.insert(0, node)
+            used |= set(node.input)
+    del graph.node[:]
+    graph.node.extend(kept)
+    weights = [tensor for tensor in graph.initializer if tensor.name in used]
     del graph.initializer[:]
-    graph.initializer.extend(kept)
+    graph.initializer.extend(weights)
