@@ -1,7 +1,10 @@
 """`train.halve`: half the bytes, the same graph, and answers that are those of the rounded weights."""
 
+from pathlib import Path
+
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from conftest import make_graph
 from onnx import TensorProto, numpy_helper
@@ -46,6 +49,15 @@ def test_answers_are_those_of_the_rounded_weights(graph: onnx.ModelProto, images
     found = run_onnx(halve(graph).SerializeToString(), images)
     np.testing.assert_array_equal(found, expected)
     assert not np.array_equal(found, exact)
+
+
+def test_the_casts_are_gone_once_the_file_is_loaded(graph: onnx.ModelProto, tmp_path: Path) -> None:
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    onnxruntime.InferenceSession(halve(graph).SerializeToString(), options, providers=["CPUExecutionProvider"])
+    nodes = onnx.load(tmp_path / "optimized.onnx").graph.node
+    assert [node.input[0] for node in nodes if node.op_type == "Cast"] == ["images"]
 
 
 def test_the_graph_itself_is_left_as_it_was(graph: onnx.ModelProto) -> None:

@@ -49,11 +49,13 @@ def restore(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy with the weights that `halve` rounded in float32 again, rounded as they are, and without its casts."""
     restored = onnx.ModelProto()
     restored.CopyFrom(model)
+    names = set()
     for tensor in restored.graph.initializer:
         if tensor.name.endswith(ENDING) and tensor.data_type == TensorProto.FLOAT16:
             name = tensor.name.removesuffix(ENDING)
+            names.add(name)
             tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), name))
-    nodes = [node for node in restored.graph.node if not (node.op_type == "Cast" and node.input[0].endswith(ENDING))]
+    nodes = [node for node in restored.graph.node if names.isdisjoint(node.output)]
     del restored.graph.node[:]
     restored.graph.node.extend(nodes)
     return restored
