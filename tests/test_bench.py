@@ -11,7 +11,7 @@ import pytest
 from conftest import RunningServer
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from serve.bench.h2load import run_h2load_beside
+from serve.bench.h2load import FRAME_BYTES, count_good, run_h2load_beside
 from serve.bench.load import GrpcLoad, Plan
 from serve.bench.measure import find_file, start_server
 from serve.bench.peer import make_infer_request, make_peer_requests
@@ -82,6 +82,16 @@ def test_h2load_in_an_open_loop_tells_refused_calls_from_good_ones(repository_fo
     assert set(found.errors) == {"NOT_FOUND"}
     assert found.errors["NOT_FOUND"] > 10
     assert found.error_latencies_us
+
+
+def test_calls_count_as_failed_where_their_bytes_are_missing_and_not_where_answers_are_a_byte_short() -> None:
+    """Without a failure beside the load, a hundredth is the answers' own difference; a tenth is not."""
+    probe = Probe("nowhere", "/", b"")
+    assert count_good(1000, 0, probe) == 0
+    probe.reply_bytes.append(100 - FRAME_BYTES)
+    assert [count_good(1000, data_bytes, probe) for data_bytes in (99_000, 90_000, 101_000)] == [1000, 900, 1000]
+    probe.failures["RESOURCE_EXHAUSTED"] = 1
+    assert count_good(1000, 99_000, probe) == 990
 
 
 def test_a_lone_caller_is_measured_beside_batches_and_beside_singles(repository_folder: Path) -> None:

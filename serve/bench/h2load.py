@@ -33,17 +33,21 @@ def run_h2load_beside(probe: Probe, address: str, request: bytes, plan: Plan) ->
     """The same in an open loop at `plan.rate`, with the latencies of `probe`, which makes calls of the same kind."""
     with probe:
         found, data_bytes = _run(address, request, plan)
-    good = 0
-    if probe.reply_bytes:
-        reply_bytes = FRAME_BYTES + sum(probe.reply_bytes) / len(probe.reply_bytes)
-        good = min(found.good_calls, round(data_bytes / reply_bytes))
-    if not probe.failures and good >= (1 - SLACK) * found.good_calls:
-        good = found.good_calls
+    good = count_good(found.good_calls, data_bytes, probe)
     found.errors = _name_failures(found.good_calls - good, probe.failures)
     found.good_calls = good
     found.latencies_us = [1000 * each for each in probe.good_ms]
     found.error_latencies_us = [1000 * each for each in probe.failed_ms]
     return found
+
+
+def count_good(calls: int, data_bytes: int, probe: Probe) -> int:
+    """How many of `calls` had an answer, by the bytes of all of them and those of an answer to `probe`."""
+    if not probe.reply_bytes:
+        return 0
+    reply_bytes = FRAME_BYTES + sum(probe.reply_bytes) / len(probe.reply_bytes)
+    good = min(calls, round(data_bytes / reply_bytes))
+    return calls if good >= (1 - SLACK) * calls and not probe.failures else good
 
 
 def _name_failures(count: int, seen: Counter[str]) -> Counter[str]:
