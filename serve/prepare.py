@@ -61,11 +61,12 @@ def find_policy(prepare: PrepareSpec, target: InputSpec) -> Policy:
 
 
 def _digit(width: int, height: int, *, box: int) -> Policy:
-    """A handwritten digit as MNIST has it (LeCun et al. 1998): strokes fitted into `box`, centred by mass."""
+    """A handwritten digit as MNIST has it (LeCun et al. 1998): upright, strokes fitted into `box`, centred by mass."""
     if type(box) is not int or not 0 < box <= min(width, height):
         raise TypeError("box")  # becomes UnknownPolicy
 
     def prepare(image: Image.Image) -> Pixels:
+        image = _upright(image)
         if image.mode == "L" and image.size == (width, height) and "transparency" not in image.info:
             pixels = image.tobytes()
             if _has_dark_edge(pixels, width):

@@ -1,11 +1,11 @@
-"""serve.prepare: a photo is turned upright, cut to its centre and averaged; one of the model's size is left alone."""
+"""serve.prepare: whatever was stored turned comes upright; a photo is cut and averaged, or kept if of the right size."""
 
 import struct
 
 import numpy as np
 import pytest
 from PIL import Image
-from test_prepare import PHOTO, reopen
+from test_prepare import DIGIT, PHOTO, SEVEN, draw_strokes, reopen
 
 ORIENTATION = 0x0112
 # How each EXIF orientation stores an upright picture: what turns it back, undone.
@@ -69,6 +69,16 @@ def test_a_turned_photo_comes_out_upright(orientation: int, format_name: str) ->
     options = {"lossless": True} if format_name == "WEBP" else {}
     image = reopen(stored, format_name, exif=exif_of(orientation), **options)
     np.testing.assert_array_equal(PHOTO(image), np.asarray(draw_photo()))
+
+
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize("side", [28, 200])
+def test_a_turned_digit_comes_out_upright(orientation: int, side: int) -> None:
+    """A nine that a telephone stored upside down is not a six."""
+    upright = draw_strokes(SEVEN, at=(3, 2), side=side).point(lambda level: 255 - level)
+    turn = STORED[orientation]
+    stored = upright if turn is None else upright.transpose(turn)
+    np.testing.assert_array_equal(DIGIT(reopen(stored, exif=exif_of(orientation))), DIGIT(upright))
 
 
 def test_a_turned_jpeg_comes_out_upright() -> None:
