@@ -55,6 +55,11 @@ class ServerConfig:
 def read_config(arguments: Sequence[str], environment: Mapping[str, str]) -> ServerConfig:
     """Read flags over environment variables over defaults. Raises ConfigError; `--help` exits."""
     given = vars(_parser().parse_args(arguments))
+    if PREFIX + "SERVICE_HOST" in environment:
+        raise ConfigError(
+            f"a Kubernetes Service called inkling-serve sets variables that begin with {PREFIX}, as the settings do: "
+            "give it another name, or set enableServiceLinks: false in the pod's specification"
+        )
     values = {}
     for setting in fields(ServerConfig):
         twin = PREFIX + setting.name.upper()

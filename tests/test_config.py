@@ -121,6 +121,12 @@ def test_variables_without_our_prefix_are_nobodys_business() -> None:
     assert read_config([], environment) == ServerConfig()
 
 
+def test_the_variables_of_a_kubernetes_service_called_inkling_serve_are_refused_with_what_to_do() -> None:
+    environment = {"INKLING_SERVE_PORT": "tcp://10.0.0.1:50051", "INKLING_SERVE_SERVICE_HOST": "10.0.0.1"}
+    with pytest.raises(ConfigError, match=r"Service called inkling-serve .* enableServiceLinks: false"):
+        read_config([], environment)
+
+
 def test_an_unknown_flag_ends_the_program_with_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         read_config(["--prot", "1"], {})
