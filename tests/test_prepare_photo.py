@@ -1,4 +1,4 @@
-"""serve.prepare: whatever was stored turned comes upright; a photo is cut and averaged, or kept if of the right size."""
+"""serve.prepare: what was stored turned comes upright; a photo is cut and averaged, or kept if of the right size."""
 
 import struct
 
