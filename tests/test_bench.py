@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,9 @@ from serve.bench.load import GrpcLoad, Plan
 from serve.bench.measure import find_file, start_server
 from serve.bench.peer import make_infer_request, make_peer_requests
 from serve.bench.probe import Probe
+from serve.bench.use import measure_stolen_s
 from serve.bench.workload import make_images, make_requests
+from serve.cores import count_usable_cores
 from serve.errors import ConfigError
 
 
@@ -36,6 +39,8 @@ def test_a_short_run_gives_a_table_and_a_line_of_json(repository_folder: Path, f
     assert result["errors"] == {}
     assert result["p50_ms"] <= result["p99_ms"] <= result["p99.9_ms"]
     assert 0 < result["fraction"] == pytest.approx(result["images_per_s"] / result["ceiling_per_s"], abs=1e-3)
+    assert 0 <= result["stolen_cores"] < facts["cores"]  # type: ignore[operator]
+    assert result["given_fraction"] >= result["fraction"]
     assert result["pss_mib"] > 10
     assert {"date", "commit", "versions", "cpu", "cores"} <= facts.keys()
 
@@ -96,6 +101,18 @@ def test_a_lone_caller_is_measured_beside_batches_and_beside_singles(repository_
     wanted = result["p99_ms_beside_batches"] / result["p99_ms_beside_singles"]
     assert result["ratio"] == pytest.approx(wanted, abs=1e-3)
     assert min(result["batches_per_s"], result["singles_per_s"]) > 0
+
+
+def test_time_that_the_hypervisor_kept_is_that_of_the_usable_cores(tmp_path: Path) -> None:
+    """A line per core as proc(5) has it: the eighth number is what was stolen, in ticks."""
+    stat = tmp_path / "stat"
+    cores = sorted(os.sched_getaffinity(0))
+    ours = [f"cpu{core} 9 9 9 9 9 9 9 {10 * (core + 1)} 9 9" for core in cores]
+    stat.write_text("\n".join(["cpu 9 9 9 9 9 9 9 99999 9 9", *ours, "cpu9999 9 9 9 9 9 9 9 99999 9 9", "intr 9 9"]))
+    mean = sum(10 * (core + 1) for core in cores) / len(cores)
+    expected = mean * count_usable_cores() / os.sysconf("SC_CLK_TCK")
+    assert measure_stolen_s(stat) == pytest.approx(expected)
+    assert measure_stolen_s(tmp_path / "none") == 0
 
 
 def test_a_peers_request_is_a_model_infer_request() -> None:

@@ -28,7 +28,8 @@ import numpy as np
 import onnxruntime as ort
 from PIL import Image
 
-from serve.bench.load import Measurement, measure_use
+from serve.bench.load import Measurement
+from serve.bench.use import measure_use
 from serve.cores import count_usable_cores
 from serve.engine import INPUT
 

@@ -7,13 +7,10 @@ Does not know: what is asked, or how good the answers are.
 
 import asyncio
 import itertools
-import os
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -135,35 +132,3 @@ class GrpcLoad:
         while True:
             await asyncio.sleep(1)
             self._report(time.perf_counter() - start_s, self._found.good_calls * self._plan.images_per_call)
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessUse:
-    """What a process and its children have used: CPU seconds so far, proportional memory now."""
-
-    cpu_s: float
-    pss_mib: float
-
-
-def measure_use(pid: int) -> ProcessUse:
-    """Read /proc for a process and everything below it."""
-    cpu_ticks, pss_kib = 0, 0
-    for member in process_tree(pid):
-        try:
-            fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
-            rollup = Path(f"/proc/{member}/smaps_rollup").read_text()
-        except OSError:  # it ended meanwhile
-            continue
-        cpu_ticks += int(fields[11]) + int(fields[12])
-        pss_kib += int(re.findall(r"^Pss:\s+(\d+)", rollup, re.MULTILINE)[0])
-    return ProcessUse(cpu_ticks / os.sysconf("SC_CLK_TCK"), pss_kib / 1024)
-
-
-def process_tree(pid: int) -> list[int]:
-    """A process and all below it."""
-    members, number = [pid], 0
-    while number < len(members):
-        children = Path(f"/proc/{members[number]}/task/{members[number]}/children")
-        members += map(int, children.read_text().split()) if children.exists() else ()
-        number += 1
-    return members

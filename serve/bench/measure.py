@@ -22,9 +22,10 @@ from typing import Any
 from serve.__main__ import new_event_loop
 from serve.bench import ceiling
 from serve.bench.h2load import run_h2load, run_h2load_beside
-from serve.bench.load import GrpcLoad, Measurement, Plan, measure_use, percentile
+from serve.bench.load import GrpcLoad, Measurement, Plan, percentile
 from serve.bench.peer import METHOD, make_peer_requests, start_peer
 from serve.bench.probe import Probe
+from serve.bench.use import measure_stolen_s, measure_use
 from serve.bench.workload import make_images, make_requests
 from serve.client import Client
 from serve.cores import count_usable_cores
@@ -135,6 +136,8 @@ def _measure_round(subject: Subject, plan: Plan, options: argparse.Namespace) ->
     busy_us = row["busy_run_us"] + row["busy_decode_us"]
     row["busy_fraction"] = row["images_per_s"] / (cores * 1e6 / (busy_us + row["call_us"] + row["generator_us"]))
     row["of_decode_and_run"] = row["images_per_s"] / (cores * 1e6 / busy_us)
+    given = cores - row["stolen_cores"]
+    row["given_fraction"] = row["fraction"] * cores / given
     row["over_floor"] = row["p50_ms"] / row["floor_ms"]
     return row
 
@@ -142,17 +145,19 @@ def _measure_round(subject: Subject, plan: Plan, options: argparse.Namespace) ->
 def measure_server(subject: Subject, plan: Plan, generator: str) -> dict[str, Any]:
     """One round of load."""
     pid = subject.target.pid
-    before, start_s = measure_use(pid) if pid else None, time.perf_counter()
+    before, stolen_s, start_s = measure_use(pid) if pid else None, measure_stolen_s(), time.perf_counter()
     with Probe(subject.target.address, HEALTH_CHECK, b"") as health:
         found = load(subject.target.address, subject.requests, plan, generator)
+    elapsed_s = time.perf_counter() - start_s
     row: dict[str, Any] = {"images_per_s": found.images_per_s, "errors": found.errors}
+    row["stolen_cores"] = (measure_stolen_s() - stolen_s) / elapsed_s
     row |= {f"p{share}_ms": found.percentile_us(float(share) / 100) / 1000 for share in ("50", "90", "99", "99.9")}
     row |= {"refusals_per_s": found.errors.total() / found.elapsed_s, "health_p99_ms": percentile(health.good_ms, 0.99)}
     if found.error_latencies_us:
         row["refusal_p99_ms"] = percentile(found.error_latencies_us, 0.99) / 1000
     if pid and before:
         after = measure_use(pid)
-        row |= {"cpu": (after.cpu_s - before.cpu_s) / (time.perf_counter() - start_s)}
+        row |= {"cpu": (after.cpu_s - before.cpu_s) / elapsed_s}
         row |= {"pss_mib": after.pss_mib, "pss_growth": after.pss_mib / before.pss_mib}
     return row
 

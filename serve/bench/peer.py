@@ -17,7 +17,7 @@ from typing import Any
 import grpc
 import numpy as np
 
-from serve.bench.load import process_tree
+from serve.bench.use import process_tree
 from serve.errors import ConfigError
 
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
