@@ -16,10 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from serve.errors import ConfigError
-from train.command import less_noise, read_positive, run
+from train.command import less_noise, run
 from train.data import load, split
+from train.flags import read_positive, read_seed
 from train.studies import BASES, STUDIES, Study, Value
-from train.study_run import Material, Plan, pursue
+from train.study_plan import Plan
+from train.study_run import Material, pursue
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -79,10 +81,8 @@ def read_values(study: Study, text: str | None) -> tuple[Value, ...]:
 
 
 def read_seeds(text: str) -> tuple[int, ...]:
-    """A flag's whole numbers from 0, each once."""
-    if not all(part.isdecimal() for part in text.split(",")):
-        raise argparse.ArgumentTypeError(f"wanted whole numbers from 0, such as 0,1,2; got {text!r}")
-    return tuple(dict.fromkeys(map(int, text.split(","))))
+    """A flag's seeds, each once."""
+    return tuple(dict.fromkeys(map(read_seed, text.split(","))))
 
 
 def run_study(flags: argparse.Namespace) -> int:

@@ -29,12 +29,13 @@ class Run:
     value: float | str
     seed: int
     settings: dict[str, Any]
-    """All that decides a run but its seed, in JSON's own values: two runs of the same settings can be compared."""
+    """All that decides a run but its seed, in JSON's own values; older runs have more (`study_run.select_decisive`)."""
     parameters: int
     epochs: int
     """All of them, those of pretraining too."""
     validation_accuracy: float
-    """After the last epoch, of the weights as they were: the held-out images had no part in choosing them."""
+    """After the last epoch, classes balanced where training saw augmented images alone: the held-out images had no part
+    in choosing anything."""
     train_accuracy: float
     """In the last epoch, while it trained: of augmented images, under dropout."""
     seconds: float

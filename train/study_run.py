@@ -5,7 +5,6 @@ where the images came from, test images. A run that a killed process left goes o
 while it was pretrained starts again. One process at a time works in a folder. TensorFlow comes in with the first run.
 """
 
-import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -18,9 +17,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from train.data import split
+from train.evaluate import measure_accuracy
 from train.net import spell
-from train.recipe import Recipe, describe
-from train.studies import Study, Trial, Value, spell_value
+from train.recipe import Augmentation, Recipe
+from train.studies import spell_value
+from train.study_plan import Job, Plan, find_key, is_comparable, plan_jobs
 from train.study_results import Run, append_run, cut_torn_line, read_runs
 from train.study_table import conclude, summarise, write_table
 
@@ -36,51 +38,6 @@ class Material:
     labels: npt.NDArray[np.int64]
     """[N]"""
     class_count: int
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is asked for."""
-
-    study: Study
-    base: Recipe
-    values: tuple[Value, ...]
-    seeds: tuple[int, ...]
-    train_count: int | None
-    """Training images that were chosen of all; None: none were left out."""
-    precision: str
-    """`float32` or `bfloat16`."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run that is asked for, finished or not."""
-
-    value: Value
-    seed: int
-    trial: Trial
-    settings: dict[str, Any]
-    """As `Run.settings`."""
-
-
-def find_key(job: Job | Run) -> str:
-    """Of the value, the seed and the settings alone: a job and the run that came of it have the same."""
-    return hashlib.sha256(json.dumps([job.value, job.seed, job.settings], sort_keys=True).encode()).hexdigest()[:12]
-
-
-def plan_jobs(plan: Plan) -> list[Job]:
-    """Every run of a plan; a seed for all values before the next seed, so that half a study says something already."""
-    trials = {value: plan.study.vary(plan.base, value) for value in plan.values}
-    return [
-        Job(value, seed, trial, describe_trial(trial, plan)) for seed in plan.seeds for value, trial in trials.items()
-    ]
-
-
-def describe_trial(trial: Trial, plan: Plan) -> dict[str, Any]:
-    """All that decides a run but its seed, as it comes back from a line of JSON."""
-    more = {"pretraining_epochs": trial.pretraining_epochs, "train_count": plan.train_count}
-    settings: dict[str, Any] = json.loads(json.dumps(describe(trial.recipe) | more | {"precision": plan.precision}))
-    return settings
 
 
 def pursue(plan: Plan, material: Material, folder: Path) -> None:
@@ -104,12 +61,24 @@ def pursue(plan: Plan, material: Material, folder: Path) -> None:
 
 def finish_job(job: Job, plan: Plan, material: Material, folder: Path) -> Run:
     """Train one run to its line; what it would have gone on from is removed once that is on the disk."""
+    from train.progress import CannotResume  # Keras, which comes in with the first run
+
     unfinished = folder / f"unfinished-{find_key(job)}.npz"
-    run = train_job(job, plan, material, unfinished)
+    try:
+        run = train_job(job, plan, material, unfinished)
+    except CannotResume:
+        print(f"{unfinished}: wanted the file of an interrupted run, found a damaged or a foreign one; starting over")
+        remove_unfinished(unfinished)
+        run = train_job(job, plan, material, unfinished)
     append_run(folder / "results.jsonl", run)
+    remove_unfinished(unfinished)
+    return run
+
+
+def remove_unfinished(unfinished: Path) -> None:
+    """What a run would have gone on from."""
     unfinished.unlink()
     pretraining_path(unfinished).unlink(missing_ok=True)
-    return run
 
 
 def train_job(job: Job, plan: Plan, material: Material, unfinished: Path) -> Run:
@@ -126,7 +95,22 @@ def train_job(job: Job, plan: Plan, material: Material, unfinished: Path) -> Run
     before = pretrain_job(job, model, material, unfinished) if job.trial.pretraining_epochs else []
     is_begun = unfinished.exists()
     progress = fit.fit(model, images, labels, recipe, seed=job.seed, unfinished=unfinished, resume=is_begun)
-    return describe_run(job, plan, model.count_params(), [*before, *progress.history])
+    model.set_weights(progress.best_weights)
+    accuracy = measure_held_out(model, recipe, material)
+    return describe_run(job, plan, model.count_params(), [*before, *progress.history], accuracy)
+
+
+def measure_held_out(model: Any, recipe: Recipe, material: Material) -> float:
+    """The accuracy of a keras.Model on the images held out, with its classes balanced if it saw augmented images alone.
+
+    That is what `fit.finish` makes of a net that is exported, less its choice by the images held out.
+    """
+    from train import balance, models  # Keras, which comes in with the first run
+
+    train, validation = split(len(material.images), recipe.validation_count)
+    if isinstance(recipe.augmentation, Augmentation):
+        balance.balance_classes(model, material.images[train], material.labels[train])
+    return measure_accuracy(models.predict(model, material.images[validation]), material.labels[validation])
 
 
 def pretrain_job(job: Job, model: Any, material: Material, unfinished: Path) -> list[dict[str, float]]:
@@ -149,7 +133,9 @@ def pretraining_path(unfinished: Path) -> Path:
     return unfinished.with_suffix(".pretraining.json")
 
 
-def describe_run(job: Job, plan: Plan, parameters: int, history: Sequence[Mapping[str, float]]) -> Run:
+def describe_run(
+    job: Job, plan: Plan, parameters: int, history: Sequence[Mapping[str, float]], validation_accuracy: float
+) -> Run:
     """What is kept of a run; `history` has a row per epoch, the last one of `fit`."""
     return Run(
         study=plan.study.name,
@@ -159,7 +145,7 @@ def describe_run(job: Job, plan: Plan, parameters: int, history: Sequence[Mappin
         settings=job.settings,
         parameters=parameters,
         epochs=len(history),
-        validation_accuracy=history[-1]["val_accuracy"],
+        validation_accuracy=validation_accuracy,
         train_accuracy=history[-1]["accuracy"],
         seconds=round(sum(row["seconds"] for row in history), 1),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -177,14 +163,6 @@ def report(plan: Plan, material: Material, folder: Path) -> list[str]:
     (folder / "table.md").write_text(write_table(plan.study, rows, facts), encoding="utf-8")
     draw_study(plan.study, rows, caption=facts[0]).savefig(folder / "plot.png", dpi=DOTS_PER_INCH)
     return conclude(rows)
-
-
-def is_comparable(run: Run, plan: Plan) -> bool:
-    """Whether a run is what this plan would train for its value: of the same epochs, images, precision and recipe."""
-    try:
-        return run.settings == describe_trial(plan.study.vary(plan.base, run.value), plan)
-    except ValueError:  # a value for which there are too few epochs
-        return False
 
 
 def describe_plan(plan: Plan, material: Material) -> list[str]:

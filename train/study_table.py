@@ -112,8 +112,8 @@ def write_table(study: Study, rows: Sequence[Row], facts: Sequence[str]) -> str:
 
 
 NOTES = """\
-The figures are validation accuracies: of training images that were held out, after the last epoch. Nothing in a run \
-was chosen by them, and the test set was not read.
+The figures are validation accuracies: of training images that were held out, after the last epoch, the classes \
+balanced on the others where those were augmented. Nothing in a run was chosen by them, and the test set was not read.
 `sd` is the standard deviation, over 3 seeds or more. `in training` is the mean accuracy of the last epoch's batches, \
 augmented and under dropout if there is any.
 A comparison is decided where every run of one value is above every run of the other, with 3 seeds or more each. Where \
