@@ -12,7 +12,7 @@ import pytest
 from test_data import draw_bars
 
 from train.data import split
-from train.fit import compile_for_training, draw_order, fit, is_over, run_epoch, schedule_learning_rate
+from train.fit import compile_for_training, describe_run, draw_order, fit, is_over, run_epoch, schedule_learning_rate
 from train.models import build
 from train.progress import Progress
 from train.recipe import Adam, Recipe
@@ -205,6 +205,14 @@ def test_training_in_bfloat16_learns_too(problem: Problem, tmp_path: Path) -> No
     recipe = dataclasses.replace(RECIPE, augmentation=None)
     progress = fit(model, *problem, recipe, seed=0, unfinished=tmp_path / "unfinished.npz")
     assert progress.best_accuracy > 0.8
+
+
+def test_what_decides_a_run_has_the_precision_that_its_model_computes_in(problem: Problem, tmp_path: Path) -> None:
+    """`auto` chooses another on another machine, where an interrupted run may be taken."""
+    _, progress = run(problem, tmp_path, RECIPE)
+    assert progress.settings["precision"] == "float32"
+    wide = build(RECIPE.net, (28, 28, 1), 10, "mixed_bfloat16")
+    assert describe_run(wide, RECIPE, 7) == progress.settings | {"precision": "bfloat16"}
 
 
 def test_the_split_holds_out_the_same_images_each_time_and_loses_none() -> None:

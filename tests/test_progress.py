@@ -17,7 +17,7 @@ from train.recipes import NOTEBOOK_AUGMENTATION, RECIPES
 RECIPE = dataclasses.replace(
     RECIPES["mnist-mlp"], net=(Flatten(), Dense(5), Drop(0.2)), augmentation=NOTEBOOK_AUGMENTATION
 )
-SETTINGS = {"recipe": {"epochs": 3}, "seed": 7}
+SETTINGS = {"recipe": {"epochs": 3}, "seed": 7, "precision": "float32"}
 
 
 def make_trained(seed: int, steps: int = 0) -> keras.Model:
@@ -76,7 +76,9 @@ def test_a_loaded_run_takes_the_next_step_as_the_saved_one_does(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "other", [SETTINGS | {"recipe": {"epochs": 4}}, SETTINGS | {"seed": 8}], ids=["recipe", "seed"]
+    "other",
+    [SETTINGS | {"recipe": {"epochs": 4}}, SETTINGS | {"seed": 8}, SETTINGS | {"precision": "bfloat16"}],
+    ids=["recipe", "seed", "precision"],
 )
 def test_resuming_under_other_settings_is_refused(tmp_path: Path, other: dict[str, Any]) -> None:
     trained = make_trained(1)

@@ -20,17 +20,17 @@ from train.augment import Augment
 from train.balance import balance_classes
 from train.calibrate import calibrate
 from train.crop import Cropper
-from train.data import split
+from train.data import choose_batch_size, split
 from train.evaluate import measure_accuracy
 from train.models import predict_logits, prepare_first_layer, take_logits
 from train.optimizer import make_optimizer
+from train.precision import find_precision
 from train.progress import Progress, load_progress, record, save_progress
 from train.recipe import Augmentation, Crop, Recipe, describe
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
 
-VALIDATION_BATCH = 1000
 CALIBRATION_LEAST = 1000
 FIGURES = ("loss", "accuracy")
 
@@ -55,20 +55,25 @@ def fit(
     targets = keras.utils.to_categorical(labels, model.output_shape[1])
     prepare_first_layer(model, images[train])
     trained = compile_for_training(model, recipe, seed, math.ceil(len(train) / recipe.batch_size))
-    progress = Progress({"recipe": describe(recipe), "seed": seed})
+    progress = Progress(describe_run(model, recipe, seed))
     if resume:
         load_progress(unfinished, trained, progress)
     while not is_over(progress.history, recipe):
         epoch, started_s = len(progress.history), time.monotonic()
         print(f"epoch {epoch + 1} of {recipe.epochs}", flush=True)
         figures = train_epoch(trained, images, targets, train, recipe, seed=seed, epoch=epoch)
-        tested = run_epoch(trained.test_on_batch, images, targets, validation, VALIDATION_BATCH)
+        tested = run_epoch(trained.test_on_batch, images, targets, validation, choose_batch_size(images))
         figures |= {f"val_{name}": value for name, value in tested.items()}
         record(progress, model, recipe, figures | {"seconds": time.monotonic() - started_s})
         save_progress(unfinished, trained, progress)
     model.set_weights(progress.best_weights)
     finish(model, images, labels, recipe, progress)
     return progress
+
+
+def describe_run(model: keras.Model, recipe: Recipe, seed: int) -> dict[str, Any]:
+    """What decides the course of a run: one that was interrupted is resumed under the same alone."""
+    return {"recipe": describe(recipe), "seed": seed, "precision": find_precision(model)}
 
 
 def finish(model: keras.Model, images: Images, labels: Labels, recipe: Recipe, progress: Progress) -> None:

@@ -24,6 +24,11 @@ def choose_precision(wish: str) -> str:
     return "bfloat16" if fast else "float32"
 
 
+def find_precision(model: keras.Model) -> str:
+    """The precision that a model's layers compute in; those behind its logits are float32 in any case."""
+    return "bfloat16" if any(layer.compute_dtype == "bfloat16" for layer in model.layers) else "float32"
+
+
 def has_bfloat16(flags: set[str]) -> bool:
     """Whether a CPU with these flags, as Linux names them, multiplies bfloat16 in hardware."""
     return bool(flags & _CPU_FLAGS)

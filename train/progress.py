@@ -5,6 +5,7 @@ Does not know: images, or how an epoch is trained. Plain Keras 3: any backend.
 """
 
 import json
+import os
 import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -32,7 +33,7 @@ class Progress:
     """What a run has reached: it grows by an epoch at a time, and is saved as a whole."""
 
     settings: dict[str, Any]
-    """The recipe and the seed; a run is resumed under the same alone."""
+    """The recipe, the seed and the precision; a run is resumed under the same alone."""
     history: list[dict[str, float]] = field(default_factory=list)
     """A row per epoch: `epoch` from 1, loss and accuracy of training and validation, seconds."""
     best_epoch: int = 0
@@ -65,6 +66,8 @@ def save_progress(path: Path, trained: keras.Model, progress: Progress) -> None:
     try:
         with partial.open("wb") as file:
             np.savez(file, allow_pickle=False, facts=np.array(json.dumps(facts)), **arrays)
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut may leave the new name with nothing in it
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
