@@ -71,6 +71,19 @@ def test_calibration_is_given_before_and_after_the_temperature(tmp_path: Path, l
     assert f"{measure_calibration_error(apply_softmax(logits), truth):.4f} before the temperature" in card
 
 
+def test_a_model_that_was_not_calibrated_claims_no_truth_and_ones_own_pictures_no_licence(
+    tmp_path: Path, logits: np.ndarray
+) -> None:
+    probabilities = apply_softmax(logits)
+    own = write(tmp_path, make_spec(dataset="shapes sha256:12"), probabilities)
+    published = write(tmp_path, make_spec(calibration={"temperature": TEMPERATURE}), probabilities)
+    assert "The probabilities were not calibrated" in own
+    assert "truthful" not in own
+    assert "license:" not in own
+    assert "The probabilities are truthful" in published
+    assert "license: apache-2.0" in published
+
+
 def test_precision_and_recall_are_those_of_the_answers(tmp_path: Path, logits: np.ndarray) -> None:
     answers = logits.argmax(axis=1)
     truth = np.arange(200) % 3

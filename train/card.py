@@ -42,7 +42,7 @@ def describe_front(spec: ModelSpec, probabilities: Floats, truth: Integers) -> s
     error = measure_calibration_error(probabilities, truth)
     lines = [
         "---",
-        "license: apache-2.0",
+        *(["license: apache-2.0"] if dataset else []),  # one's own pictures have the licence that one gives them
         "library_name: onnx",
         "pipeline_tag: image-classification",
         "tags: [keras, onnx, image-classification]",
@@ -137,10 +137,13 @@ def describe_training(spec: ModelSpec, history: Sequence[Mapping[str, float]]) -
 
 def describe_limits(spec: ModelSpec) -> str:
     """What the model cannot do."""
+    calibrated = "The probabilities are truthful for images like those of the test set; for others, the accuracy"
+    uncalibrated = "The probabilities were not calibrated, as too few images were held out. For others, the accuracy"
     return f"""## Limits
 
-It knows its {spec.class_count} classes alone and answers every image with one of them. The probabilities are truthful
-for images like those of the test set; for others, the accuracy has to be measured (`python -m serve.evaluate DIR`).
+It knows its {spec.class_count} classes alone and answers every image with one of them.
+{calibrated if spec.recipe.get("calibration") else uncalibrated} has to be measured
+(`python -m serve.evaluate DIR`).
 """
 
 
