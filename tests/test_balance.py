@@ -33,6 +33,14 @@ def test_the_biases_sum_to_nothing() -> None:
     assert fit_biases(*draw_problem(np.array([3.0, 1.0, 0.0]))).sum() == pytest.approx(0, abs=1e-9)
 
 
+def test_a_class_that_no_label_names_is_neither_favoured_nor_shut_out() -> None:
+    """A rare class may be missing from the images chosen; least loss would be its bias at minus infinity."""
+    logits, labels = draw_problem(np.array([1.0, -1.0, 0.0]))
+    biases = fit_biases(np.insert(logits, 1, 0.5, axis=1), np.where(labels > 0, labels + 1, 0))
+    assert biases[1] == 0
+    np.testing.assert_array_equal(np.delete(biases, 1), fit_biases(logits, labels))
+
+
 @pytest.mark.parametrize("margin", [3, 8, 20, 40])
 def test_on_few_images_that_are_nearly_all_learnt_the_loss_falls_and_no_answer_is_lost(margin: int) -> None:
     """A full Newton step from here went astray by thousands."""

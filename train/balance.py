@@ -32,8 +32,15 @@ def balance_classes(model: keras.Model, images: Images, labels: Labels) -> None:
 def fit_biases(logits: npt.NDArray[np.floating], labels: Labels) -> npt.NDArray[np.float64]:
     """What to add to logits [N, K] so that their cross-entropy with labels [N] is least: float64 [K], of sum 0.
 
-    By Newton's method with a line search. The Hessian has rank K - 1: a number added to all biases changes nothing.
+    A class that no label names gets 0, and is left out of the fit: it is rare, and the least loss would be without it.
     """
+    biases, (named, places) = np.zeros(logits.shape[1]), np.unique(labels, return_inverse=True)
+    biases[named] = _fit_named(logits[:, named], places)
+    return biases
+
+
+def _fit_named(logits: npt.NDArray[np.floating], labels: Labels) -> npt.NDArray[np.float64]:
+    """By Newton's method with a line search. The Hessian has rank K - 1: a number added to all changes nothing."""
     logits = logits.astype(np.float64)
     shares = np.bincount(labels, minlength=logits.shape[1]) / len(labels)
     biases = np.zeros(logits.shape[1])
