@@ -116,6 +116,11 @@ def test_the_folder_is_the_environments_or_the_cache(monkeypatch: pytest.MonkeyP
     assert data.default_folder() == Path.home() / ".cache" / "inkling"
 
 
+@pytest.mark.parametrize(("side", "count"), [(8, 1000), (28, 1000), (32, 1000), (64, 250), (128, 62), (4096, 1)])
+def test_larger_images_go_through_a_net_fewer_at_a_time(side: int, count: int) -> None:
+    assert data.choose_batch_size(np.broadcast_to(np.uint8(0), (3, side, side, 3))) == count
+
+
 def test_export_writes_every_image_losslessly_into_the_folder_of_its_class(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
     data.export_folders(images, np.array([1, 0, 1]), ["cat", "dog"], tmp_path)

@@ -37,7 +37,7 @@ from serve.model_file import (
     self_test_images,
     to_metadata,
 )
-from train.data import Dataset
+from train.data import Dataset, choose_batch_size
 from train.evaluate import measure_accuracy
 from train.halve import halve
 from train.simplify import simplify
@@ -254,9 +254,9 @@ def open_session(data: bytes) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
 
 
-def run_onnx(data: bytes, images: Images, batch_size: int = 1000) -> Probabilities:
+def run_onnx(data: bytes, images: Images) -> Probabilities:
     """Probabilities float32 [N, K] of images uint8 [N, H, W, C] by the bytes of an ONNX model."""
-    session = open_session(data)
+    session, batch_size = open_session(data), choose_batch_size(images)
     batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
     return np.concatenate([session.run(["probabilities"], {"images": batch})[0] for batch in batches])
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import layers, ops
 
+from train.data import choose_batch_size
 from train.net import (
     Conv,
     Dense,
@@ -158,8 +159,9 @@ def centre_layer(layer: keras.Layer, mean_colour: npt.NDArray[np.floating]) -> N
     layer.bias.assign(-np.einsum("pcu,c->u", by_colour, mean_colour))
 
 
-def predict(model: keras.Model, images: Images, batch_size: int = 1000) -> npt.NDArray[np.float32]:
+def predict(model: keras.Model, images: Images) -> npt.NDArray[np.float32]:
     """What a model gives for images uint8 [N, H, W, C], float32 [N, K]; without the tf.data pipeline of `predict`."""
+    batch_size = choose_batch_size(images)
     starts = range(0, len(images), batch_size)
     return np.concatenate([model.predict_on_batch(images[start : start + batch_size]) for start in starts])
 
