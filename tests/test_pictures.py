@@ -124,10 +124,22 @@ def test_a_copy_of_a_file_is_taken_once(few: Path) -> None:
     assert "left out 10 copies of other files" in describe_pictures(after)
 
 
-def test_a_file_in_two_classes_is_refused_or_left_out_of_both(few: Path) -> None:
-    for shape in SHAPES[:2]:
-        draw_shape("disc", np.random.default_rng(9)).save(few / shape / "both.png")
-    with pytest.raises(FolderUnusable, match=r"disc/both\.png: the same bytes are in another class folder"):
+def test_a_picture_that_was_saved_again_is_a_copy_and_which_is_taken_depends_on_no_name(few: Path) -> None:
+    """The same pixels in other bytes: else one would train and the other test."""
+    for file in list((few / "disc").glob("*.png")):
+        Image.open(file).save(few / "disc" / f"again-{file.name}", compress_level=1)
+    first = read(few)
+    for file in list((few / "disc").glob("*.png")):
+        file.rename(file.with_name(f"{'z' if file.name[0] == 'a' else 'a'}{file.name}"))
+    assert first.copy_count == read(few).copy_count == 2
+    assert first.dataset.name == read(few).dataset.name
+
+
+@pytest.mark.parametrize("level", [1, 9], ids=["the same bytes", "the same pixels"])
+def test_a_picture_in_two_classes_is_refused_or_left_out_of_both(few: Path, level: int) -> None:
+    for shape, compress_level in zip(SHAPES[:2], (1, level), strict=True):
+        draw_shape("disc", np.random.default_rng(9)).save(few / shape / "both.png", compress_level=compress_level)
+    with pytest.raises(FolderUnusable, match=r"disc/both\.png: the model sees the same picture in another class"):
         read(few)
     assert [each.file.parent.name for each in read(few, skip_broken=True).broken] == ["disc", "square"]
 
@@ -185,8 +197,20 @@ def test_a_class_folder_whose_name_cannot_be_a_label_is_refused(few: Path) -> No
         find_classes(few)
 
 
+def test_a_folder_whose_name_cannot_name_a_dataset_is_refused(few: Path) -> None:
+    unreadable = few.rename(few.with_name("\udcff pictures"))
+    with pytest.raises(FolderUnusable, match="wanted folders whose names can be shown"):
+        read(unreadable)
+
+
+def test_a_broken_file_of_any_name_can_be_printed(few: Path) -> None:
+    (few / "disc" / "\udcff.png").write_bytes(b"broken")
+    assert "\\udcff.png: " in describe_pictures(read(few, skip_broken=True))
+    describe_pictures(read(few, skip_broken=True)).encode()
+
+
 def test_the_dataset_has_another_name_once_anything_in_it_changes(few: Path) -> None:
-    names = {read(few).dataset.name, read_folder(few, GREY, DIGIT).dataset.name}
+    names = {read(few).dataset.name, read_folder(few, *choose_input("rgb", 24)).dataset.name}
     (few / "disc").rename(few / "dot")
     names.add(read(few).dataset.name)
     draw_shape("disc", np.random.default_rng(9)).save(few / "dot" / "added.png")

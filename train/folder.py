@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 
 from serve.model_file import COLOUR_CHANNELS, InputSpec, PrepareSpec
-from train.command import adapt, add_run_flags, advise_resuming, read_positive, run, train_recipe
+from train.command import adapt, advise_resuming, run, train_recipe
+from train.flags import add_run_flags, read_positive
 from train.pictures import LEAST_IMAGES, Pictures, count_by_class, read_folder
 from train.recipe import Recipe
 from train.recipes import DIGIT, NOTEBOOK_AUGMENTATION, PHOTO, RECIPES
@@ -128,7 +129,8 @@ def describe_pictures(pictures: Pictures) -> str:
         lines.append(f"left out {pictures.copy_count} copies of other files")
     if pictures.broken:
         lines.append(f"left out {len(pictures.broken)} files that cannot be used")
-    return "\n".join(lines + [f"  {each.file}: {each.problem}" for each in pictures.broken])
+    lines += [f"  {each.file}: {each.problem}" for each in pictures.broken]
+    return "\n".join(lines).encode(errors="backslashreplace").decode()  # a file's name need not be UTF-8
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ Does not know: nets, how they are fitted, command lines. No TensorFlow comes in 
 
 A class is split by the rank of the SHA-256 of each file's bytes. Unlike a permutation of the listing, that depends on
 no seed, name or file system, and a file that is added moves few others, while every set gets its exact share.
-Copies have one digest and are taken once, so that none is in two sets.
+Files that give the model the same pixels are copies, however they are stored: one of them is taken, so that none is in
+two sets.
 """
 
 import hashlib
@@ -50,6 +51,11 @@ class Picture:
     pixels: Pixels
     """As the model takes them: uint8 [H, W, C]."""
 
+    @property
+    def content(self) -> bytes:
+        """What copies have in common: the SHA-256 of the pixels, of which a folder has more than memory likes."""
+        return hashlib.sha256(self.pixels.tobytes()).digest()
+
 
 @dataclass(frozen=True, slots=True)
 class Broken:
@@ -68,7 +74,7 @@ class Pictures:
     broken: Sequence[Broken]
     """Left out, because `skip_broken` said so."""
     copy_count: int
-    """Left out, because another file has the same bytes."""
+    """Left out, because another file has the same pixels."""
 
 
 def read_folder(folder: Path, target: InputSpec, prepare: PrepareSpec, skip_broken: bool = False) -> Pictures:
@@ -78,7 +84,8 @@ def read_folder(folder: Path, target: InputSpec, prepare: PrepareSpec, skip_brok
     good, broken = set_conflicts_apart(read)
     if broken and not skip_broken:
         raise FolderUnusable(describe_broken(broken))
-    unique = {picture.digest: picture for picture in good}
+    # Of copies the one of the lowest digest, whatever they are called.
+    unique = {picture.content: picture for picture in sorted(good, key=lambda each: each.digest, reverse=True)}
     by_label: dict[int, list[Picture]] = {label: [] for label in range(len(classes))}
     for picture in unique.values():
         by_label[picture.label].append(picture)
@@ -103,8 +110,9 @@ def find_classes(folder: Path) -> dict[str, list[Path]]:
     if len(classes) < 2:
         raise FolderUnusable(f"wanted at least 2 class folders in {folder}, found {', '.join(classes) or 'none'}")
     unprintable = [name for name in classes if not name.isprintable()]  # names that are not UTF-8, too
+    unprintable += [] if folder.resolve().name.isprintable() else [folder.resolve().name]  # the dataset's name
     if unprintable:
-        raise FolderUnusable(f"wanted class folders whose names can be shown as labels, found {unprintable[0]!r}")
+        raise FolderUnusable(f"wanted folders whose names can be shown, found {unprintable[0]!r}")
     return classes
 
 
@@ -147,13 +155,13 @@ def set_conflicts_apart(read: Iterable[Picture | Broken]) -> tuple[list[Picture]
     labels = defaultdict(set)
     for each in read:
         if isinstance(each, Picture):
-            labels[each.digest].add(each.label)
+            labels[each.content].add(each.label)
     good, broken = [], []
     for each in read:
         if isinstance(each, Broken):
             broken.append(each)
-        elif len(labels[each.digest]) > 1:
-            broken.append(Broken(each.file, "the same bytes are in another class folder, too"))
+        elif len(labels[each.content]) > 1:
+            broken.append(Broken(each.file, "the model sees the same picture in another class folder, too"))
         else:
             good.append(each)
     return good, broken
