@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from serve.errors import ConfigError
-from train.command import adapt, exit_code
+from train.command import adapt, exit_code, prepare_folder
 from train.notebooks import ALL, NOTEBOOKS
 from train.recipes import RECIPES
 
@@ -64,6 +64,23 @@ def test_unusable_data_ends_with_1_and_the_reason(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("error: cifar-10-python.tar.gz is not the published file: wanted md5 c58f")
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("seed", ["-1", "4294967296", "one"])
+def test_a_seed_that_no_generator_takes_ends_with_2(seed: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "train.mnist", f"--seed={seed}"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert f"wanted a whole number from 0 to 4294967295; got {seed!r}" in done.stderr
+
+
+def test_a_folder_that_cannot_be_written_to_is_an_error_before_the_training(tmp_path: Path) -> None:
+    (tmp_path / "runs").touch()
+    with pytest.raises(OSError, match="runs"):
+        prepare_folder(tmp_path / "runs" / "mnist")
+    prepare_folder(tmp_path / "new" / "mnist")
+    assert list((tmp_path / "new" / "mnist").iterdir()) == []
 
 
 def test_a_recipe_that_keeps_its_last_epoch_takes_no_patience() -> None:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from serve.errors import ConfigError, InklingError
 from train.data import load
 from train.evaluate import measure_accuracy
+from train.flags import add_run_flags, read_count
 from train.notebooks import ALL, NOTEBOOKS
 from train.publish import print_test_figures, publish_run
 from train.recipe import Recipe
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 EXTRA_PACKAGES = {"keras", "matplotlib", "onnx", "onnxruntime", "tensorflow", "tf2onnx"}
 """What the project is installed without where nobody asked for its extras."""
-PRECISIONS = ("auto", "float32", "bfloat16")
 _NOISE = re.compile(r"I\d{4} |WARNING: All log messages before absl::InitializeLog")
 
 
@@ -113,35 +113,6 @@ def _list_model(name: str, accuracy: float) -> str:
     return f"  {name:28} {f'{accuracy:.4f}' if accuracy else 'not measured'}, {ALL[name].epochs} epochs"
 
 
-def add_run_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags of every command that trains."""
-    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="default: runs")
-    parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of weights, order and augmentation; default: 0"
-    )
-    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="default: what the hardware has")
-    parser.add_argument("--no-augment", action="store_true", help="train on the images as they are")
-    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run of the same flags")
-    parser.add_argument(
-        "--patience", type=read_positive, metavar="N", help="stop after N epochs without a better validation accuracy"
-    )
-    parser.add_argument("--tensorboard", action="store_true", help="write the epochs for TensorBoard too")
-
-
-def read_count(text: str) -> int:
-    """A flag's whole number from 0."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"wanted a whole number from 0; got {text!r}")
-    return int(text)
-
-
-def read_positive(text: str) -> int:
-    """A flag's whole number from 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"wanted a whole number from 1; got {text!r}")
-    return int(text)
-
-
 def train(flags: argparse.Namespace, unfinished: Path) -> int:
     """The whole way: dataset, fit, export, report."""
     recipe = adapt(ALL[flags.model], flags)
@@ -190,6 +161,7 @@ def train_recipe(recipe: Recipe, dataset: "Dataset", flags: argparse.Namespace, 
     chosen = precision.choose_precision(flags.precision)
     print(f"{recipe.name}: {recipe.epochs} epochs in {chosen} on {keras.backend.backend()}, seed {flags.seed}")
     keras.utils.set_random_seed(flags.seed)
+    prepare_folder(unfinished.parent)
     model = models.build(recipe.net, dataset.shape, len(dataset.labels["en"]), precision.POLICIES[chosen], recipe.name)
     progress = fit.fit(
         model,
@@ -208,6 +180,13 @@ def train_recipe(recipe: Recipe, dataset: "Dataset", flags: argparse.Namespace, 
     )
     unfinished.unlink()
     return exported
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the folder that a run writes to. Raises OSError where it cannot be written to, before hours of training."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def adapt(recipe: Recipe, flags: argparse.Namespace) -> Recipe:

@@ -110,6 +110,7 @@ def _ask_git(*arguments: str) -> str | None:
 def partial_folder(model_folder: Path) -> Iterator[Path]:
     """A hidden folder to put a version together in; whatever is left in it when the block ends goes."""
     partial = model_folder / f".{os.getpid()}.partial"
+    shutil.rmtree(partial, ignore_errors=True)  # of a killed process that had this number
     partial.mkdir(parents=True)
     try:
         yield partial

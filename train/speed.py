@@ -19,8 +19,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from train.command import less_noise, read_positive
+from train.command import less_noise, run
 from train.data import load
+from train.flags import PRECISIONS, read_positive
 from train.recipe import Augmentation, Recipe
 from train.recipes import RECIPES
 
@@ -37,6 +38,11 @@ def main() -> int:
     if not has_scipy():
         print("error: ImageDataGenerator wants SciPy, and it is not installed: pip install scipy", file=sys.stderr)
         return 1
+    return run(lambda: measure(flags), lambda: "nothing was written")
+
+
+def measure(flags: argparse.Namespace) -> int:
+    """Load the data, train both ways in turn, and report."""
     recipe = RECIPES[flags.model]
     with less_noise():
         import keras
@@ -68,7 +74,7 @@ def parse_flags() -> argparse.Namespace:
     parser.add_argument("--model", choices=names, default="cifar10-cnn", help="default: cifar10-cnn")
     parser.add_argument("--rounds", type=read_positive, default=3, metavar="N", help="of both, in turn; default: 3")
     parser.add_argument("--batches", type=read_positive, default=10, metavar="N", help="a round; default: 10")
-    parser.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="of ours")
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="of ours")
     parser.add_argument("--data", type=Path, metavar="DIR", help="default: INKLING_DATA, else ~/.cache/inkling")
     return parser.parse_args()
 

@@ -1,0 +1,47 @@
+"""The flags that commands which train have in common, and how the text of one is read.
+
+Enters: an argparse parser, or a flag's text. Leaves: flags, numbers, or argparse's own error with what was wanted.
+Does not know: what the flags do.
+"""
+
+import argparse
+from pathlib import Path
+
+HIGHEST_SEED = 2**32 - 1
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+def add_run_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of every command that trains."""
+    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="default: runs")
+    parser.add_argument(
+        "--seed", type=read_seed, default=0, metavar="N", help="of weights, order and augmentation; default: 0"
+    )
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="default: what the hardware has")
+    parser.add_argument("--no-augment", action="store_true", help="train on the images as they are")
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run of the same flags")
+    parser.add_argument(
+        "--patience", type=read_positive, metavar="N", help="stop after N epochs without a better validation accuracy"
+    )
+    parser.add_argument("--tensorboard", action="store_true", help="write the epochs for TensorBoard too")
+
+
+def read_count(text: str) -> int:
+    """A flag's whole number from 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"wanted a whole number from 0; got {text!r}")
+    return int(text)
+
+
+def read_positive(text: str) -> int:
+    """A flag's whole number from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"wanted a whole number from 1; got {text!r}")
+    return int(text)
+
+
+def read_seed(text: str) -> int:
+    """A flag's seed, as NumPy takes it."""
+    if not text.isdecimal() or int(text) > HIGHEST_SEED:
+        raise argparse.ArgumentTypeError(f"wanted a whole number from 0 to {HIGHEST_SEED}; got {text!r}")
+    return int(text)
