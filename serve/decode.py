@@ -13,18 +13,24 @@ from serve.png import decode_plain_png
 
 FORMAT_NAMES = "PNG, JPEG, WebP, GIF or BMP"
 
-_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG, _JPEG, _GIF = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8"
 # The plugins are called by signature instead of Image.open: nothing else that Pillow can read is ever tried.
 _PLUGINS: tuple[tuple[bytes, type[ImageFile.ImageFile]], ...] = (
     (_PNG, PngImagePlugin.PngImageFile),
-    (b"\xff\xd8\xff", JpegImagePlugin.JpegImageFile),
+    (_JPEG, JpegImagePlugin.JpegImageFile),
     (b"RIFF", WebPImagePlugin.WebPImageFile),
-    (b"GIF8", GifImagePlugin.GifImageFile),
+    (_GIF, GifImagePlugin.GifImageFile),
     (b"BM", BmpImagePlugin.BmpImageFile),
 )
 # Past these an image is decoded beside the batch, so that it holds up nobody else's.
 _LARGE_BYTES = 32 * 1024
 _LARGE_PIXELS = 128 * 128
+# These may unfold to a megabyte each, however small the file.
+_COMPRESSED_CHUNKS = (b"zTXt", b"iTXt", b"iCCP")
+_JPEG_SCAN = b"\xff\xda"
+_MOST_JPEG_SCANS = 100
+"""Of a progressive JPEG, which encoders write with ten or so. Each goes over all pixels again, for 75 bytes: a message
+full of them would take an hour."""
 
 
 def decode(image_bytes: bytes, max_pixels: int) -> Image.Image:
@@ -34,10 +40,11 @@ def decode(image_bytes: bytes, max_pixels: int) -> Image.Image:
     """
     if plain := decode_plain_png(image_bytes, max_pixels):
         return plain
+    _check_before_opening(image_bytes, max_pixels)
     image = _open(image_bytes)
     width, height = image.size
     if width * height > max_pixels:
-        raise ImageTooLarge(f"wanted an image of at most {max_pixels:,} pixels, got {width} x {height}")
+        raise _too_large(max_pixels, width, height)
     try:
         image.load()
     except Exception as error:  # a decoder may fail in any way on hostile bytes, and all of them mean the same
@@ -46,18 +53,33 @@ def decode(image_bytes: bytes, max_pixels: int) -> Image.Image:
 
 
 def is_large(image_bytes: bytes) -> bool:
-    """Whether decoding takes long enough to hold up a batch: many bytes, or more than 128 x 128 pixels.
+    """Whether decoding may take long enough to hold up a batch: many bytes, or more than 128 x 128 pixels, or unknown.
 
-    Cheap enough for an event loop: only the header of a small file is read. Bytes that are no image are not large.
+    Cheap enough for an event loop: only the header of a small file is read. To open a GIF fills its first frame,
+    however large, so any is taken for large; and so is a PNG with texts or profiles. What is no image is not large.
     """
-    if len(image_bytes) > _LARGE_BYTES:
+    if len(image_bytes) > _LARGE_BYTES or image_bytes.startswith(_GIF):
         return True
     try:
-        # A PNG is the usual case, and need not be opened: _open() holds it to these.
-        width, height = _png_size(image_bytes) if image_bytes.startswith(_PNG) else _open(image_bytes).size
+        if not image_bytes.startswith(_PNG):
+            width, height = _open(image_bytes).size
+        elif any(name in image_bytes for name in _COMPRESSED_CHUNKS):
+            return True
+        else:  # the usual case, which need not be opened: _open() holds it to its first chunk
+            width, height = _png_size(image_bytes)
     except ImageError:
         return False
     return width * height > _LARGE_PIXELS
+
+
+def _check_before_opening(image_bytes: bytes, max_pixels: int) -> None:
+    """Raise ImageError for what Pillow would spend much on before it says a size, or although the size is small."""
+    if image_bytes.startswith(_GIF):
+        width, height = int.from_bytes(image_bytes[6:8], "little"), int.from_bytes(image_bytes[8:10], "little")
+        if width * height > max_pixels:
+            raise _too_large(max_pixels, width, height)
+    if image_bytes.startswith(_JPEG) and (scans := image_bytes.count(_JPEG_SCAN)) > _MOST_JPEG_SCANS:
+        raise UnreadableImage(f"wanted a JPEG of at most {_MOST_JPEG_SCANS} scans, got one of {scans}")
 
 
 def _open(image_bytes: bytes) -> ImageFile.ImageFile:
@@ -79,6 +101,10 @@ def _open(image_bytes: bytes) -> ImageFile.ImageFile:
 def _png_size(image_bytes: bytes) -> tuple[int, int]:
     """Width and height, which the specification puts at a fixed place: IHDR comes first and once."""
     return int.from_bytes(image_bytes[16:20]), int.from_bytes(image_bytes[20:24])
+
+
+def _too_large(max_pixels: int, width: int, height: int) -> ImageTooLarge:
+    return ImageTooLarge(f"wanted an image of at most {max_pixels:,} pixels, got {width} x {height}")
 
 
 def _undecodable(error: Exception) -> ImageError:

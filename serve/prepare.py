@@ -25,6 +25,7 @@ _FAINTEST_INK = 0.25
 # Brightness along the edge: how far light may fall off over the paper, and how much one place may be noisy.
 _PAPER_SPREAD = 64
 _PAPER_NOISE = 24
+_COMPOSITE_PIXELS = 250_000
 # Longer images are averaged down before their strokes are looked for.
 _LONGEST_SIDE = 512
 # A PNG, JPEG or WebP that was turned by its camera says so under one of these, by one of these numbers (EXIF 2.3).
@@ -114,8 +115,18 @@ def _over_white(image: Image.Image) -> Image.Image:
         layered = image.convert("RGBA")
     except Exception as error:  # no palette, or transparency for over 256 colours: each fails in its own way
         raise UnreadableImage("wanted a palette that fits its image, got one that does not") from error
-    paper = Image.new("RGBA", layered.size, (_WHITE,) * 4)
-    return Image.alpha_composite(paper, layered).convert("RGB")
+    return _composite(layered)
+
+
+def _composite(layered: Image.Image) -> Image.Image:
+    """RGBA over white, RGB. A few rows at a time: Pillow keeps the interpreter's lock meanwhile, 15 ns a pixel."""
+    flat = Image.new("RGB", layered.size)
+    rows = max(1, _COMPOSITE_PIXELS // layered.width)
+    for top in range(0, layered.height, rows):
+        strip = layered.crop((0, top, layered.width, min(top + rows, layered.height)))
+        paper = Image.new("RGBA", strip.size, (_WHITE,) * 4)
+        flat.paste(Image.alpha_composite(paper, strip).convert("RGB"), (0, top))
+    return flat
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

@@ -11,7 +11,8 @@ from test_prepare import DIGIT, PHOTO, SEVEN, WHITE, draw_strokes, reopen
 
 from serve.decode import decode
 from serve.errors import UnreadableImage
-from serve.prepare import Policy
+from serve.model_file import InputSpec, PrepareSpec
+from serve.prepare import Policy, find_policy
 
 
 def test_a_digit_on_transparent_ground_is_a_digit_on_white_paper() -> None:
@@ -33,6 +34,15 @@ def test_what_is_transparent_in_a_photo_is_white() -> None:
 def test_a_half_transparent_colour_is_mixed_with_white() -> None:
     found = PHOTO(Image.new("RGBA", (32, 32), (100, 0, 50, 128)))
     assert np.abs(found.astype(int) - (177, 127, 152)).max() <= 1
+
+
+@pytest.mark.parametrize("size", [(1, 250_001), (300_000, 2), (701, 1000)])
+def test_a_large_image_is_mixed_in_strips_as_it_would_be_at_once(size: tuple[int, int]) -> None:
+    """Pillow would keep the interpreter's lock for as long as the whole takes."""
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 4), np.uint8)
+    image, paper = Image.fromarray(pixels), Image.new("RGBA", size, (WHITE,) * 4)
+    policy = find_policy(PrepareSpec("photo", 1, {}), InputSpec((size[1], size[0], 3), "uint8", "rgb"))
+    np.testing.assert_array_equal(policy(image), np.asarray(Image.alpha_composite(paper, image))[..., :3])
 
 
 @pytest.mark.parametrize("format_name", ["PNG", "GIF"])
