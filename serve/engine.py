@@ -73,6 +73,8 @@ class Engine:
     def warm_up(self) -> None:
         """Run once, on CUDA every batch size, so that no caller pays for memory and algorithms; time runs.
 
+        Raises ModelFileError where a run breaks off.
+
         On the CPU a batch of a slow net is not run: what it takes is plain from one image, and twice as many workers
         would wait for it at the same time.
         """
@@ -88,7 +90,11 @@ class Engine:
 
     def _measure(self, size: int) -> float:
         start_s = time.thread_time()  # not the clock's: other processes warm up at the same time
-        self.run(np.zeros((size, *self.spec.input.shape), np.uint8))
+        try:
+            self.run(np.zeros((size, *self.spec.input.shape), np.uint8))
+        except Exception as error:  # as in load()
+            kind = f"a run of {size} images on {self.placement.device}"
+            raise ModelFileError(f"{kind} broke off while warming up: {_summarise(error)}") from error
         return time.thread_time() - start_s
 
 

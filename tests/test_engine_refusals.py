@@ -157,6 +157,25 @@ def need_six_images(model: onnx.ModelProto) -> None:
     )
 
 
+def need_four_images(model: onnx.ModelProto) -> None:
+    """Look at the fourth image of a batch, and change nothing."""
+    model.graph.initializer.append(numpy_helper.from_array(np.array([3]), "fourth"))
+    model.graph.initializer.append(numpy_helper.from_array(np.array(0, np.float32), "nothing"))
+    insert_before_scores(
+        model,
+        helper.make_node("Gather", ["flat", "fourth"], ["row"], axis=0),
+        helper.make_node("Mul", ["row", "nothing"], ["zeros"]),
+        helper.make_node("Add", ["flat", "zeros"], ["changed"]),
+    )
+
+
+def test_a_graph_that_breaks_off_while_warming_up_is_refused_as_a_file(model_file: Path, write: Write) -> None:
+    """Its self-test is four images, and passes."""
+    engine = load(write(change_and_seal(model_file.read_bytes(), need_four_images)), CPU)
+    with pytest.raises(ModelFileError, match=r"a run of 1 images on cpu broke off while warming up: .*Gather"):
+        engine.warm_up()
+
+
 def drop_fourth_image(model: onnx.ModelProto) -> None:
     """Answer the first three images of a batch."""
     model.graph.initializer.append(numpy_helper.from_array(np.array([True] * 3), "kept"))
