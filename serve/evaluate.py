@@ -20,6 +20,8 @@ from serve.client_command import IMAGE_SUFFIXES
 from serve.errors import CallError, InklingError
 
 IMAGES_PER_CALL = 64
+MOST_CALL_BYTES = 8 * 2**20
+"""Half of what a message may have; a file that is larger goes alone."""
 CONNECTIONS = 4
 CALLS_IN_FLIGHT = 4
 
@@ -61,9 +63,22 @@ def judge(client: Client, files: Sequence[Path], model: str, version: str) -> li
                 raise InklingError(f"{file}: {answer}")
             yield Verdict(file, file.parent.name, answer.best.label, answer.best.probability)
 
-    parts = [files[start : start + IMAGES_PER_CALL] for start in range(0, len(files), IMAGES_PER_CALL)]
+    parts = split_into_calls(files)
     with ThreadPoolExecutor(CALLS_IN_FLIGHT) as pool:
         return [verdict for verdicts in pool.map(lambda part: list(judge_some(part)), parts) for verdict in verdicts]
+
+
+def split_into_calls(files: Sequence[Path]) -> list[list[Path]]:
+    """The files in their order, as many in a call as fit: photographs are larger than what a net takes of them."""
+    parts: list[list[Path]] = []
+    size = MOST_CALL_BYTES
+    for file in files:
+        size += file.stat().st_size
+        if size > MOST_CALL_BYTES or len(parts[-1]) == IMAGES_PER_CALL:
+            parts.append([])
+            size = file.stat().st_size
+        parts[-1].append(file)
+    return parts
 
 
 def summarize(verdicts: Sequence[Verdict]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from conftest import Png, RunningServer
 
-from serve.evaluate import main
+from serve.evaluate import MOST_CALL_BYTES, main, split_into_calls
 
 
 @pytest.fixture
@@ -29,6 +29,18 @@ def test_accuracy_is_counted_over_all_and_per_class(
     assert run(server, "--json", examples) == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary == {"accuracy": 0.75, "right": 3, "images": 4, "classes": {"bottom": 1, "top": pytest.approx(2 / 3)}}
+
+
+def test_as_many_files_go_into_a_call_as_fit_and_a_larger_one_goes_alone(tmp_path: Path) -> None:
+    sizes = [MOST_CALL_BYTES // 2, MOST_CALL_BYTES // 2, 1, MOST_CALL_BYTES + 1, 5] + [1] * 70
+    files = [tmp_path / f"{number:02d}.png" for number in range(len(sizes))]
+    for file, size in zip(files, sizes, strict=True):
+        with file.open("wb") as opened:
+            opened.truncate(size)
+    parts = split_into_calls(files)
+    assert [file for part in parts for file in part] == files
+    assert [len(part) for part in parts] == [2, 1, 1, 64, 7]
+    assert split_into_calls([]) == []
 
 
 def test_the_mistakes_are_named(server: RunningServer, examples: Path, capsys: pytest.CaptureFixture[str]) -> None:
