@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from serve.bench.h2load import FRAME_BYTES, count_good, run_h2load_beside
 from serve.bench.load import GrpcLoad, Plan
-from serve.bench.measure import find_file, start_server
+from serve.bench.measure import _medians, find_file, start_server
 from serve.bench.peer import make_infer_request, make_peer_requests
 from serve.bench.probe import Probe
 from serve.bench.use import measure_stolen_s
@@ -101,6 +102,14 @@ def test_a_lone_caller_is_measured_beside_batches_and_beside_singles(repository_
     wanted = result["p99_ms_beside_batches"] / result["p99_ms_beside_singles"]
     assert result["ratio"] == pytest.approx(wanted, abs=1e-3)
     assert min(result["batches_per_s"], result["singles_per_s"]) > 0
+
+
+def test_a_figure_that_some_rounds_lack_is_the_median_of_the_others() -> None:
+    """As the latency of refusals where nothing was refused; half an hour of load should not be lost by it."""
+    rounds = [{"p99": 3.0, "refusal": 9.0, "none": math.nan}, {"p99": 1.0, "refusal": math.nan, "none": math.nan}]
+    row = _medians(rounds)
+    assert (row["p99"], row["refusal"]) == (2, 9)
+    assert math.isnan(row["none"])
 
 
 def test_time_that_the_hypervisor_kept_is_that_of_the_usable_cores(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ Does not know: how the server works; it asks as any client does.
 
 import argparse
 import json
+import math
 import platform
 import re
 import shutil
@@ -34,7 +35,8 @@ BESIDE_HEADS = ["model", "batches_per_s", "p99_ms_beside_batches", "singles_per_
 
 def print_table(rows: Sequence[dict[str, Any]]) -> None:
     """A row per model."""
-    heads = [head for head in (BESIDE_HEADS if "ratio" in rows[0] else HEADS) if head in rows[0]]
+    heads = BESIDE_HEADS if "ratio" in rows[0] else HEADS
+    heads = [head for head in heads if head in rows[0] and any(_is_known(row[head]) for row in rows)]
     cells = [heads] + [[_format(row[head]) for head in heads] for row in rows]
     widths = [max(len(row[column]) for row in cells) for column in range(len(heads))]
     for line in cells:
@@ -44,9 +46,15 @@ def print_table(rows: Sequence[dict[str, Any]]) -> None:
             print(f"errors of {row['model']}: " + ", ".join(f"{code} {count}" for code, count in row["errors"].items()))
 
 
+def _is_known(value: object) -> bool:
+    return not (isinstance(value, float) and math.isnan(value))  # as a refusal's latency where nothing was refused
+
+
 def _format(value: object) -> str:
     if not isinstance(value, float):
         return str(value)
+    if math.isnan(value):
+        return "-"
     return f"{value:,.3g}" if value < 100 else f"{value:,.0f}"
 
 
@@ -63,7 +71,7 @@ def describe_run(options: argparse.Namespace, rows: Sequence[dict[str, Any]]) ->
         "python": platform.python_version(),
         "cpu": cpu[1] if cpu else platform.processor(),
         "cores": count_usable_cores(),
-        "results": rows,
+        "results": [{head: value if _is_known(value) else None for head, value in row.items()} for row in rows],
     }
     return json.dumps(facts)
 
@@ -105,13 +113,17 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--batch: the peer and the lone caller are asked for single images; leave it out")
     if options.rate and options.overload:
         parser.error("--rate, --overload: wanted one of them, got both")
+    if options.peer and not shutil.which(options.peer):
+        parser.error(f"--peer: wanted an interpreter that can be run, got {options.peer!r}")
     return options
 
 
 def _find_target(options: argparse.Namespace) -> AbstractContextManager[Target]:
     if options.address:
         return nullcontext(Target(options.address, options.pid))
-    flags = ["--models", str(options.models), "--workers", str(options.workers), "--precision", options.precision]
+    # With several workers it would be chance whether a lone caller has the one that the others load.
+    workers = 1 if options.beside else options.workers
+    flags = ["--models", str(options.models), "--workers", str(workers), "--precision", options.precision]
     return start_server(flags)
 
 
@@ -131,7 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--address", default="", help="a running server's host:port, instead of one of its own")
     add("--pid", type=int, help="that server's process, to measure its CPU and memory")
-    add("--workers", type=int, default=0, help="of its own server (default: one per core)")
+    add("--workers", type=int, default=0, help="of its own server (default: one per core; with --beside always one)")
     add("--concurrency", type=int, default=64, help="calls under way at a time (default: 64)")
     add("--connections", type=int, default=16, help="connections that they share (default: 16)")
     add("--rate", type=float, default=0, help="open loop: calls a second, whoever answers (default: closed loop)")
@@ -140,7 +152,8 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--peer",
         default="",
-        help="host:port of a Triton to measure in turn (serve/bench/pytriton_peer.py); Classify only",
+        metavar="PYTHON",
+        help="an interpreter with nvidia-pytriton, onnxruntime and pillow: a Triton is measured in turn; Classify only",
     )
     add("--precision", default="float32", help="of its own server's files; the ceiling's is always float32")
     add("--batch", type=int, default=0, metavar="N", help="BatchClassify of N images (default: Classify)")

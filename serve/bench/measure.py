@@ -6,6 +6,7 @@ Does not know: how the rows are shown.
 
 import argparse
 import asyncio
+import math
 import re
 import statistics
 import subprocess
@@ -153,8 +154,7 @@ def measure_server(subject: Subject, plan: Plan, generator: str) -> dict[str, An
     row["stolen_cores"] = (measure_stolen_s() - stolen_s) / elapsed_s
     row |= {f"p{share}_ms": found.percentile_us(float(share) / 100) / 1000 for share in ("50", "90", "99", "99.9")}
     row |= {"refusals_per_s": found.errors.total() / found.elapsed_s, "health_p99_ms": percentile(health.good_ms, 0.99)}
-    if found.error_latencies_us:
-        row["refusal_p99_ms"] = percentile(found.error_latencies_us, 0.99) / 1000
+    row["refusal_p99_ms"] = percentile(found.error_latencies_us, 0.99) / 1000
     if pid and before:
         after = measure_use(pid)
         row |= {"cpu": (after.cpu_s - before.cpu_s) / elapsed_s}
@@ -218,7 +218,9 @@ def measure_beside(subject: Subject, options: argparse.Namespace) -> dict[str, A
 
 
 def _medians(rounds: Sequence[dict[str, Any]]) -> dict[str, float]:
-    return {key: round(statistics.median(each[key] for each in rounds), 4) for key in rounds[0] if key != "errors"}
+    """Of each figure, over the rounds that have it; NaN where none has."""
+    found = {key: [each[key] for each in rounds if not math.isnan(each[key])] for key in rounds[0] if key != "errors"}
+    return {key: round(statistics.median(values), 4) if values else math.nan for key, values in found.items()}
 
 
 def make_plan(options: argparse.Namespace) -> Plan:
