@@ -55,11 +55,7 @@ class ServerConfig:
 def read_config(arguments: Sequence[str], environment: Mapping[str, str]) -> ServerConfig:
     """Read flags over environment variables over defaults. Raises ConfigError; `--help` exits."""
     given = vars(_parser().parse_args(arguments))
-    if PREFIX + "SERVICE_HOST" in environment:
-        raise ConfigError(
-            f"a Kubernetes Service called inkling-serve sets variables that begin with {PREFIX}, as the settings do: "
-            "give it another name, or set enableServiceLinks: false in the pod's specification"
-        )
+    _refuse_service_links(environment)
     values = {}
     for setting in fields(ServerConfig):
         twin = PREFIX + setting.name.upper()
@@ -73,6 +69,17 @@ def read_config(arguments: Sequence[str], environment: Mapping[str, str]) -> Ser
     if unknown:
         raise ConfigError(f"unknown environment variables: {', '.join(sorted(unknown))}")
     return ServerConfig(**values)
+
+
+def _refuse_service_links(environment: Mapping[str, str]) -> None:
+    """Raise ConfigError where a Kubernetes Service takes the names of our settings, with what to do."""
+    for name in environment:
+        if name.startswith(PREFIX) and name.endswith("SERVICE_HOST"):
+            service = name.removesuffix("_SERVICE_HOST").lower().replace("_", "-")
+            raise ConfigError(
+                f"a Kubernetes Service called {service} sets variables that begin with {PREFIX}, as the settings do: "
+                "give it another name, or set enableServiceLinks: false in the pod's specification"
+            )
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,6 +10,7 @@ Does not know: gRPC and its status codes (`service.py` maps them), files, socket
     |   |   |-- UnreadableImage     not one of the known formats, or broken inside
     |   |   |-- TruncatedImage      begins well, ends early
     |   |   `-- ImageTooLarge       more pixels than the limit
+    |   |-- UnreadableRequest   the bytes are not the message that the method takes
     |   |-- OptionError         top_k, language or batch size out of range
     |   `-- NotFound            no such model or version
     |-- ServerError             the server's state, not the request, is the reason
@@ -64,6 +65,12 @@ class ImageTooLarge(ImageError):
     """Its header announces more pixels than the limit."""
 
     reason = "IMAGE_TOO_LARGE"
+
+
+class UnreadableRequest(RequestError):
+    """The bytes are not the message that the method takes."""
+
+    reason = "REQUEST_UNREADABLE"
 
 
 class OptionError(RequestError):

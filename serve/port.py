@@ -26,5 +26,11 @@ def reserve_port(host: str, port: int) -> socket.socket:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         holder.bind((host, port))
     except OSError as error:
-        raise ConfigError(f"--host, --port: cannot listen on {host}:{port}; {error.strerror or error}") from error
+        address = join_address(host, port)
+        raise ConfigError(f"--host, --port: cannot listen on {address}; {error.strerror or error}") from error
     return holder
+
+
+def join_address(host: str, port: int) -> str:
+    """As gRPC and a reader take it: an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

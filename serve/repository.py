@@ -15,6 +15,8 @@ from serve.errors import ConfigError, ModelFileError, NotFound
 
 logger = logging.getLogger(__name__)
 
+LONGEST_ECHO = 80
+
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
@@ -59,13 +61,19 @@ class Repository:
         if not name and len(self._versions) == 1:
             name = self.names[0]
         if name not in self._versions:
-            raise NotFound(f"wanted one of the models {', '.join(self.names)}; got {name!r}")
+            raise NotFound(f"wanted one of the models {', '.join(self.names)}; got {quote(name)}")
         versions = self._versions[name]
         if not version:
             return next(iter(versions.values()))
         if version not in map(str, versions):
-            raise NotFound(f"wanted one of the versions {', '.join(map(str, versions))} of {name}; got {version!r}")
+            known = ", ".join(map(str, versions))
+            raise NotFound(f"wanted one of the versions {known} of {name}; got {quote(version)}")
         return versions[int(version)]
+
+
+def quote(text: str) -> str:
+    """What a caller sent, for an error's sentence: that is sent in a header, whose length clients limit."""
+    return repr(text) if len(text) <= LONGEST_ECHO else f"{text[:LONGEST_ECHO]!r}..."
 
 
 def find_model_files(folder: Path, precision: str) -> list[ModelFile]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from serve import engine
 from serve.admission import Admission
@@ -26,17 +26,20 @@ from serve.config import ServerConfig
 from serve.cores import count_usable_cores
 from serve.errors import ConfigError
 from serve.pb import classifier_pb2
-from serve.pb.classifier_pb2_grpc import add_ClassifierServiceServicer_to_server
-from serve.port import SPREADS_CONNECTIONS, reserve_port
+from serve.port import SPREADS_CONNECTIONS, join_address, reserve_port
 from serve.registrar import Registrar
 from serve.repository import ModelFile, Repository, load_repository
-from serve.service import ClassifierService
+from serve.service import ClassifierService, make_handlers
+from serve.watch import Health
 
 logger = logging.getLogger(__name__)
 
 SERVICE = classifier_pb2.DESCRIPTOR.services_by_name["ClassifierService"].full_name
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+OFTEN = ("Classify", "BatchClassify")
+"""The methods that are registered with gRPC; the others are found by name, which costs these nothing."""
 
 LISTENERS = 16 if SPREADS_CONNECTIONS else 1
 """grpc.aio servers of a process, each with a share of the connections.
@@ -67,7 +70,7 @@ class Server:
             gpu_memory_bytes=config.gpu_memory_mib * 2**20,
         )
         self.repository: Repository = load_repository(config.models, config.precision, self._load)
-        self._health = health.aio.HealthServicer()
+        self._health = Health()
         self._shares_port = config.workers > 1 or LISTENERS > 1
         self._reserved: socket.socket | None = None
         self._listeners = [self._make_listener() for _ in range(LISTENERS)]
@@ -84,7 +87,8 @@ class Server:
             await self._health.set(name, _SERVING)
         # One of many says it quietly: the supervisor says it for all.
         level = logging.INFO if self._config.workers == 1 else logging.DEBUG
-        logger.log(level, "serving %s on %s:%d", ", ".join(self.repository.names), self._config.host, self.port)
+        address = join_address(self._config.host, self.port)
+        logger.log(level, "serving %s on %s", ", ".join(self.repository.names), address)
 
     async def stop(self) -> None:
         """Refuse what is new, finish what was accepted, close."""
@@ -92,7 +96,8 @@ class Server:
         await asyncio.gather(*(listener.stop(self._config.grace_s) for listener in self._listeners))
         for classifier in self.repository.list():
             await classifier.close()
-        self._side_thread.shutdown()
+        # Not waited for: an image that a caller gave up on may still be decoding.
+        self._side_thread.shutdown(wait=False, cancel_futures=True)
         if self._reserved:
             self._reserved.close()
         logger.info("stopped")
@@ -106,7 +111,7 @@ class Server:
             self._reserved = reserve_port(self._config.host, self._config.port)
             self.port = self._reserved.getsockname()[1]
         for listener in self._listeners:
-            address = f"{self._config.host}:{self.port}"
+            address = join_address(self._config.host, self.port)
             try:
                 self.port = listener.add_insecure_port(address)
             except RuntimeError as error:
@@ -140,10 +145,16 @@ class Server:
         ]
         server = grpc.aio.server(options=options)
         service = ClassifierService(self.repository, self._config.max_request_images)
-        add_ClassifierServiceServicer_to_server(service, Registrar(server, {"Classify", "BatchClassify"}))
-        seldom: Any = Registrar(server, set())  # Any: its types ask for a server, its code for what a Registrar has
+        handlers = make_handlers(service)
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+        server.add_registered_method_handlers(SERVICE, {name: handlers[name] for name in OFTEN})
+        seldom: Any = Registrar(server)  # Any: its types ask for a server, its code for what a Registrar has
         health_pb2_grpc.add_HealthServicer_to_server(self._health, seldom)
-        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), seldom)
+        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        # Not `enable_server_reflection`, which takes a Registrar for a server of threads: a caller who does not read
+        # would keep one for good.
+        add_reflection: Any = reflection_pb2_grpc.add_ServerReflectionServicer_to_server  # Any: it has no types
+        add_reflection(reflection.aio.ReflectionServicer(names), seldom)
         return server
 
     def _health_names(self) -> list[str]:

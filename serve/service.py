@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
@@ -21,13 +23,15 @@ from serve.classifier import Answer, Classifier
 from serve.pb import classifier_pb2 as pb
 from serve.pb.classifier_pb2_grpc import ClassifierServiceServicer
 from serve.prepare import to_png
-from serve.repository import Repository
+from serve.repository import Repository, quote
 
 logger = logging.getLogger(__name__)
 
 DOMAIN = "inkling"
 DEFAULT_TOP_K = 5
 DEFAULT_LANGUAGE = "en"
+LONGEST_TAG = 100
+"""Of a language: it is shortened subtag by subtag, which for megabytes of them would take hours."""
 RETRY_AFTER_MS = 50
 STATUS_TRAILER = "grpc-status-details-bin"
 INTERNAL_MESSAGE = "the server failed; its log says why"
@@ -56,6 +60,8 @@ def answers_errors(method: Method) -> Method:
     @functools.wraps(method)
     async def answer(self: "ClassifierService", request: Any, context: Context) -> Any:
         try:
+            if isinstance(request, errors.UnreadableRequest):
+                raise request
             return await method(self, request, context)
         except Exception as error:  # the edge: whatever it is, it becomes a status
             _set_status(context, error)
@@ -123,6 +129,31 @@ class ClassifierService(ClassifierServiceServicer):
         return pb.GetModelResponse(model=describe(self._repository.find(request.model, request.version)))
 
 
+def make_handlers(service: ClassifierService) -> "dict[str, grpc.RpcMethodHandler[Any, Any]]":
+    """The methods by name, as generated code makes them, but for bytes that are no request.
+
+    Those reach their method as the error that they are: gRPC itself would show the caller an exception of ours.
+    """
+    methods = pb.DESCRIPTOR.services_by_name["ClassifierService"].methods
+    return {
+        method.name: grpc.unary_unary_rpc_method_handler(
+            getattr(service, method.name),
+            functools.partial(_read_request, GetMessageClass(method.input_type)),
+            GetMessageClass(method.output_type).SerializeToString,
+        )
+        for method in methods
+    }
+
+
+def _read_request(kind: type[Message], data: bytes) -> Message | errors.UnreadableRequest:
+    try:
+        return kind.FromString(data)
+    except DecodeError:
+        return errors.UnreadableRequest(
+            f"wanted the message {kind.DESCRIPTOR.full_name}, got {len(data)} bytes that are none"
+        )
+
+
 def find_labels(labels: Mapping[str, tuple[str, ...]], options: pb.ClassifyOptions) -> tuple[str, ...]:
     """The labels in the language asked for, by the lookup of RFC 4647: "ru-RU" finds "ru".
 
@@ -130,14 +161,14 @@ def find_labels(labels: Mapping[str, tuple[str, ...]], options: pb.ClassifyOptio
     """
     if options.top_k < 0:
         raise errors.OptionError(f"top_k: wanted 0 (the first {DEFAULT_TOP_K}) or more, got {options.top_k}")
-    tag = options.language_code
+    tag = options.language_code[:LONGEST_TAG]
     if not tag:
         return labels.get(DEFAULT_LANGUAGE) or next(iter(labels.values()))
     while tag:
         if tag in labels:
             return labels[tag]
         tag = tag.rpartition("-")[0]
-    raise errors.OptionError(f"language_code: wanted one of {', '.join(labels)}; got {options.language_code!r}")
+    raise errors.OptionError(f"language_code: wanted one of {', '.join(labels)}; got {quote(options.language_code)}")
 
 
 def fill(

@@ -23,7 +23,7 @@ from typing import TypeVar
 
 from serve.config import ServerConfig
 from serve.cores import count_usable_cores
-from serve.port import reserve_port
+from serve.port import join_address, reserve_port
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +114,8 @@ class Supervisor:
         self._ready += 1
         logger.info("worker %d is ready, process %d", number, pid)
         if self._ready == self._config.workers:
-            logger.info("serving with %d workers on %s:%d", self._ready, self._config.host, self._config.port)
+            address = join_address(self._config.host, self._config.port)
+            logger.info("serving with %d workers on %s", self._ready, address)
 
     def _give_up(self, number: int, code: int) -> None:
         """A worker that never served has a reason that another start will not mend."""

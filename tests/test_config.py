@@ -125,6 +125,9 @@ def test_the_variables_of_a_kubernetes_service_called_inkling_serve_are_refused_
     environment = {"INKLING_SERVE_PORT": "tcp://10.0.0.1:50051", "INKLING_SERVE_SERVICE_HOST": "10.0.0.1"}
     with pytest.raises(ConfigError, match=r"Service called inkling-serve .* enableServiceLinks: false"):
         read_config([], environment)
+    environment = {"INKLING_SERVE_CANARY_SERVICE_HOST": "10.0.0.1", "INKLING_SERVE_CANARY_SERVICE_PORT": "50051"}
+    with pytest.raises(ConfigError, match=r"Service called inkling-serve-canary .* enableServiceLinks: false"):
+        read_config([], environment)
 
 
 def test_an_unknown_flag_ends_the_program_with_code_2(capsys: pytest.CaptureFixture[str]) -> None:

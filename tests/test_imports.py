@@ -19,7 +19,9 @@ TRAIN = [name for name in MODULES if name.startswith("train.")]
 TRAINING_PACKAGES = {"tensorflow", "keras", "tf2onnx", "onnx", "train"}
 GRPC_PACKAGES = {"grpc", "grpc_health", "grpc_reflection", "grpc_status"}
 # A name here is a module, or a package with all that is in it.
-GRPC_MODULES = {f"serve.{name}" for name in ("service", "server", "registrar", "client", "bench", "health", "pb")}
+GRPC_MODULES = {
+    f"serve.{name}" for name in ("service", "server", "registrar", "watch", "client", "bench", "health", "pb")
+}
 ONNXRUNTIME_MODULES = {"serve.engine", "serve.bench", "train.export", "train.variants"}
 SHARED_MODULES = {"serve.errors", "serve.decode", "serve.png", "serve.prepare", "serve.model_file"}
 

@@ -1,8 +1,10 @@
 """serve.server and `python -m serve`: start, health, signals, and the end; as a process where it is one."""
 
+import itertools
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -25,6 +27,15 @@ from serve.errors import ConfigError
 from serve.server import SERVICE
 
 
+def has_ipv6() -> bool:
+    """Whether this machine can listen on ::1."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
 @contextmanager
 def running(models: Path, *flags: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """`python -m serve` on a free port: the process, and the address that its log names."""
@@ -34,7 +45,7 @@ def running(models: Path, *flags: str) -> Iterator[tuple[subprocess.Popen[str], 
         try:
             assert process.stderr is not None
             for line in process.stderr:
-                if found := re.search(r"serving .* on (127\.0\.0\.1:\d+)", line):
+                if found := re.search(r"serving .* on (\S+:\d+)$", line):
                     yield process, found[1]
                     break
             else:
@@ -95,8 +106,27 @@ def test_health_is_not_serving_while_the_server_drains(
         stopping = threading.Thread(target=server.stop)
         stopping.start()
         assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
-        watch.cancel()
+        assert list(watch) == [], "the watch ends by itself"
     stopping.join()
+
+
+def test_those_who_watch_its_health_do_not_hold_up_a_stop(repository_folder: Path) -> None:
+    """Two of one service and one of none: the library forgets to tell the second, and the third hears no news."""
+    with running(repository_folder, "--grace-s", "60") as (process, address), grpc.insecure_channel(address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        watches = [stub.Watch(health_pb2.HealthCheckRequest(service=name)) for name in ("", "", "nothing")]
+        for watch in watches:
+            next(watch)
+        process.terminate()
+        assert process.wait(10) == 0
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="needs the IPv6 address ::1")
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_it_listens_on_an_ipv6_address(repository_folder: Path, png: Png, workers: str) -> None:
+    with running(repository_folder, "--host", "::1", "--workers", workers) as (_, address), Client(address) as client:
+        assert address.startswith("[::1]:")
+        assert client.classify(png(1), model="bands").best.label == "middle"
 
 
 def test_the_health_command_has_exit_code_0_for_a_server_and_1_for_none(
@@ -107,6 +137,17 @@ def test_the_health_command_has_exit_code_0_for_a_server_and_1_for_none(
     assert capsys.readouterr().out == "SERVING\n"
     monkeypatch.setattr(sys, "argv", ["health", "--address", "127.0.0.1:1", "--timeout", "0.5"])
     assert health.main() == 1
+
+
+def test_reflection_answers_beside_callers_who_never_read(server: RunningServer) -> None:
+    """More of them than a pool has threads."""
+    request = reflection_pb2.ServerReflectionRequest(list_services="")
+    with grpc.insecure_channel(server.address) as channel:
+        ask = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo
+        idle = [ask(itertools.repeat(request, 100)) for _ in range(40)]
+        assert next(ask(iter([request]), timeout=10)).list_services_response.service
+        for call in idle:
+            call.cancel()
 
 
 def test_reflection_lists_the_services(server: RunningServer) -> None:

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -23,6 +24,7 @@ from serve.pb.classifier_pb2_grpc import ClassifierServiceStub
 from serve.service import INTERNAL_MESSAGE, STATUS_CODES, to_status
 
 HUGE_SIDE = 50_000
+METHODS = ("Classify", "BatchClassify", "ListModels", "GetModel")
 
 
 def huge_png() -> bytes:
@@ -64,6 +66,43 @@ def test_an_unknown_language_is_refused_with_the_known_ones(client: Client, png:
     with pytest.raises(CallError, match="wanted one of en, ru; got 'fr'") as caught:
         client.classify(png(0), model="bands", language="fr")
     assert (caught.value.code, caught.value.reason) == ("INVALID_ARGUMENT", "OPTION_INVALID")
+
+
+@pytest.mark.parametrize("tag", ["x" * 1_000_000, "a-" * 500_000, "щ" * 100_000], ids=["long", "deep", "wide"])
+def test_a_language_of_any_length_is_refused_at_once_and_in_few_words(client: Client, png: Png, tag: str) -> None:
+    """It would be shortened a subtag at a time, and come back in a header that no client takes."""
+    with pytest.raises(CallError, match=r"wanted one of en, ru; got '.{80}'\.\.\.") as caught:
+        client.classify(png(0), model="bands", language=tag)
+    assert caught.value.reason == "OPTION_INVALID"
+
+
+@pytest.mark.parametrize(("model", "version"), [("я" * 100_000, ""), ("bands", "1" * 100_000)])
+def test_a_name_of_any_length_is_not_found_in_few_words(client: Client, png: Png, model: str, version: str) -> None:
+    with pytest.raises(CallError, match=r"got '.{80}'\.\.\.") as caught:
+        client.classify(png(0), model=model, version=version)
+    assert (caught.value.code, caught.value.reason) == ("NOT_FOUND", "MODEL_NOT_FOUND")
+
+
+GARBAGE, NOT_UTF8 = b"\xff\xff", b"\x0a\x02\xff\xfe"
+
+
+@pytest.mark.parametrize(
+    ("method", "data"),
+    [*((name, GARBAGE) for name in METHODS), *((name, NOT_UTF8) for name in METHODS if name != "ListModels")],
+)
+def test_bytes_that_are_no_request_are_an_invalid_argument(
+    server: RunningServer, method: str, data: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of gRPC itself the caller would get UNKNOWN and the name of an exception, and the log a traceback."""
+    with grpc.insecure_channel(server.address) as channel:
+        call = channel.unary_unary(f"/inkling.v1.ClassifierService/{method}")
+        with pytest.raises(grpc.RpcError) as caught:
+            call(data)
+    error: Any = caught.value
+    assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert error.details() == f"wanted the message inkling.v1.{method}Request, got {len(data)} bytes that are none"
+    assert b"REQUEST_UNREADABLE" in dict(error.trailing_metadata())["grpc-status-details-bin"]
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(("top_k", "count"), [(0, 3), (1, 1), (2, 2), (99, 3)])
