@@ -43,7 +43,7 @@ class ServerConfig:
     gpu_memory_mib: int = _setting(0, "most memory of a model on CUDA; 0 for no limit")
     max_request_images: int = _setting(256, "most images in one BatchClassify", least=1)
     max_pending: int = _setting(
-        512, "most images that a model may have waiting or running; past it, calls fail at once", least=1
+        512, "most images that a model may have waiting or running in a worker; past it, calls fail at once", least=1
     )
     max_pending_bytes: int = _setting(256 * 2**20, "the same bound in bytes of image files", least=1)
     max_message_bytes: int = _setting(16 * 2**20, "largest request message", least=1024)
