@@ -40,8 +40,6 @@ sources.SOURCES["mnist"] = dataclasses.replace(sources.SOURCES["mnist"], md5s=js
 sys.exit(study.main())
 """
 COMMITTED = Path(__file__).parents[1] / "studies"
-OLDER = {"augmentation-mnist", "augmentation-cifar10", "dense-cifar10", "width-cifar10"}
-UNBALANCED = pytest.mark.xfail(strict=True, reason="trained before classes were balanced; to be run again")
 COUNT = 5100  # 5,000 are held out, as the recipe says
 
 
@@ -133,11 +131,7 @@ def test_every_setting_of_a_recipe_either_decides_a_run_or_is_known_not_to() -> 
     assert {field.name for field in dataclasses.fields(Recipe)} == set(DECISIVE) | others
 
 
-@pytest.mark.parametrize(
-    "folder",
-    [pytest.param(path, marks=UNBALANCED if path.name in OLDER else ()) for path in sorted(COMMITTED.iterdir())],
-    ids=lambda folder: folder.name,
-)
+@pytest.mark.parametrize("folder", sorted(COMMITTED.iterdir()), ids=lambda folder: folder.name)
 def test_the_committed_runs_are_those_of_the_documented_command(folder: Path) -> None:
     """Else it would train all of them again, and put a table of the first in place of the whole."""
     study, _, dataset = folder.name.partition("-")
