@@ -21,12 +21,15 @@ class Health(health.aio.HealthServicer):
 
     async def Watch(self, request: health_pb2.HealthCheckRequest, context: Any) -> None:  # noqa: N802  # the .proto's
         """Tell of every change, until the caller leaves or the server stops."""
-        tasks = {asyncio.create_task(super().Watch(request, context)), asyncio.create_task(self._ended.wait())}
+        watch = asyncio.create_task(super().Watch(request, context))
+        ended = asyncio.create_task(self._ended.wait())
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((watch, ended), return_when=asyncio.FIRST_COMPLETED)
+            if watch.done():
+                watch.result()  # it goes on until it fails, and gRPC should hear of that
         finally:
-            for task in tasks:
-                task.cancel()
+            watch.cancel()
+            ended.cancel()
 
     async def enter_graceful_shutdown(self) -> None:
         """Say NOT_SERVING to everybody, and end the watches a moment later."""
