@@ -74,7 +74,7 @@ def read_config(arguments: Sequence[str], environment: Mapping[str, str]) -> Ser
 def _refuse_service_links(environment: Mapping[str, str]) -> None:
     """Raise ConfigError where a Kubernetes Service takes the names of our settings, with what to do."""
     for name in environment:
-        if name.startswith(PREFIX) and name.endswith("SERVICE_HOST"):
+        if name.startswith(PREFIX) and name.endswith("_SERVICE_HOST"):
             service = name.removesuffix("_SERVICE_HOST").lower().replace("_", "-")
             raise ConfigError(
                 f"a Kubernetes Service called {service} sets variables that begin with {PREFIX}, as the settings do: "

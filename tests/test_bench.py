@@ -171,7 +171,12 @@ def test_images_and_requests_differ_from_call_to_call() -> None:
 
 @pytest.mark.parametrize(
     "flags",
-    [("--batch", "8", "--peer", "python"), ("--batch", "8", "--beside", "8"), ("--rate", "9", "--overload", "2")],
+    [
+        ("--batch", "8", "--peer", "python"),
+        ("--batch", "8", "--beside", "8"),
+        ("--rate", "9", "--overload", "2"),
+        ("--beside", "8", "--workers", "2"),
+    ],
 )
 def test_flags_that_would_give_wrong_figures_together_are_refused(flags: tuple[str, ...]) -> None:
     command = [sys.executable, "-m", "serve.bench", *flags]

@@ -12,7 +12,15 @@ import pytest
 from test_data import draw_bars
 
 from train.data import split
-from train.fit import compile_for_training, describe_run, draw_order, fit, is_over, run_epoch, schedule_learning_rate
+from train.fit import (
+    compile_for_training,
+    describe_settings,
+    draw_order,
+    fit,
+    is_over,
+    run_epoch,
+    schedule_learning_rate,
+)
 from train.models import build
 from train.progress import Progress
 from train.recipe import Adam, Recipe
@@ -212,7 +220,7 @@ def test_what_decides_a_run_has_the_precision_that_its_model_computes_in(problem
     _, progress = run(problem, tmp_path, RECIPE)
     assert progress.settings["precision"] == "float32"
     wide = build(RECIPE.net, (28, 28, 1), 10, "mixed_bfloat16")
-    assert describe_run(wide, RECIPE, 7) == progress.settings | {"precision": "bfloat16"}
+    assert describe_settings(wide, RECIPE, 7) == progress.settings | {"precision": "bfloat16"}
 
 
 def test_the_split_holds_out_the_same_images_each_time_and_loses_none() -> None:

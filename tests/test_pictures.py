@@ -233,7 +233,7 @@ def test_the_digits_box_grows_with_the_input() -> None:
 def test_what_fit_holds_out_is_the_validation_part_of_every_class() -> None:
     """`data.split` chooses by place; the pictures for validation have to stand there."""
     random = np.random.default_rng(0)
-    made = [Picture(Path(str(index)), 0, str(index), random.bytes(1)) for index in range(50)]  # type: ignore[arg-type]
+    made = [Picture(Path(str(index)), 0, str(index), random.bytes(1), str(index)) for index in range(50)]  # type: ignore[arg-type]
     placed = arrange(made[:40], made[40:])
     train, validation = split(50, 10)
     assert [placed[index] for index in validation] == made[40:]

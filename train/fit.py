@@ -55,7 +55,7 @@ def fit(
     targets = keras.utils.to_categorical(labels, model.output_shape[1])
     prepare_first_layer(model, images[train])
     trained = compile_for_training(model, recipe, seed, math.ceil(len(train) / recipe.batch_size))
-    progress = Progress(describe_run(model, recipe, seed))
+    progress = Progress(describe_settings(model, recipe, seed))
     if resume:
         load_progress(unfinished, trained, progress)
     while not is_over(progress.history, recipe):
@@ -71,7 +71,7 @@ def fit(
     return progress
 
 
-def describe_run(model: keras.Model, recipe: Recipe, seed: int) -> dict[str, Any]:
+def describe_settings(model: keras.Model, recipe: Recipe, seed: int) -> dict[str, Any]:
     """What decides the course of a run: one that was interrupted is resumed under the same alone."""
     return {"recipe": describe(recipe), "seed": seed, "precision": find_precision(model)}
 

@@ -22,7 +22,7 @@ from keras import layers, ops
 
 from train.augment import Augment
 from train.data import split
-from train.fit import compile_for_training, describe_run, schedule_learning_rate, train_epoch
+from train.fit import compile_for_training, describe_settings, schedule_learning_rate, train_epoch
 from train.models import prepare_first_layer
 from train.optimizer import make_optimizer
 from train.progress import Progress, save_progress
@@ -106,7 +106,7 @@ def write_start(model: keras.Model, image_count: int, recipe: Recipe, *, seed: i
     """
     trained = compile_for_training(model, recipe, seed, count_steps(image_count - recipe.validation_count, recipe))
     trained.optimizer.build(trained.trainable_variables)
-    save_progress(unfinished, trained, Progress(describe_run(model, recipe, seed)))
+    save_progress(unfinished, trained, Progress(describe_settings(model, recipe, seed)))
 
 
 def count_steps(train_count: int, recipe: Recipe) -> int:

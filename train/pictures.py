@@ -50,11 +50,8 @@ class Picture:
     """SHA-256 of the file's bytes, in hexadecimal."""
     pixels: Pixels
     """As the model takes them: uint8 [H, W, C]."""
-
-    @property
-    def content(self) -> bytes:
-        """What copies have in common: the SHA-256 of the pixels, of which a folder has more than memory likes."""
-        return hashlib.sha256(self.pixels.tobytes()).digest()
+    content: str
+    """SHA-256 of the pixels, in hexadecimal: what copies have in common."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +141,9 @@ def read_picture(file: Path, label: int, policy: Policy) -> Picture | Broken:
     """One file through the server's own decoder and preparation."""
     try:
         data = file.read_bytes()
-        return Picture(file, label, hashlib.sha256(data).hexdigest(), policy(decode(data, MOST_PIXELS)))
+        pixels = policy(decode(data, MOST_PIXELS))
+        digest, content = (hashlib.sha256(each).hexdigest() for each in (data, pixels.tobytes()))
+        return Picture(file, label, digest, pixels, content)
     except (ImageError, OSError) as error:
         return Broken(file, str(error))
 

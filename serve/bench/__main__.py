@@ -113,6 +113,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--batch: the peer and the lone caller are asked for single images; leave it out")
     if options.rate and options.overload:
         parser.error("--rate, --overload: wanted one of them, got both")
+    if options.beside and options.workers > 1:
+        parser.error("--beside: with several workers chance decides whether the callers share one; leave out --workers")
     if options.peer and not shutil.which(options.peer):
         parser.error(f"--peer: wanted an interpreter that can be run, got {options.peer!r}")
     return options
@@ -121,7 +123,6 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _find_target(options: argparse.Namespace) -> AbstractContextManager[Target]:
     if options.address:
         return nullcontext(Target(options.address, options.pid))
-    # With several workers it would be chance whether a lone caller has the one that the others load.
     workers = 1 if options.beside else options.workers
     flags = ["--models", str(options.models), "--workers", str(workers), "--precision", options.precision]
     return start_server(flags)
@@ -143,7 +144,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--address", default="", help="a running server's host:port, instead of one of its own")
     add("--pid", type=int, help="that server's process, to measure its CPU and memory")
-    add("--workers", type=int, default=0, help="of its own server (default: one per core; with --beside always one)")
+    add("--workers", type=int, default=0, help="of its own server (default: one per core; one with --beside)")
     add("--concurrency", type=int, default=64, help="calls under way at a time (default: 64)")
     add("--connections", type=int, default=16, help="connections that they share (default: 16)")
     add("--rate", type=float, default=0, help="open loop: calls a second, whoever answers (default: closed loop)")
