@@ -58,6 +58,15 @@ def test_muons_first_step_is_orthogonal(model: keras.Model) -> None:
     assert lengths.max() < 1.5
 
 
+@pytest.mark.parametrize("shape", [(3, 3, 3, 8), (1, 1, 4, 9), (3, 3, 16, 64)])
+def test_muons_steps_are_keras_own_multiplied_out(shape: tuple[int, ...]) -> None:
+    optimizer = make_optimizer(Muon(), CONSTANT)
+    gradient = np.random.default_rng(0).normal(size=shape).astype("float32")
+    expected = keras.optimizers.Muon().zeropower_via_newtonschulz5(gradient.reshape(-1, shape[-1]), 5)
+    turned = np.asarray(optimizer.zeropower_via_newtonschulz5(gradient, 5))
+    np.testing.assert_allclose(turned, np.asarray(expected).reshape(shape), atol=1e-4)
+
+
 def test_adam_has_the_recipes_second_decay() -> None:
     optimizer = make_optimizer(Adam(beta_2=0.98), CONSTANT)
     assert isinstance(optimizer, keras.optimizers.Adam)

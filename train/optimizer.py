@@ -39,9 +39,26 @@ class ConvMuon(keras.optimizers.Muon):
         return not re.search(r"conv2d.*/kernel$", variable.path)
 
     def zeropower_via_newtonschulz5(self, x: Any, steps: int) -> Any:
-        """The nearest matrix with orthogonal rows, in the shape of the kernel [H, W, channels, filters]."""
+        """The nearest matrix with orthogonal columns, or rows, in the kernel's shape [H, W, channels, filters]."""
         matrix = ops.reshape(x, (-1, x.shape[-1]))
-        return ops.reshape(super().zeropower_via_newtonschulz5(matrix, steps), x.shape)
+        if matrix.shape[0] >= matrix.shape[1]:
+            return ops.reshape(self._orthogonalize(matrix, steps), x.shape)
+        return ops.reshape(ops.transpose(self._orthogonalize(ops.transpose(matrix), steps)), x.shape)
+
+    def _orthogonalize(self, matrix: Any, steps: int) -> Any:
+        """[M, N] of M >= N -> [M, N]: Keras' iteration, taken on the products of the columns with each other, [N, N].
+
+        Each step multiplies the matrix by a polynomial in those products, so that the polynomials can be multiplied
+        first, and the long matrix once.
+        """
+        matrix = matrix / (ops.norm(matrix) + 1e-7)
+        products, unit = ops.matmul(ops.transpose(matrix), matrix), ops.eye(matrix.shape[1])
+        whole = unit
+        for _ in range(steps):
+            step = self.muon_a * unit + self.muon_b * products + self.muon_c * ops.matmul(products, products)
+            whole = ops.matmul(whole, step)
+            products = ops.matmul(ops.matmul(step, products), step)
+        return ops.matmul(matrix, whole)
 
     def _muon_update_step(self, gradient: Any, variable: Any, lr: Any, m: Any) -> None:
         super()._muon_update_step(gradient, variable, lr, m)
