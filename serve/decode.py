@@ -27,6 +27,7 @@ _LARGE_BYTES = 32 * 1024
 _LARGE_PIXELS = 128 * 128
 # These may unfold to a megabyte each, however small the file.
 _COMPRESSED_CHUNKS = (b"zTXt", b"iTXt", b"iCCP")
+_PNG_FRAME_BYTES = 33 + 12 + 12  # signature and IHDR, what frames an IDAT, IEND
 _JPEG_SCAN = b"\xff\xda"
 _MOST_JPEG_SCANS = 100
 """Of a progressive JPEG, which encoders write with ten or so. Each goes over all pixels again, for 75 bytes: a message
@@ -63,7 +64,7 @@ def is_large(image_bytes: bytes) -> bool:
     try:
         if not image_bytes.startswith(_PNG):
             width, height = _open(image_bytes).size
-        elif any(name in image_bytes for name in _COMPRESSED_CHUNKS):
+        elif not _has_one_chunk(image_bytes) and any(name in image_bytes for name in _COMPRESSED_CHUNKS):
             return True
         else:  # the usual case, which need not be opened: _open() holds it to its first chunk
             width, height = _png_size(image_bytes)
@@ -101,6 +102,12 @@ def _open(image_bytes: bytes) -> ImageFile.ImageFile:
 def _png_size(image_bytes: bytes) -> tuple[int, int]:
     """Width and height, which the specification puts at a fixed place: IHDR comes first and once."""
     return int.from_bytes(image_bytes[16:20]), int.from_bytes(image_bytes[20:24])
+
+
+def _has_one_chunk(image_bytes: bytes) -> bool:
+    """Whether all between header and end of a PNG is one IDAT, as in most small ones: no text can be in it."""
+    starts_well = image_bytes[8:16] == b"\x00\x00\x00\x0dIHDR" and image_bytes[37:41] == b"IDAT"
+    return starts_well and int.from_bytes(image_bytes[33:37]) == len(image_bytes) - _PNG_FRAME_BYTES
 
 
 def _too_large(max_pixels: int, width: int, height: int) -> ImageTooLarge:

@@ -20,6 +20,7 @@ Policy = Callable[[Image.Image], Pixels]
 
 _WHITE = 255
 _DARK = 128
+_DARK_LEVELS = bytes(range(_DARK))
 # Fainter than this share of the darkest stroke is paper, smear or a JPEG's ringing.
 _FAINTEST_INK = 0.25
 # Brightness along the edge: how far light may fall off over the paper, and how much one place may be noisy.
@@ -146,7 +147,7 @@ def _array(grey: Image.Image) -> Pixels:
 def _has_dark_edge(pixels: bytes, width: int) -> bool:
     """Whether the median along the edge of grey pixels is dark; MNIST's edges are black throughout."""
     edge = pixels[:width] + pixels[-width:] + pixels[::width] + pixels[width - 1 :: width]
-    return max(edge) < _DARK or sorted(edge)[len(edge) // 2] < _DARK
+    return not edge.translate(None, _DARK_LEVELS) or sorted(edge)[len(edge) // 2] < _DARK
 
 
 def _ink(grey: Pixels) -> npt.NDArray[np.float32]:

@@ -178,8 +178,9 @@ def fill(
 
     In place, because a message that is made first and put in later is copied.
     """
+    add, probabilities = message.classes.add, answer.probabilities
     for index in answer.ranking[: options.top_k or DEFAULT_TOP_K]:
-        message.classes.add(label=labels[index], index=index, probability=answer.probabilities[index])
+        add(label=labels[index], index=index, probability=probabilities[index])
     if options.return_prepared:
         message.prepared_png = to_png(answer.prepared)
     timing = message.timing

@@ -35,6 +35,32 @@ def test_what_may_unfold_however_small_it_is_is_large(data: bytes) -> None:
     assert is_large(data)
 
 
+BOMB = b"a\0\0" + zlib.compress(bytes(999_999))
+END = chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        ihdr(1, 1) + idat(1, 1) + chunk(b"zTXt", BOMB) + END,
+        chunk(b"zTXt", BOMB.ljust(2_000, b"\0")) + ihdr(1, 1) + idat(1, 1) + END,
+        chunk(b"zTXt", b"a\0\0" + bytes(14) + (1_951).to_bytes(4) + b"IDAT" + BOMB.ljust(1_951, b"\0")) + END,
+    ],
+    ids=["behind the pixels", "before the header", "with the mark of pixels inside"],
+)
+def test_a_text_is_found_wherever_it_stands(chunks: bytes) -> None:
+    assert is_large(PNG_SIGNATURE + chunks)
+
+
+def test_pixels_that_spell_the_name_of_a_text_are_not_large() -> None:
+    stored = zlib.compressobj(level=0)
+    pixels = stored.compress(b"\0zTXt") + stored.flush()
+    data = PNG_SIGNATURE + ihdr(4, 1) + chunk(b"IDAT", pixels) + END
+    assert b"zTXt" in data
+    assert decode(data, LIMIT).tobytes() == b"zTXt"
+    assert not is_large(data)
+
+
 def test_many_bytes_are_large_whatever_they_are() -> None:
     assert is_large(bytes(32 * 1024 + 1))
     assert not is_large(bytes(32 * 1024))
