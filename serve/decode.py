@@ -9,7 +9,7 @@ from io import BytesIO
 from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from serve.errors import EmptyImage, ImageError, ImageTooLarge, TruncatedImage, UnreadableImage
-from serve.png import decode_plain_png
+from serve.png import START, decode_plain_png
 
 FORMAT_NAMES = "PNG, JPEG, WebP, GIF or BMP"
 
@@ -106,7 +106,7 @@ def _png_size(image_bytes: bytes) -> tuple[int, int]:
 
 def _has_one_chunk(image_bytes: bytes) -> bool:
     """Whether all between header and end of a PNG is one IDAT, as in most small ones: no text can be in it."""
-    starts_well = image_bytes[8:16] == b"\x00\x00\x00\x0dIHDR" and image_bytes[37:41] == b"IDAT"
+    starts_well = image_bytes.startswith(START) and image_bytes[37:41] == b"IDAT"
     return starts_well and int.from_bytes(image_bytes[33:37]) == len(image_bytes) - _PNG_FRAME_BYTES
 
 

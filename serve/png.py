@@ -13,7 +13,7 @@ from zlib import crc32
 
 from PIL import Image
 
-_START = b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR"
+START = b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR"
 _END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _HEADER_BYTES = 33  # the signature, and all of IHDR
 # By bit depth, colour type, and the methods of compression, filtering and interlacing.
@@ -23,7 +23,7 @@ _MODES = {b"\x08\x00\x00\x00\x00": "L", b"\x08\x02\x00\x00\x00": "RGB", b"\x08\x
 def decode_plain_png(data: bytes, max_pixels: int) -> Image.Image | None:
     """The image of a plain and sound PNG of at most `max_pixels`, else None."""
     mode = _MODES.get(data[24:29])
-    if mode is None or not data.startswith(_START) or not data.endswith(_END) or not _is_sound(data, 12, 29):
+    if mode is None or not data.startswith(START) or not data.endswith(_END) or not _is_sound(data, 12, 29):
         return None
     width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
     compressed = _join_pixels(data) if 0 < width * height <= max_pixels else None
