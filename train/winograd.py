@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import layers, ops
 
-from train.precision import find_gpu_capability
+from train.precision import POLICIES, find_gpu_capability
 
 Matrix = npt.NDArray[np.float32]
 
@@ -22,8 +22,6 @@ TILE = 4  # results of a tile, each way
 POINTS = TILE + 2  # products of a tile, each way
 LEAST_WORK = 128 * 128
 """Channels times filters below which spreading the values costs what the products save (measured: 64 * 128 does)."""
-
-PRECISIONS = ("float32", "bfloat16")
 
 # The paper's B^T, G and A^T, section 4.2.
 SPREAD = np.array(
@@ -52,7 +50,7 @@ class WinogradConv2D(layers.Conv2D):
         """Whether this is a 3 x 3 convolution to the same size, with enough work to save, and no GPU."""
         form = (self.kernel_size, self.strides, self.dilation_rate, self.padding, self.groups, self.data_format)
         fits = form == ((3, 3), (1, 1), (1, 1), "same", 1, "channels_last")
-        fits = fits and self.compute_dtype in PRECISIONS
+        fits = fits and self.compute_dtype in POLICIES
         large = self.kernel.shape[-2] * self.kernel.shape[-1] >= LEAST_WORK
         return fits and large and find_gpu_capability() is None
 
