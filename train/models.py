@@ -27,6 +27,7 @@ from train.net import (
     Pool,
     Whitening,
 )
+from train.one_pass import Gelu, Norm
 from train.winograd import WinogradConv2D
 
 Images = npt.NDArray[np.uint8]
@@ -47,15 +48,6 @@ class Dirac(keras.initializers.Initializer):
         kernel[..., through] = 0
         kernel[shape[0] // 2, shape[1] // 2, through, through] = 1
         return ops.convert_to_tensor(kernel, dtype)
-
-
-@keras.saving.register_keras_serializable("inkling")
-class Gelu(layers.Layer):
-    """GELU (Hendrycks & Gimpel 2016) by erf: ONNX has it and not erfc, by which Keras' own is written."""
-
-    def call(self, values: Any) -> Any:
-        """Float [...] -> the same shape."""
-        return 0.5 * values * (1 + ops.erf(values / 2**0.5))
 
 
 def build(
@@ -110,7 +102,7 @@ def _lay(part: Part, channels: int) -> Iterable[keras.Layer]:  # noqa: PLR0911  
 
 def _lay_norm_conv(part: NormConv) -> list[keras.Layer]:
     conv = WinogradConv2D(part.filters, 3, padding="same", use_bias=False, kernel_initializer=Dirac())
-    norm = layers.BatchNormalization(momentum=NORM_MOMENTUM, epsilon=NORM_EPSILON, scale=False)
+    norm = Norm(momentum=NORM_MOMENTUM, epsilon=NORM_EPSILON, scale=False)
     return [conv, *([layers.MaxPooling2D(2)] if part.pooled else []), norm, Gelu()]
 
 
