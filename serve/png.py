@@ -29,10 +29,12 @@ def decode_plain_png(data: bytes, max_pixels: int) -> Image.Image | None:
     compressed = _join_pixels(data) if 0 < width * height <= max_pixels else None
     if compressed is None:
         return None
+    image = Image.new(mode, (width, height), None)  # None: not filled first, as Image.frombytes does
     try:
-        return Image.frombytes(mode, (width, height), compressed, "zip", mode, False)
+        image.frombytes(compressed, "zip", (mode, False))
     except Exception:  # too few bytes, or some that zlib refuses: Pillow's plugin says which
         return None
+    return image
 
 
 def _join_pixels(data: bytes) -> bytes | None:

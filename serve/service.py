@@ -180,7 +180,8 @@ def fill(
     """
     add, probabilities = message.classes.add, answer.probabilities
     for index in answer.ranking[: options.top_k or DEFAULT_TOP_K]:
-        add(label=labels[index], index=index, probability=probabilities[index])
+        found = add()  # and then its fields: with them as arguments it takes a quarter longer
+        found.label, found.index, found.probability = labels[index], index, probabilities[index]
     if options.return_prepared:
         message.prepared_png = to_png(answer.prepared)
     timing = message.timing
