@@ -155,6 +155,7 @@ def measure_server(subject: Subject, plan: Plan, generator: str) -> dict[str, An
     row |= {f"p{share}_ms": found.percentile_us(float(share) / 100) / 1000 for share in ("50", "90", "99", "99.9")}
     row |= {"refusals_per_s": found.errors.total() / found.elapsed_s, "health_p99_ms": percentile(health.good_ms, 0.99)}
     row["refusal_p99_ms"] = percentile(found.error_latencies_us, 0.99) / 1000
+    row["health_waits_for_cores"] = float(health.waits_for_cores)
     if pid and before:
         after = measure_use(pid)
         row |= {"cpu": (after.cpu_s - before.cpu_s) / elapsed_s}

@@ -2,17 +2,36 @@
 
 Enters: an address, a method, a serialized request. Leaves: latencies of good and of failed calls.
 Does not know: the load.
+
+It is a process of its own, and where the system allows it one that never waits for a core (SCHED_FIFO): servers and
+load take all cores, and a call would otherwise wait for one on its own side, several times and for longer than it is
+the server's. Where it is not allowed, latencies have that in them.
 """
 
-import threading
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Self
 
-import grpc
-
 PAUSE_S = 0.05
+LONGEST_CALL_S = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call that has ended."""
+
+    latency_ms: float
+    code: str
+    """`OK`, or the name of the status."""
+    reply_bytes: int
 
 
 class Probe:
@@ -25,38 +44,80 @@ class Probe:
         """By status code."""
         self.reply_bytes: list[int] = []
         """Sizes of the good replies."""
-        self._address = address
-        self._method = method
+        self.waits_for_cores = True
+        """Whether its latencies have in them what it waited for a core; known at the end."""
+        self._command = [sys.executable, "-m", "serve.bench.probe", address, method]
         self._request = request
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._probe)
-
-    def _probe(self) -> None:
-        with grpc.insecure_channel(self._address) as channel:
-            call: Any = channel.unary_unary(self._method)
-            pending = []
-            while not self._ended.wait(PAUSE_S):
-                pending.append(call.future(self._request, timeout=30))
-                pending[-1].add_done_callback(self._note_since(time.perf_counter()))
-            for future in pending:
-                future.exception()  # wait for it
-
-    def _note_since(self, start_s: float) -> Callable[[Any], None]:
-        def note(future: Any) -> None:
-            latency_ms = (time.perf_counter() - start_s) * 1000
-            if future.exception():
-                self.failed_ms.append(latency_ms)
-                self.failures[future.code().name] += 1
-            else:
-                self.good_ms.append(latency_ms)
-                self.reply_bytes.append(len(future.result()))
-
-        return note
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(self._command, stdin=pipe, stdout=pipe, text=True)  # noqa: S603  # ourselves
+        stdin, stdout = self._streams()
+        print(self._request.hex(), file=stdin, flush=True)
+        stdout.readline()  # it is ready
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
+        stdin, stdout = self._streams()
+        stdin.close()
+        line = stdout.readline()
+        stdout.close()
+        if self._process.wait():
+            raise RuntimeError("the lone caller beside the load broke off; above it says why")
+        found = json.loads(line)
+        self.waits_for_cores = found["waits_for_cores"]
+        for call in (Call(*fields) for fields in found["calls"]):
+            self._note(call)
+
+    def _streams(self) -> tuple[Any, Any]:
+        return self._process.stdin, self._process.stdout
+
+    def _note(self, call: Call) -> None:
+        if call.code == "OK":
+            self.good_ms.append(call.latency_ms)
+            self.reply_bytes.append(call.reply_bytes)
+        else:
+            self.failed_ms.append(call.latency_ms)
+            self.failures[call.code] += 1
+
+
+def main(address: str, method: str) -> None:
+    """The process: a request in hex on stdin, "ready" on stdout, calls until stdin ends, then a line of JSON."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: it ends with its parent, and says what it found
+    waits_for_cores = not go_first()
+    import grpc  # here: its threads have the priority of the one that starts them
+
+    request = bytes.fromhex(sys.stdin.readline())
+    calls: list[tuple[float, str, int]] = []
+    with grpc.insecure_channel(address) as channel:
+        call: Any = channel.unary_unary(method)
+        print("ready", flush=True)
+        pending = []
+        while not select.select([sys.stdin], [], [], PAUSE_S)[0]:
+            pending.append(call.future(request, timeout=LONGEST_CALL_S))
+            pending[-1].add_done_callback(_note_since(time.perf_counter(), calls))
+        for future in pending:
+            future.exception()  # wait for it
+    print(json.dumps({"waits_for_cores": waits_for_cores, "calls": list(calls)}), flush=True)
+
+
+def go_first() -> bool:
+    """Take a core before any process of ordinary priority; False where that is not allowed, or not known."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(os.sched_get_priority_min(os.SCHED_FIFO)))
+    except (AttributeError, OSError):  # no Linux; no right to
+        return False
+    return True
+
+
+def _note_since(start_s: float, calls: list[tuple[float, str, int]]) -> Callable[[Any], None]:
+    def note(future: Any) -> None:
+        latency_ms = (time.perf_counter() - start_s) * 1000
+        is_good = future.exception() is None
+        calls.append((latency_ms, future.code().name, len(future.result()) if is_good else 0))
+
+    return note
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
