@@ -53,10 +53,13 @@ def test_a_step_through_gelu_moves_weights_as_one_through_its_formula(shape: tup
         np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
-@pytest.mark.parametrize("trainable", [True, False])
-def test_a_step_through_the_norm_moves_weights_and_moments_as_keras_own_does(trainable: bool) -> None:
-    values, targets = draw(5, 3, 4, 6), draw(5, 3, 4, 8)
-    settings = {"momentum": 0.8, "epsilon": EPSILON, "scale": False, "trainable": trainable}
+@pytest.mark.parametrize("shape", [(5, 3, 4, 6), (40, 6), (8, 5, 6)])
+@pytest.mark.parametrize(("trainable", "scale"), [(True, False), (False, False), (True, True)])
+def test_a_step_through_the_norm_moves_weights_and_moments_as_keras_own_does(
+    shape: tuple[int, ...], trainable: bool, scale: bool
+) -> None:
+    values, targets = draw(*shape), draw(*shape[:-1], 8)
+    settings = {"momentum": 0.8, "epsilon": EPSILON, "scale": scale, "trainable": trainable}
     kinds = (layers.BatchNormalization, Norm)
     (expected, expected_loss), (got, loss) = (train(kind(**settings), values, targets) for kind in kinds)
     assert loss == pytest.approx(expected_loss, rel=1e-5)

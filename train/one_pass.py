@@ -44,11 +44,12 @@ class Gelu(layers.Layer):
 
 @keras.saving.register_keras_serializable("inkling")
 class Norm(layers.BatchNormalization):
-    """Keras' BatchNormalization without scales, which TensorFlow trains in one pass; else its own."""
+    """Keras' BatchNormalization, which TensorFlow trains in one pass where it has no scales; else its own."""
 
     def call(self, values: Any, training: bool = False) -> Any:
         """Float [N, H, W, C] -> the same shape; in training, the moving mean and variance follow."""
-        if not (training and self.trainable and is_suitable()):
+        fits = self.center and not self.scale and not self.renorm and self.axis in (-1, 3) and len(values.shape) == 4
+        if not (training and self.trainable and fits and is_suitable()):
             return super().call(values, training=training)
         import tensorflow as tf  # the backend that is loaded already
 
