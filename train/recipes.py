@@ -1,12 +1,9 @@
 """How each model that ships is trained: names -> frozen settings, and nothing that computes.
 
-Enters: nothing. Leaves: `RECIPES`, and `QUICK`, whose models do not ship. Does not know: Keras, or what the words of a
-recipe mean (`recipe.py`, `net.py`).
+Enters: nothing. Leaves: `RECIPES`. Does not know: Keras, or what the words of a recipe mean (`recipe.py`, `net.py`).
 The net, the epochs, the batch size and the augmentation of `*-mlp` and `*-cnn` are those of the notebooks that the
 project grew out of. The schedule and the loss were chosen here by validation accuracy.
 """
-
-import dataclasses
 
 from serve.model_file import PrepareSpec
 from train.net import Conv, Dense, Drop, Flatten, GlobalMax, NormConv, Pool, Whitening
@@ -125,13 +122,3 @@ _ALL = (
     ),
 )
 RECIPES = {recipe.name: recipe for recipe in _ALL}
-
-_HALF_HOUR = dataclasses.replace(
-    RECIPES["cifar10"],
-    name="cifar10-half-hour",
-    epochs=12,
-    augmentation=Crop(shift_pixels=2),  # what more would teach takes more epochs to learn
-    target_accuracy=0.94,
-    measured_accuracy=0.0,
-)
-QUICK = {_HALF_HOUR.name: _HALF_HOUR}
