@@ -1,4 +1,4 @@
-"""train.calibrate: how truthful probabilities are, and the one number that makes them so."""
+"""train.calibrate: how truthful probabilities are, and what makes them so."""
 
 import numpy as np
 import pytest
@@ -8,10 +8,11 @@ from train.calibrate import (
     bin_confidences,
     calibrate,
     fit_temperature,
-    fold_temperature,
     measure_calibration_error,
+    undo_calibration,
+    undo_smoothing,
 )
-from train.models import build, predict, take_logits
+from train.models import build, complete, predict, take_logits
 from train.recipes import RECIPES
 
 
@@ -84,41 +85,59 @@ def test_logits_that_are_always_right_or_always_wrong_end_at_the_end_of_the_rang
     assert fit_temperature(logits, np.array([0, 1] if right else [1, 0])) == pytest.approx(temperature)
 
 
-def test_folding_divides_the_logits_and_changes_no_answer() -> None:
-    model = build(RECIPES["mnist-mlp"].net, (4, 4, 1), 3)
-    model.get_layer("logits").bias.assign(np.array([0.5, -0.25, 0.125]))
-    images = np.random.default_rng(0).integers(0, 256, (50, 4, 4, 1), dtype=np.uint8)
-    logits, answers = predict(take_logits(model), images), predict(model, images).argmax(axis=1)
-    fold_temperature(model, 2.5)
-    np.testing.assert_allclose(predict(take_logits(model), images), logits / 2.5, rtol=1e-4, atol=1e-6)
-    np.testing.assert_array_equal(predict(model, images).argmax(axis=1), answers)
-    assert len(set(answers)) > 1
+def draw_smoothed(smoothing: float) -> tuple[np.ndarray, np.ndarray]:
+    """Logits of a net that learnt smoothed labels perfectly, and labels drawn from what was smoothed."""
+    logits, labels = draw_problem()
+    return np.log((1 - smoothing) * apply_softmax(logits) + smoothing / 5), labels
 
 
-def test_folding_changes_only_the_logits_layer() -> None:
-    model = build(RECIPES["mnist-mlp"].net, (4, 4, 1), 3)
-    before = [array.copy() for array in model.get_weights()]
-    fold_temperature(model, 2.0)
-    *others, kernel, _ = zip(before, model.get_weights(), strict=True)
-    assert all(np.array_equal(old, new) for old, new in others)
-    np.testing.assert_array_equal(kernel[0] / 2, kernel[1])
+@pytest.mark.parametrize("smoothing", [0.1, 0.2])
+def test_what_smoothing_added_is_taken_out_as_it_was_put_in(smoothing: float) -> None:
+    logits, labels = draw_smoothed(smoothing)
+    found = apply_softmax(undo_smoothing(logits, smoothing))
+    np.testing.assert_allclose(found, apply_softmax(draw_problem()[0]), atol=0.02)  # LEAST_LEFT
+    assert calibrate(logits, labels, smoothing).temperature == pytest.approx(1, abs=0.02)
 
 
-def test_a_calibrated_model_has_the_error_that_is_reported() -> None:
+def test_no_temperature_alone_mends_smoothed_logits_as_well() -> None:
+    logits, labels = draw_smoothed(0.2)
+    whole, alone = calibrate(logits, labels, 0.2), calibrate(logits, labels)
+    assert whole.error_before == alone.error_before > 0.05
+    assert whole.error_after < 0.01 < alone.error_after
+
+
+def test_taking_smoothing_out_keeps_the_order_of_every_row() -> None:
+    logits = np.random.default_rng(0).normal(0, 4, (500, 10))
+    np.testing.assert_array_equal(undo_smoothing(logits, 0.2).argsort(axis=1), logits.argsort(axis=1))
+
+
+def test_without_smoothing_nothing_is_taken_out() -> None:
+    logits, labels = draw_problem(2.0, 500)
+    np.testing.assert_array_equal(undo_smoothing(logits, 0), logits)
+    assert calibrate(logits, labels).temperature == fit_temperature(logits, labels)
+
+
+@pytest.mark.parametrize("smoothing", [0, 0.1, 0.2])
+def test_a_calibration_can_be_taken_out_of_its_probabilities_again(smoothing: float) -> None:
+    logits = np.random.default_rng(0).normal(0, 3, (500, 10))
+    after = apply_softmax(undo_smoothing(logits, smoothing), 0.7)
+    np.testing.assert_allclose(undo_calibration(after, 0.7, smoothing), apply_softmax(logits), atol=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0, 0.2])
+def test_a_completed_model_has_the_error_that_is_reported(smoothing: float) -> None:
     model = build(RECIPES["mnist-mlp"].net, (4, 4, 1), 3)
     model.get_layer("logits").kernel.assign(model.get_layer("logits").kernel * 8)
     random = np.random.default_rng(0)
     images, labels = random.integers(0, 256, (600, 4, 4, 1), dtype=np.uint8), random.integers(0, 3, 600)
-    found = calibrate(model, predict(take_logits(model), images), labels)
-    assert found.temperature > 1
+    logits = predict(take_logits(model), images)
+    found = calibrate(logits, labels, smoothing)
     assert found.error_after < found.error_before
-    assert measure_calibration_error(predict(model, images), labels) == pytest.approx(found.error_after, abs=1e-3)
-
-
-@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_temperature_that_would_turn_or_lose_the_order_is_refused(temperature: float) -> None:
-    with pytest.raises(ValueError, match="above 0"):
-        fold_temperature(build(RECIPES["mnist-mlp"].net, (4, 4, 1), 3), temperature)
+    given = predict(complete(model, calibration=found), images)
+    np.testing.assert_allclose(
+        given, apply_softmax(undo_smoothing(logits, smoothing), found.temperature), rtol=1e-3, atol=1e-5
+    )
+    assert measure_calibration_error(given, labels) == pytest.approx(found.error_after, abs=1e-3)
 
 
 @pytest.mark.parametrize("function", [measure_calibration_error, fit_temperature])

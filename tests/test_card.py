@@ -63,12 +63,12 @@ def test_a_users_own_folder_is_quoted_and_claims_no_published_dataset(tmp_path: 
     assert json.loads(quoted[1]) == name
 
 
-def test_calibration_is_given_before_and_after_the_temperature(tmp_path: Path, logits: np.ndarray) -> None:
+def test_calibration_is_given_before_and_after_it(tmp_path: Path, logits: np.ndarray) -> None:
     truth = np.arange(200) % 3
     after = apply_softmax(logits, TEMPERATURE)
     card = write(tmp_path, make_spec(calibration={"temperature": TEMPERATURE}), after)
     assert f"(15 bins): {measure_calibration_error(after, truth):.4f}; " in card
-    assert f"{measure_calibration_error(apply_softmax(logits), truth):.4f} before the temperature" in card
+    assert f"{measure_calibration_error(apply_softmax(logits), truth):.4f} before calibration" in card
 
 
 def test_a_model_that_was_not_calibrated_claims_no_truth_and_ones_own_pictures_no_licence(

@@ -6,17 +6,18 @@ import keras
 import numpy as np
 import pytest
 
+from train.calibrate import Calibration
 from train.models import (
     build,
     build_float32,
     centre_layer,
+    complete,
     find_whitening,
-    mirror,
     predict_logits,
     prepare_first_layer,
     take_logits,
 )
-from train.net import Conv, Flatten, GlobalAverage, GlobalMax, NormConv, Whitening
+from train.net import Conv, Flatten, GlobalAverage, GlobalMax, NormConv, Residual, Whitening
 from train.recipes import RECIPES
 
 SHAPES = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
@@ -116,7 +117,7 @@ def test_building_leaves_the_dtype_policy_as_it_was() -> None:
     assert keras.config.dtype_policy().name == "float32"
 
 
-NORMED = (Whitening(), NormConv(32, pooled=True), NormConv(32), GlobalMax())
+NORMED = (Whitening(), NormConv(32, pooled=True), Residual(32), NormConv(32), GlobalMax())
 
 
 @pytest.fixture(scope="module")
@@ -145,10 +146,20 @@ def test_whitened_patches_are_uncorrelated_with_variance_1(photos: np.ndarray) -
     np.testing.assert_allclose(whitened[:, 12:], -whitened[:, :12])
 
 
-def test_whitening_kernels_are_never_trained_and_their_biases_are(normed: keras.Model) -> None:
-    trained = {variable.path for variable in normed.trainable_variables}
-    assert "whitening/kernel" not in trained
-    assert "whitening/bias" in trained
+def test_whitening_is_never_trained(normed: keras.Model) -> None:
+    assert not [variable.path for variable in normed.trainable_variables if "whitening" in variable.path]
+
+
+def test_a_residual_adds_what_enters_to_what_its_convolutions_make(normed: keras.Model) -> None:
+    """With kernels of 0 that is the norm's shift, 0 at the start."""
+    convs = [layer for layer in normed.layers if isinstance(layer, keras.layers.Conv2D)]
+    add = next(layer for layer in normed.layers if isinstance(layer, keras.layers.Add))
+    for conv in convs[2:4]:
+        conv.kernel.assign(keras.ops.zeros_like(conv.kernel))
+    random = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
+    entering, leaving = keras.Model(normed.input, [add.input[0], add.output])(random)
+    np.testing.assert_allclose(leaving, entering, atol=1e-6)
+    assert np.abs(np.asarray(entering)).max() > 0.1
 
 
 def test_a_first_layer_without_biases_is_left_to_its_norm(photos: np.ndarray) -> None:
@@ -173,7 +184,7 @@ def test_global_average_and_max_leave_a_number_a_channel() -> None:
 
 
 def test_a_mirrored_model_answers_an_image_and_its_mirror_image_alike(normed: keras.Model, photos: np.ndarray) -> None:
-    both = mirror(normed)
+    both = complete(normed, mirrors=True)
     answers = np.asarray(both(photos[:7]))
     assert answers.shape == (7, 5)
     np.testing.assert_allclose(answers, both(photos[:7, :, ::-1]), atol=1e-6)
@@ -183,10 +194,11 @@ def test_a_mirrored_model_answers_an_image_and_its_mirror_image_alike(normed: ke
 
 def test_logits_of_both_ways_are_those_of_the_mirrored_model(normed: keras.Model, photos: np.ndarray) -> None:
     logits = predict_logits(normed, photos[:7], mirrors=True)
-    np.testing.assert_allclose(keras.ops.softmax(logits), mirror(normed)(photos[:7]), atol=1e-6)
+    np.testing.assert_allclose(keras.ops.softmax(logits), complete(normed, mirrors=True)(photos[:7]), atol=1e-6)
 
 
 def test_a_normed_model_can_be_saved_and_loaded(normed: keras.Model, photos: np.ndarray, tmp_path: Path) -> None:
-    mirror(normed).save(tmp_path / "model.keras")
+    whole = complete(normed, mirrors=True, calibration=Calibration(0.7, 0.1, 0.01, smoothing=0.2))
+    whole.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
-    np.testing.assert_allclose(loaded(photos[:5]), mirror(normed)(photos[:5]), atol=1e-6)
+    np.testing.assert_allclose(loaded(photos[:5]), whole(photos[:5]), atol=1e-6)

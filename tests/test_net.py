@@ -3,16 +3,16 @@
 import dataclasses
 import json
 
-from train.net import Conv, Dense, Drop, Flatten, GlobalAverage, GlobalMax, NormConv, Pool, Whitening, spell
+from train.net import Conv, Dense, Drop, Flatten, GlobalAverage, GlobalMax, NormConv, Pool, Residual, Whitening, spell
 from train.recipe import Crop, Muon, describe
 from train.recipes import RECIPES
 
 
 def test_a_net_is_written_part_by_part() -> None:
     net = (Whitening(), NormConv(64, pooled=True), NormConv(64), Conv(32, 5, "valid"), Conv(8), Pool(3), Drop(0.25))
-    assert spell((*net, GlobalAverage(), GlobalMax(), Flatten(), Dense(9))) == (
+    assert spell((*net, Residual(8), GlobalAverage(), GlobalMax(), Flatten(), Dense(9))) == (
         "whitening 2x2, conv 64 3x3 pool 2 norm gelu, conv 64 3x3 norm gelu, conv 32 5x5 unpadded, conv 8 3x3, "
-        "pool 3, dropout 0.25, mean, max, flatten, dense 9"
+        "pool 3, dropout 0.25, residual 8 3x3 3x3 norm gelu, mean, max, flatten, dense 9"
     )
 
 

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from train.export import convert
 from train.models import build
-from train.net import Conv, Flatten, GlobalMax, Net, NormConv, Pool, Whitening
+from train.net import Conv, Flatten, GlobalMax, Net, NormConv, Pool, Residual, Whitening
 from train.simplify import simplify
 
 FILTERS = 3
@@ -50,9 +50,9 @@ def optimize(model: onnx.ModelProto, path: Path) -> list[str]:
 
 
 def test_a_nets_gelus_are_one_kernel_each_and_its_norms_are_in_the_convolutions(tmp_path: Path) -> None:
-    net = (Whitening(), NormConv(6, pooled=True), NormConv(6), GlobalMax())
+    net = (Whitening(), NormConv(6, pooled=True), Residual(6), NormConv(6), GlobalMax())
     found = optimize(convert(build(net, (16, 16, 3), 5)), tmp_path / "optimized.onnx")
-    assert (found.count("Gelu"), found.count("Erf")) == (3, 0)
+    assert (found.count("Gelu"), found.count("Erf"), found.count("Conv")) == (5, 0, 5)
     assert found[found.index("MaxPool") + 1] == "Gelu", "nothing is left of the norm"
 
 

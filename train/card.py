@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from serve.model_file import ModelSpec
-from train.calibrate import measure_calibration_error
+from train.calibrate import measure_calibration_error, undo_calibration
 from train.evaluate import count_confusions
 
 Floats = npt.NDArray[np.floating]
@@ -90,7 +90,7 @@ def describe_results(spec: ModelSpec, probabilities: Floats, truth: Integers) ->
     ]
     calibration = f"Expected calibration error (15 bins): {after:.4f}"
     if before is not None:
-        calibration += f"; {before:.4f} before the temperature, which was fitted to held-out training images"
+        calibration += f"; {before:.4f} before calibration, which was fitted to held-out training images"
     return "\n".join([
         "## Results",
         "",
@@ -108,12 +108,12 @@ def describe_results(spec: ModelSpec, probabilities: Floats, truth: Integers) ->
 
 
 def _measure_uncalibrated(spec: ModelSpec, probabilities: Floats, truth: Integers) -> float | None:
-    """The error as it was before the temperature: softmax(T log p) takes it out of probabilities [N, K] again."""
+    """The error as it was before the calibration, which is taken out of probabilities [N, K] again."""
     calibration = spec.recipe.get("calibration")
     if not calibration:
         return None
-    powers = np.maximum(probabilities.astype(np.float64), np.finfo(np.float32).tiny) ** calibration["temperature"]
-    return measure_calibration_error(powers / powers.sum(axis=1, keepdims=True), truth)
+    before = undo_calibration(probabilities, calibration["temperature"], calibration.get("smoothing", 0.0))
+    return measure_calibration_error(before, truth)
 
 
 def describe_training(spec: ModelSpec, history: Sequence[Mapping[str, float]]) -> str:

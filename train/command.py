@@ -172,11 +172,11 @@ def train_recipe(recipe: Recipe, dataset: "Dataset", flags: argparse.Namespace, 
         unfinished=unfinished,
         resume=flags.resume,
     )
-    model = models.build_float32(model, recipe.net)
-    if recipe.mirrors:
-        model = models.mirror(model)
+    whole = models.complete(
+        models.build_float32(model, recipe.net), mirrors=recipe.mirrors, calibration=progress.calibration
+    )
     exported = publish_run(
-        model, dataset, recipe, progress, precision=chosen, out=flags.out, tensorboard=flags.tensorboard
+        whole, dataset, recipe, progress, precision=chosen, out=flags.out, tensorboard=flags.tensorboard
     )
     unfinished.unlink()
     return exported

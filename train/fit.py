@@ -47,7 +47,7 @@ def fit(
 ) -> Progress:
     """Train `model` in place and leave it with the weights of its best epoch by validation accuracy.
 
-    Its classes are balanced and its probabilities calibrated afterwards (`finish`).
+    Its classes are balanced afterwards, and the history says how its probabilities become truthful (`finish`).
     `unfinished` is the file that an interrupted run leaves; `resume` goes on from it, to the same end as without the
     interruption. Raises CannotResume.
     """
@@ -77,7 +77,7 @@ def describe_settings(model: keras.Model, recipe: Recipe, seed: int) -> dict[str
 
 
 def finish(model: keras.Model, images: Images, labels: Labels, recipe: Recipe, progress: Progress) -> None:
-    """Balance the classes where the model saw augmented images alone, and make its probabilities truthful.
+    """Balance the classes where the model saw augmented images alone, and fit what makes its probabilities truthful.
 
     The balance is kept where it costs no validation accuracy. A temperature for less than CALIBRATION_LEAST
     validation images would be chance: of few, all may be right, and nothing is ever that sure.
@@ -95,7 +95,7 @@ def finish(model: keras.Model, images: Images, labels: Labels, recipe: Recipe, p
         progress.final_accuracy = max(balanced, progress.final_accuracy)
     if len(validation) >= CALIBRATION_LEAST:
         logits = predict_logits(model, images[validation], recipe.mirrors)
-        progress.calibration = calibrate(model, logits, labels[validation])
+        progress.calibration = calibrate(logits, labels[validation], recipe.label_smoothing)
 
 
 def train_epoch(

@@ -5,7 +5,6 @@ uint8 [N, H, W, C] and gives `probabilities` float32 [N, K]; its layer `logits` 
 Does not know: data beyond a first layer's, losses, how it is fitted. Plain Keras 3: any backend.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import layers, ops
 
+from train.calibrate import LEAST_LEFT, Calibration
 from train.data import choose_batch_size
 from train.net import (
     Conv,
@@ -25,6 +25,7 @@ from train.net import (
     NormConv,
     Part,
     Pool,
+    Residual,
     Whitening,
 )
 from train.one_pass import Gelu, Norm
@@ -63,47 +64,47 @@ def build(
         images = keras.Input(shape, dtype="uint8", name="images")
         values = layers.Rescaling(1 / 255)(images)
         for part in net:
-            for layer in _lay(part, shape[2]):
-                values = layer(values)
+            values = _add(part, values, shape[2])
         logits = layers.Dense(class_count, dtype="float32", name="logits")(values)
         probabilities = layers.Softmax(dtype="float32", name="probabilities")(logits)
         model = keras.Model(images, probabilities, name=name)
     finally:
         keras.config.set_dtype_policy(before)
-    for layer in model.layers:
-        if layer.name == "whitening":
-            layer.kernel.trainable = False
     return model
 
 
-def _lay(part: Part, channels: int) -> Iterable[keras.Layer]:  # noqa: PLR0911  # a table, one line a part
-    """The layers of a part; `channels` is the image's."""
+def _add(part: Part, values: Any, channels: int) -> Any:  # noqa: PLR0911  # a table, one line a part
+    """Values behind a part, of the values before it; `channels` is the image's."""
     match part:
         case Conv(filters, kernel, padding):
-            return [WinogradConv2D(filters, kernel, padding=padding, activation="relu", kernel_initializer="he_normal")]
+            conv = WinogradConv2D(filters, kernel, padding=padding, activation="relu", kernel_initializer="he_normal")
+            return conv(values)
         case Whitening(kernel):
             filters = 2 * kernel * kernel * channels
-            return [layers.Conv2D(filters, kernel, name="whitening"), Gelu()]
-        case NormConv():
-            return _lay_norm_conv(part)
+            return Gelu()(layers.Conv2D(filters, kernel, name="whitening", trainable=False)(values))
+        case NormConv(filters, pooled):
+            return Gelu()(_add_norm_conv(filters, values, pooled))
+        case Residual(filters):
+            inner = Gelu()(_add_norm_conv(filters, values))
+            return Gelu()(layers.Add()([values, _add_norm_conv(filters, inner)]))
         case Pool(size):
-            return [layers.MaxPooling2D(size)]
+            return layers.MaxPooling2D(size)(values)
         case Drop(rate):
-            return [layers.Dropout(rate)]
+            return layers.Dropout(rate)(values)
         case Dense(width):
-            return [layers.Dense(width, activation="relu", kernel_initializer="he_normal")]
+            return layers.Dense(width, activation="relu", kernel_initializer="he_normal")(values)
         case Flatten():
-            return [layers.Flatten()]
+            return layers.Flatten()(values)
         case GlobalAverage():
-            return [layers.GlobalAveragePooling2D()]
+            return layers.GlobalAveragePooling2D()(values)
         case GlobalMax():
-            return [layers.GlobalMaxPooling2D()]
+            return layers.GlobalMaxPooling2D()(values)
 
 
-def _lay_norm_conv(part: NormConv) -> list[keras.Layer]:
-    conv = WinogradConv2D(part.filters, 3, padding="same", use_bias=False, kernel_initializer=Dirac())
-    norm = Norm(momentum=NORM_MOMENTUM, epsilon=NORM_EPSILON, scale=False)
-    return [conv, *([layers.MaxPooling2D(2)] if part.pooled else []), norm, Gelu()]
+def _add_norm_conv(filters: int, values: Any, pooled: bool = False) -> Any:
+    values = WinogradConv2D(filters, 3, padding="same", use_bias=False, kernel_initializer=Dirac())(values)
+    values = layers.MaxPooling2D(2)(values) if pooled else values
+    return Norm(momentum=NORM_MOMENTUM, epsilon=NORM_EPSILON, scale=False)(values)
 
 
 def build_float32(model: keras.Model, net: Net) -> keras.Model:
@@ -113,13 +114,30 @@ def build_float32(model: keras.Model, net: Net) -> keras.Model:
     return twin
 
 
-def mirror(model: keras.Model) -> keras.Model:
-    """A model that answers with the mean of the logits of each image and of its mirror image; shares the weights."""
+def complete(model: keras.Model, *, mirrors: bool = False, calibration: Calibration | None = None) -> keras.Model:
+    """The model as it is exported: with truthful probabilities; shares the weights.
+
+    With `mirrors` it answers with the mean of the logits of each image and of its mirror image.
+    """
     images = keras.Input(model.input_shape[1:], dtype="uint8", name="images")
+    logits = _see_both_ways(model, images) if mirrors else take_logits(model)(images)
+    if calibration:
+        logits = _undo_smoothing(logits, calibration.smoothing) / calibration.temperature
+    return keras.Model(images, layers.Softmax(dtype="float32", name="probabilities")(logits), name=model.name)
+
+
+def _see_both_ways(model: keras.Model, images: Any) -> Any:
     both = ops.concatenate([images, images[:, :, ::-1]], axis=0)
     logits = ops.reshape(take_logits(model)(both), (2, -1, model.output_shape[1]))
-    probabilities = layers.Softmax(dtype="float32", name="probabilities")(ops.mean(logits, axis=0))
-    return keras.Model(images, probabilities, name=model.name)
+    return ops.mean(logits, axis=0)
+
+
+def _undo_smoothing(logits: Any, smoothing: float) -> Any:
+    """`calibrate.undo_smoothing`, in a model."""
+    if not smoothing:
+        return logits
+    shares = ops.softmax(logits)
+    return ops.log(ops.maximum(shares - smoothing / logits.shape[1], LEAST_LEFT * shares))
 
 
 def prepare_first_layer(model: keras.Model, images: Images) -> None:
@@ -164,7 +182,7 @@ def take_logits(model: keras.Model) -> keras.Model:
 
 
 def predict_logits(model: keras.Model, images: Images, mirrors: bool = False) -> npt.NDArray[np.float32]:
-    """What `model`, or what `mirror` would make of it, gives before the softmax, float32 [N, K]."""
+    """What `model`, or what `complete` makes of it without a calibration, gives before the softmax, float32 [N, K]."""
     logits = take_logits(model)
     plain = predict(logits, images)
     return np.asarray((plain + predict(logits, images[:, :, ::-1])) / 2) if mirrors else plain

@@ -23,7 +23,7 @@ class Conv:
 
 @dataclass(frozen=True)
 class Whitening:
-    """A convolution whose fixed kernels turn patches of training images into uncorrelated numbers of variance 1.
+    """A fixed convolution whose kernels turn patches of training images into uncorrelated numbers of variance 1.
 
     Each direction is there twice, with either sign: none is lost in the GELU behind it. (Jordan 2024, "94% on CIFAR-10
     in 3.29 Seconds on a Single GPU", section 3.2; after tysam-code, hlb-CIFAR10.)
@@ -47,6 +47,19 @@ class NormConv:
 
     def __str__(self) -> str:
         return f"conv {self.filters} 3x3" + (" pool 2" if self.pooled else "") + " norm gelu"
+
+
+@dataclass(frozen=True)
+class Residual:
+    """Two convolutions as NormConv's, of as many filters as channels enter; what entered is added before the last GELU.
+
+    (He et al. 2016, "Deep Residual Learning"; in this form in Jordan 2024's airbench96.)
+    """
+
+    filters: int
+
+    def __str__(self) -> str:
+        return f"residual {self.filters} 3x3 3x3 norm gelu"
 
 
 @dataclass(frozen=True)
@@ -103,7 +116,7 @@ class GlobalMax:
         return "max"
 
 
-Part = Conv | Whitening | NormConv | Pool | Drop | Dense | Flatten | GlobalAverage | GlobalMax
+Part = Conv | Whitening | NormConv | Residual | Pool | Drop | Dense | Flatten | GlobalAverage | GlobalMax
 Net = tuple[Part, ...]
 
 
