@@ -42,6 +42,7 @@ def test_a_short_run_gives_a_table_and_a_line_of_json(repository_folder: Path, f
     assert 0 < result["fraction"] == pytest.approx(result["images_per_s"] / result["ceiling_per_s"], abs=1e-3)
     assert 0 <= result["stolen_cores"] < facts["cores"]  # type: ignore[operator]
     assert result["given_fraction"] >= result["fraction"]
+    assert result["health_waits_for_cores"] in (0, 1)
     assert result["pss_mib"] > 10
     assert {"date", "commit", "versions", "cpu", "cores"} <= facts.keys()
 

@@ -10,7 +10,7 @@ from train.models import build
 from train.net import spell
 from train.notebooks import ALL, NOTEBOOKS
 from train.recipe import Adam, Recipe
-from train.recipes import DIGIT, NOTEBOOK_AUGMENTATION, PHOTO, RECIPES
+from train.recipes import DIGIT, NOTEBOOK_AUGMENTATION, PHOTO, QUICK, RECIPES
 
 PAGE = Path(__file__).parents[1] / "train" / "README.md"
 SHAPES = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
@@ -145,7 +145,7 @@ def test_the_best_of_all_epochs_is_kept(row: Recipe) -> None:
 
 def test_no_row_takes_the_name_of_a_model_that_ships_and_every_recipe_can_be_named() -> None:
     assert not RECIPES.keys() & NOTEBOOKS.keys()
-    assert list(ALL) == [*RECIPES, *NOTEBOOKS]
+    assert list(ALL) == [*RECIPES, *QUICK, *NOTEBOOKS]
     assert all(recipe.name == name for name, recipe in ALL.items())
 
 

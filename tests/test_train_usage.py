@@ -11,7 +11,7 @@ import pytest
 from serve.errors import ConfigError
 from train.command import adapt, exit_code, prepare_folder
 from train.notebooks import ALL, NOTEBOOKS
-from train.recipes import RECIPES
+from train.recipes import QUICK, RECIPES
 
 WITHOUT_TENSORFLOW = "import sys; sys.modules['tensorflow'] = sys.modules['keras'] = None"
 
@@ -90,14 +90,14 @@ def test_a_recipe_that_keeps_its_last_epoch_takes_no_patience() -> None:
 
 
 @pytest.mark.parametrize("module", ["mnist", "cifar"])
-def test_help_lists_the_datasets_models_with_their_measured_accuracy_and_then_the_notebooks_with_theirs(
+def test_help_lists_the_datasets_models_with_their_measured_accuracy_and_then_the_notebooks_rows_with_theirs(
     module: str,
 ) -> None:
     done = subprocess.run(
         [sys.executable, "-m", f"train.{module}", "--help"], capture_output=True, text=True, check=True
     )
     rows = [line.split(maxsplit=1) for line in done.stdout.splitlines() if line.endswith(" epochs")]
-    accuracies = {name: recipe.measured_accuracy for name, recipe in RECIPES.items()}
+    accuracies = {name: recipe.measured_accuracy for name, recipe in (RECIPES | QUICK).items()}
     accuracies |= {name: recipe.target_accuracy for name, recipe in NOTEBOOKS.items()}
     assert rows == [
         [name, f"{f'{accuracy:.4f}' if accuracy else 'not measured'}, {ALL[name].epochs} epochs"]

@@ -1,6 +1,6 @@
 """The rows of the notebooks that the project grew out of, as recipes: names -> frozen settings, nothing that computes.
 
-Enters: nothing. Leaves: `NOTEBOOKS`, and `ALL`, which has the recipes that ship a model too. Does not know: Keras.
+Enters: nothing. Leaves: `NOTEBOOKS`, and `ALL`, which has those of `recipes.py` too. Does not know: Keras.
 Net, epochs, batch size and augmentation are the notebooks', where they were stated; schedule, smoothing and the kept
 epoch are those of the shipped recipes. The target is the notebook's own figure, 0.0 where it had none. The rows whose
 model ships are in `recipes.py`: mnist-mlp, mnist-cnn, cifar10-mlp, cifar10-cnn. `train/README.md` has the results.
@@ -10,7 +10,7 @@ import dataclasses
 
 from train.net import Conv, Dense, Drop, Flatten, GlobalAverage, Net, Part, Pool
 from train.recipe import Recipe
-from train.recipes import RECIPES
+from train.recipes import QUICK, RECIPES
 
 _MNIST, _CIFAR = RECIPES["mnist-mlp"], RECIPES["cifar10-cnn"]
 _CNN, _MLP = RECIPES["cifar10-cnn"].net, RECIPES["cifar10-mlp"].net
@@ -62,4 +62,4 @@ _ROWS = (
     _repeat(_CIFAR, "cifar10-cnn-dense256", 0.6527, 10, _insert(_CNN, Drop(0.5), Dense(256)), measured=0.7020),
 )
 NOTEBOOKS = {recipe.name: recipe for recipe in _ROWS}
-ALL = RECIPES | NOTEBOOKS
+ALL = RECIPES | QUICK | NOTEBOOKS

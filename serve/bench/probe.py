@@ -17,21 +17,10 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Self
 
 PAUSE_S = 0.05
 LONGEST_CALL_S = 30
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One call that has ended."""
-
-    latency_ms: float
-    code: str
-    """`OK`, or the name of the status."""
-    reply_bytes: int
 
 
 class Probe:
@@ -66,19 +55,19 @@ class Probe:
             raise RuntimeError("the lone caller beside the load broke off; above it says why")
         found = json.loads(line)
         self.waits_for_cores = found["waits_for_cores"]
-        for call in (Call(*fields) for fields in found["calls"]):
-            self._note(call)
+        for call in found["calls"]:
+            self._note(*call)
 
     def _streams(self) -> tuple[Any, Any]:
         return self._process.stdin, self._process.stdout
 
-    def _note(self, call: Call) -> None:
-        if call.code == "OK":
-            self.good_ms.append(call.latency_ms)
-            self.reply_bytes.append(call.reply_bytes)
+    def _note(self, latency_ms: float, code: str, reply_bytes: int) -> None:
+        if code == "OK":
+            self.good_ms.append(latency_ms)
+            self.reply_bytes.append(reply_bytes)
         else:
-            self.failed_ms.append(call.latency_ms)
-            self.failures[call.code] += 1
+            self.failed_ms.append(latency_ms)
+            self.failures[code] += 1
 
 
 def main(address: str, method: str) -> None:
