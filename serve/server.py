@@ -49,8 +49,9 @@ where nothing can refuse it, and whoever shares the listener waits behind it. Wi
 of the CPU time; with sixteen, one caller beside sixteen that flood the server waits 24 ms instead of 730.
 """
 
-LEAST_STREAMS = 100
-"""Calls that a connection may always have under way: the least that RFC 9113, section 6.5.2, recommends."""
+LEAST_STREAMS = 64
+"""Calls that a connection may always have under way. RFC 9113, section 6.5.2, recommends 100 or more, for a server that
+could use them; here they would wait in its memory instead of the client's."""
 
 
 class Server:
