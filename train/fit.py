@@ -47,7 +47,7 @@ def fit(
 ) -> Progress:
     """Train `model` in place and leave it with the weights of its best epoch by validation accuracy.
 
-    Its classes are balanced afterwards, and the history says how its probabilities become truthful (`finish`).
+    Its classes are balanced afterwards, and its progress says how its probabilities become truthful (`finish`).
     `unfinished` is the file that an interrupted run leaves; `resume` goes on from it, to the same end as without the
     interruption. Raises CannotResume.
     """
