@@ -192,6 +192,10 @@ def test_a_mirrored_model_answers_an_image_and_its_mirror_image_alike(normed: ke
     assert (both.name, both.count_params()) == (normed.name, normed.count_params())
 
 
+def test_a_model_with_nothing_to_add_is_complete(normed: keras.Model) -> None:
+    assert complete(normed) is normed
+
+
 def test_logits_of_both_ways_are_those_of_the_mirrored_model(normed: keras.Model, photos: np.ndarray) -> None:
     logits = predict_logits(normed, photos[:7], mirrors=True)
     np.testing.assert_allclose(keras.ops.softmax(logits), complete(normed, mirrors=True)(photos[:7]), atol=1e-6)

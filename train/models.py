@@ -115,10 +115,12 @@ def build_float32(model: keras.Model, net: Net) -> keras.Model:
 
 
 def complete(model: keras.Model, *, mirrors: bool = False, calibration: Calibration | None = None) -> keras.Model:
-    """The model as it is exported: with truthful probabilities; shares the weights.
+    """The model as it is exported: with truthful probabilities; shares the weights. Itself, if there is nothing to add.
 
     With `mirrors` it answers with the mean of the logits of each image and of its mirror image.
     """
+    if not (mirrors or calibration):
+        return model
     images = keras.Input(model.input_shape[1:], dtype="uint8", name="images")
     logits = _see_both_ways(model, images) if mirrors else take_logits(model)(images)
     if calibration:
