@@ -21,7 +21,9 @@ from test_data import draw_bars, write_mnist
 from test_train_usage import WITHOUT_TENSORFLOW
 
 from serve.model_file import check_seal, from_metadata
-from train.export import check_file, open_session
+from train.calibrate import measure_calibration_error
+from train.data import split
+from train.export import check_file, open_session, run_onnx
 from train.recipes import RECIPES
 from train.reevaluate import SHIPPED
 from train.sources import SOURCES
@@ -106,6 +108,20 @@ def test_the_file_of_a_training_passes_every_check_and_says_how_it_came_about(
     expected = {"epochs": 2, "batch_size": 128, "seed": 3, "augmentation": None}
     assert spec.recipe.items() >= expected.items()
     assert spec.recipe["precision"] in ("float32", "bfloat16")
+
+
+def test_the_file_of_a_training_has_the_calibration_that_its_metadata_has(
+    training: Training, first_run: subprocess.CompletedProcess[str]
+) -> None:
+    path = training.out / "mnist-mlp" / "1" / "model.onnx"
+    spec = from_metadata({entry.key: entry.value for entry in onnx.load(path).metadata_props})
+    images, labels = make_split(TRAIN_COUNT, seed=0, meaningless=False)
+    _, held_out = split(TRAIN_COUNT, spec.recipe["validation_count"])
+    probabilities = run_onnx(path.read_bytes(), images[held_out])
+    wanted = spec.recipe["calibration"]
+    assert wanted["smoothing"] == RECIPES["mnist-mlp"].label_smoothing > 0
+    assert measure_calibration_error(probabilities, labels[held_out]) == pytest.approx(wanted["error_after"], abs=1e-4)
+    assert abs(wanted["error_before"] - wanted["error_after"]) > 0.01
 
 
 def test_the_last_lines_printed_say_how_to_serve_what_was_trained(

@@ -75,13 +75,15 @@ def undo_calibration(probabilities: Floats, temperature: float, smoothing: float
     """
     powers = np.maximum(probabilities.astype(np.float64), np.finfo(np.float32).tiny) ** temperature
     powers /= powers.sum(axis=1, keepdims=True)
+    if not smoothing:
+        return np.asarray(powers)
     added = smoothing / powers.shape[1]
     low, high = np.zeros((len(powers), 1)), np.ones((len(powers), 1))
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         is_more = np.minimum(middle * powers + added, middle * powers / LEAST_LEFT).sum(axis=1, keepdims=True) > 1
         low, high = np.where(is_more, low, middle), np.where(is_more, middle, high)
-    return np.asarray(np.minimum(low * powers + added, low * powers / LEAST_LEFT)) if added else powers
+    return np.asarray(np.minimum(low * powers + added, low * powers / LEAST_LEFT))
 
 
 def measure_calibration_error(probabilities: Floats, labels: Integers, bins: int = BIN_COUNT) -> float:
