@@ -24,20 +24,17 @@ R = TypeVar("R")
 
 @dataclass(slots=True, eq=False)
 class Group(Generic[T, R]):
-    """The items of one call, and the future that waits for all of them."""
+    """The items of one call, the future that waits for all of them, and the results so far."""
 
     items: Sequence[T]
     done: asyncio.Future[list[R]]
     deadline_s: float | None
-    results: list[R | None] = field(init=False)
-    missing: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.missing = len(self.items)
-        self.results = [None] * self.missing
+    results: list[R] = field(default_factory=list)
+    """In the order of the items, which are run in that order."""
 
 
-Entry = tuple[Group[T, R], int]
+Part = tuple[Group[T, R], int, int]
+"""A stretch of a group's items, from the one index up to the other: all of them, until a batch has room for less."""
 
 
 class Batcher(ABC, Generic[T, R]):
@@ -68,11 +65,10 @@ class Batcher(ABC, Generic[T, R]):
         if self._closed:
             raise Draining("the server is stopping and takes no new work")
         group: Group[T, R] = Group(items, self._loop.create_future(), deadline_s)
-        entries = [(group, index) for index in range(len(items))]
         if self._alone_at_once and len(items) == 1 and self._is_alone() and self._is_wanted(group):
-            self._run_at_once(entries)
+            self._run_at_once(group)
         else:
-            self._queue(entries)
+            self._queue(group)
         return group.done
 
     @abstractmethod
@@ -80,7 +76,7 @@ class Batcher(ABC, Generic[T, R]):
         """Take nothing new, and finish everything that was accepted."""
 
     @abstractmethod
-    def _queue(self, entries: list[Entry[T, R]]) -> None: ...
+    def _queue(self, group: Group[T, R]) -> None: ...
 
     @property
     def _has_been_alone(self) -> bool:
@@ -91,19 +87,21 @@ class Batcher(ABC, Generic[T, R]):
         """Whether nothing else is under way. Of several that come in one turn of the loop, only the first is."""
         return self._has_been_alone and not self._turn_is_taken
 
-    def _run_at_once(self, entries: list[Entry[T, R]]) -> None:
+    def _run_at_once(self, group: Group[T, R]) -> None:
         """Without a queue, a thread, or a turn of the loop: its caller does not even have to wait for its future."""
         self._turn_is_taken = True
         self._loop.call_soon(self._free_turn)
-        deliver(entries, self._run_safely(entries))
+        batch = [(group, 0, len(group.items))]
+        deliver(batch, self._run_safely(batch))
 
     def _free_turn(self) -> None:
         self._turn_is_taken = False
 
-    def _run_safely(self, batch: list[Entry[T, R]]) -> list[R] | Exception:
-        self._recent_size = max(float(len(batch)), SIZE_MEMORY * self._recent_size)
+    def _run_safely(self, batch: list[Part[T, R]]) -> list[R] | Exception:
+        items = [item for group, start, stop in batch for item in group.items[start:stop]]
+        self._recent_size = max(float(len(items)), SIZE_MEMORY * self._recent_size)
         try:
-            return self._run([group.items[index] for group, index in batch])
+            return self._run(items)
         except Exception as error:  # handed to the callers of this batch; those of the next must be served
             return error
 
@@ -122,15 +120,22 @@ def _expire(group: Group[T, R]) -> None:
         group.done.set_exception(Expired("the call's deadline passed before its turn came"))
 
 
-def deliver(batch: list[Entry[T, R]], results: list[R] | Exception) -> None:
+def cut(part: Part[T, R], size: int) -> tuple[Part[T, R], Part[T, R]]:
+    """The first items of a part, and the others."""
+    group, start, stop = part
+    return (group, start, start + size), (group, start + size, stop)
+
+
+def deliver(batch: list[Part[T, R]], results: list[R] | Exception) -> None:
     """On the event loop: give every group its results, and wake those that are complete."""
-    for position, (group, index) in enumerate(batch):
-        if group.done.done():
-            continue
-        if isinstance(results, Exception):
-            group.done.set_exception(results)
-            continue
-        group.results[index] = results[position]
-        group.missing -= 1
-        if not group.missing:
-            group.done.set_result(group.results)  # type: ignore[arg-type]  # complete: no None is left
+    begin = 0
+    for group, start, stop in batch:
+        end = begin + stop - start
+        if not group.done.done():
+            if isinstance(results, Exception):
+                group.done.set_exception(results)
+            else:
+                group.results += results[begin:end]
+                if stop == len(group.items):
+                    group.done.set_result(group.results)
+        begin = end

@@ -27,6 +27,15 @@ from serve.thread_batcher import ThreadBatcher
 MOST_LOOP_RUN_S = 0.010
 
 
+class Prepared(NamedTuple):
+    """An image as the network sees it, and what that took."""
+
+    pixels: Pixels
+    """uint8 [H, W, C]."""
+    decode_us: int
+    prepare_us: int
+
+
 class Answer(NamedTuple):
     """What the model says about one image, and where the time went. A tuple: it is made for every image."""
 
@@ -34,23 +43,14 @@ class Answer(NamedTuple):
     """By class index; they sum to 1."""
     ranking: list[int]
     """Class indices, most probable first."""
-    prepared: Pixels
-    """uint8 [H, W, C], what the network saw."""
+    image: Prepared
     queue_us: int
-    decode_us: int
-    prepare_us: int
     inference_us: int
     batch_size: int
 
 
-class _Prepared(NamedTuple):
-    pixels: Pixels
-    decode_us: int
-    prepare_us: int
-
-
 class _Waiting(NamedTuple):
-    image: bytes | _Prepared | Exception
+    image: bytes | Prepared | Exception
     since_ns: int
 
 
@@ -110,7 +110,7 @@ class Classifier:
         prepared = await loop.run_in_executor(self._side_thread, self._prepare, image)
         return _Waiting(prepared, time.perf_counter_ns())
 
-    def _prepare(self, image: bytes | _Prepared | Exception) -> _Prepared | Exception:
+    def _prepare(self, image: bytes | Prepared | Exception) -> Prepared | Exception:
         """Decode and prepare one image; its faults are its own."""
         if not isinstance(image, bytes):
             return image
@@ -122,13 +122,13 @@ class Classifier:
         except Exception as error:  # returned, so that no fault of one image reaches its neighbours in the batch
             return error
         prepared_ns = time.perf_counter_ns()
-        return _Prepared(pixels, (decoded_ns - start_ns) // 1000, (prepared_ns - decoded_ns) // 1000)
+        return Prepared(pixels, (decoded_ns - start_ns) // 1000, (prepared_ns - decoded_ns) // 1000)
 
     def _run(self, batch: list[_Waiting]) -> list[Answer | Exception]:
         """In the batcher's thread: prepare all, run the good ones together, and put every answer in its place."""
         begun_ns = time.perf_counter_ns()
         prepared = [self._prepare(waiting.image) for waiting in batch]
-        good = [image for image in prepared if isinstance(image, _Prepared)]
+        good = [image for image in prepared if isinstance(image, Prepared)]
         if not good:
             return [error for error in prepared if isinstance(error, Exception)]
         pixels = np.empty((len(good), *self.spec.input.shape), np.uint8)
@@ -143,14 +143,6 @@ class Classifier:
         return [
             image
             if isinstance(image, Exception)
-            else Answer(
-                *next(rows),
-                prepared=image.pixels,
-                queue_us=(begun_ns - waiting.since_ns) // 1000,
-                decode_us=image.decode_us,
-                prepare_us=image.prepare_us,
-                inference_us=inference_us,
-                batch_size=len(good),
-            )
+            else Answer(*next(rows), image, (begun_ns - waiting.since_ns) // 1000, inference_us, len(good))
             for waiting, image in zip(batch, prepared, strict=True)
         ]

@@ -1,6 +1,6 @@
 """A batcher on the event loop, between its turns: what has come when nothing more comes is the next batch.
 
-Enters: entries. Leaves: their results. Does not know: images, models, gRPC.
+Enters: groups of items. Leaves: their results. Does not know: images, models, gRPC.
 
 The better place for short runs where a process has one core: there a thread and the loop hand the interpreter's lock to
 and fro, and the thread takes its batch before the loop has read what has come (BENCHMARKS.md has figures).
@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from serve.batcher import Batcher, Entry, R, T, deliver
+from serve.batcher import Batcher, Group, Part, R, T, cut, deliver
 
 
 class LoopBatcher(Batcher[T, R]):
@@ -33,7 +33,8 @@ class LoopBatcher(Batcher[T, R]):
         self, run: Callable[[list[T]], list[R]], max_batch: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
         super().__init__(run, max_batch, True, clock)
-        self._waiting: deque[Entry[T, R]] = deque()
+        self._waiting: deque[Part[T, R]] = deque()
+        self._item_count = 0  # of all that wait
         self._last_run_s = clock()
 
     async def close(self) -> None:
@@ -45,14 +46,16 @@ class LoopBatcher(Batcher[T, R]):
     def _is_alone(self) -> bool:
         return super()._is_alone() and not self._waiting
 
-    def _queue(self, entries: list[Entry[T, R]]) -> None:
+    def _queue(self, group: Group[T, R]) -> None:
         if not self._waiting:
             self._loop.call_soon(self._take_turn, 0, 0, self._clock())
-        self._waiting.extend(entries)
+        size = len(group.items)
+        self._waiting.append((group, 0, size))
+        self._item_count += size
 
     def _take_turn(self, quiet_turns: int, seen: int, last_turn_s: float) -> None:
         """Let the loop read for as long as something comes, then run. Called at every turn while something waits."""
-        waiting, now_s = len(self._waiting), self._clock()
+        waiting, now_s = self._item_count, self._clock()
         quiet_turns = quiet_turns + 1 if waiting == seen else 0
         if waiting > self._max_batch:
             reads_on = now_s - last_turn_s > self.BUSY_TURN_S and now_s - self._last_run_s < self.MOST_DEFERRAL_S
@@ -68,11 +71,18 @@ class LoopBatcher(Batcher[T, R]):
         if self._waiting:
             self._loop.call_soon(self._take_turn, 0, 0, self._last_run_s)
 
-    def _next_batch(self) -> list[Entry[T, R]]:
+    def _next_batch(self) -> list[Part[T, R]]:
         """What waits and is still wanted, at most a full batch."""
-        batch: list[Entry[T, R]] = []
-        while self._waiting and len(batch) < self._max_batch:
-            entry = self._waiting.popleft()
-            if self._is_wanted(entry[0]):
-                batch.append(entry)
+        batch: list[Part[T, R]] = []
+        room = self._max_batch
+        while self._waiting and room:
+            part = group, start, stop = self._waiting.popleft()
+            self._item_count -= stop - start
+            if self._is_wanted(group):
+                if stop - start > room:
+                    part, rest = cut(part, room)
+                    self._waiting.appendleft(rest)
+                    self._item_count += rest[2] - rest[1]
+                batch.append(part)
+                room -= min(room, stop - start)
         return batch

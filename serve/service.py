@@ -100,7 +100,7 @@ class ClassifierService(ClassifierServiceServicer):
         labels = find_labels(classifier.spec.labels, request.options)
         if not 0 < len(request.images) <= self._max_request_images:
             raise errors.OptionError(f"wanted 1 to {self._max_request_images} images, got {len(request.images)}")
-        outcomes = await classifier.classify(request.images, _deadline_s(context))
+        outcomes = await classifier.classify(list(request.images), _deadline_s(context))  # each read of it is a copy
         reply = pb.BatchClassifyResponse(
             model=classifier.name, version=str(classifier.version), precision=classifier.spec.precision
         )
@@ -183,11 +183,11 @@ def fill(
         found = add()  # and then its fields: with them as arguments it takes a quarter longer
         found.label, found.index, found.probability = labels[index], index, probabilities[index]
     if options.return_prepared:
-        message.prepared_png = to_png(answer.prepared)
+        message.prepared_png = to_png(answer.image.pixels)
     timing = message.timing
     timing.queue_us = answer.queue_us
-    timing.decode_us = answer.decode_us
-    timing.prepare_us = answer.prepare_us
+    timing.decode_us = answer.image.decode_us
+    timing.prepare_us = answer.image.prepare_us
     timing.inference_us = answer.inference_us
     timing.batch_size = answer.batch_size
     timing.total_us = (time.perf_counter_ns() - start_ns) // 1000

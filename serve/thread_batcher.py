@@ -1,6 +1,6 @@
 """A batcher with a thread: what waited while the last batch ran is the next batch.
 
-Enters: entries from the event loop. Leaves: their results, handed back to the loop a batch at a time.
+Enters: groups of items, from the event loop. Leaves: their results, handed back to the loop a batch at a time.
 Does not know: images, models, gRPC.
 """
 
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
-from serve.batcher import Batcher, Entry, R, T, deliver
+from serve.batcher import Batcher, Group, Part, R, T, cut, deliver
 
 
 class ThreadBatcher(Batcher[T, R]):
@@ -37,7 +37,8 @@ class ThreadBatcher(Batcher[T, R]):
         super().__init__(run, max_batch, alone_at_once, clock)
         self._max_queue_delay_s = max_queue_delay_us / 1e6
         self._is_idle = True
-        self._waiting: SimpleQueue[Entry[T, R] | None] = SimpleQueue()
+        self._waiting: SimpleQueue[Part[T, R] | None] = SimpleQueue()
+        self._rest: Part[T, R] | None = None  # of a group that the last batch had no room for
         self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
         self._thread.start()
 
@@ -49,11 +50,10 @@ class ThreadBatcher(Batcher[T, R]):
         await asyncio.to_thread(self._thread.join)
 
     def _is_alone(self) -> bool:
-        return super()._is_alone() and self._is_idle and self._waiting.empty()
+        return super()._is_alone() and self._is_idle and self._rest is None and self._waiting.empty()
 
-    def _queue(self, entries: list[Entry[T, R]]) -> None:
-        for entry in entries:
-            self._waiting.put(entry)
+    def _queue(self, group: Group[T, R]) -> None:
+        self._waiting.put((group, 0, len(group.items)))
 
     def _work(self) -> None:
         if sys.platform == "linux":  # where a thread has a priority of its own
@@ -63,25 +63,30 @@ class ThreadBatcher(Batcher[T, R]):
             self._loop.call_soon_threadsafe(deliver, batch, self._run_safely(batch))
             self._is_idle = True
 
-    def _next_batch(self) -> list[Entry[T, R]]:
-        """Wait for one entry, then take what is there; empty when closed and nothing waits."""
-        batch: list[Entry[T, R]] = []
-        entry = self._waiting.get()
+    def _next_batch(self) -> list[Part[T, R]]:
+        """Wait for one part, then take what is there; empty when closed and nothing waits."""
+        batch: list[Part[T, R]] = []
+        room = self._max_batch
+        part, self._rest = self._rest or self._waiting.get(), None
         self._is_idle = False
         closes_s = self._clock() + self._max_queue_delay_s
-        while entry is not None:
-            if self._is_wanted(entry[0]):
-                batch.append(entry)
-                if len(batch) == self._max_batch:
+        while part is not None:
+            group, start, stop = part
+            if self._is_wanted(group):
+                if stop - start > room:
+                    part, self._rest = cut(part, room)
+                batch.append(part)
+                room -= min(room, stop - start)
+                if not room:
                     return batch
             try:
-                entry = self._take(closes_s) if batch else self._waiting.get()
+                part = self._take(closes_s) if batch else self._waiting.get()
             except Empty:
                 return batch
         self._waiting.put(None)  # the mark of close(), for the next time; what came before it still runs
         return batch
 
-    def _take(self, closes_s: float) -> Entry[T, R] | None:
-        """One more entry: one that is there, or one that comes before the batch closes. Raises Empty."""
+    def _take(self, closes_s: float) -> Part[T, R] | None:
+        """One more part: one that is there, or one that comes before the batch closes. Raises Empty."""
         wait_s = closes_s - self._clock() if self._max_queue_delay_s else 0
         return self._waiting.get(timeout=wait_s) if wait_s > 0 else self._waiting.get_nowait()

@@ -38,12 +38,14 @@ def test_a_lone_caller_does_not_wait() -> None:
     assert run_on_loop(scenario) == [[0], [1], [2], [3], [4]]
 
 
-def test_callers_that_come_within_a_few_turns_of_each_other_share_a_run() -> None:
-    async def come_later(batcher: LoopBatcher[int, int], turns: int) -> list[int]:
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        return await batcher.submit([turns])
+async def come_later(batcher: LoopBatcher[int, int], turns: int) -> list[int]:
+    """Submit the number of turns after so many of the loop."""
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    return await batcher.submit([turns])
 
+
+def test_callers_that_come_within_a_few_turns_of_each_other_share_a_run() -> None:
     async def scenario(batcher: LoopBatcher[int, int]) -> None:
         assert await batcher.submit([1, 2]) == [2, 4]  # it was not alone: from now on there is patience
         assert await asyncio.gather(*(come_later(batcher, turns) for turns in (0, 5, 12))) == [[0], [10], [24]]
@@ -57,6 +59,18 @@ def test_a_full_batch_waits_for_nobody_and_the_rest_is_next() -> None:
         assert answers == [[0, 2, 4], [6, 8], [10]]
 
     assert run_on_loop(scenario) == [[0, 1, 2, 3], [4, 5]]
+
+
+def test_a_caller_that_leaves_between_its_runs_has_no_more_and_is_no_longer_counted() -> None:
+    """Were the items that it left still counted, the three that follow would not be waited for."""
+
+    async def scenario(batcher: LoopBatcher[int, int]) -> None:
+        leaver = batcher.submit(list(range(20, 31)))
+        await asyncio.sleep(0)
+        leaver.cancel()
+        assert await asyncio.gather(*(come_later(batcher, turns) for turns in (0, 5, 12))) == [[0], [10], [24]]
+
+    assert run_on_loop(scenario) == [[20, 21, 22, 23], [0, 5, 12]]
 
 
 def test_a_run_that_raises_fails_its_own_callers_and_no_later_ones() -> None:

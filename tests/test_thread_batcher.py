@@ -128,6 +128,16 @@ def test_a_group_larger_than_a_batch_is_answered_in_order() -> None:
     assert max(map(len, run(scenario).batches)) <= 4
 
 
+def test_what_is_left_of_a_group_is_run_before_those_that_came_after_it() -> None:
+    async def scenario(gate: Gate, batcher: Batcher[int, int]) -> None:
+        first = await hold(gate, batcher)
+        waiting = [batcher.submit([1]), batcher.submit([2, 3, 4, 5, 6]), batcher.submit([7])]
+        gate.open.set()
+        assert await asyncio.gather(first, *waiting) == [[0], [2], [4, 6, 8, 10, 12], [14]]
+
+    assert run(scenario).batches == [[0], [1, 2, 3, 4], [5, 6, 7]]
+
+
 def test_a_group_of_which_one_part_failed_is_not_run_further() -> None:
     async def scenario(gate: Gate, batcher: Batcher[int, int]) -> None:
         first = await hold(gate, batcher)
