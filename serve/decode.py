@@ -49,7 +49,7 @@ def decode(image_bytes: bytes, max_pixels: int) -> Image.Image:
     try:
         image.load()
     except Exception as error:  # a decoder may fail in any way on hostile bytes, and all of them mean the same
-        raise _undecodable(error) from error
+        raise _undecodable(error, image_bytes) from error
     return image
 
 
@@ -92,7 +92,7 @@ def _open(image_bytes: bytes) -> ImageFile.ImageFile:
             try:
                 image = plugin(BytesIO(image_bytes))
             except Exception as error:  # as in decode()
-                raise _undecodable(error) from error
+                raise _undecodable(error, image_bytes) from error
             if signature == _PNG and image.size != _png_size(image_bytes):
                 raise UnreadableImage("wanted a PNG that begins with its one IHDR chunk, got one that does not")
             return image
@@ -114,10 +114,15 @@ def _too_large(max_pixels: int, width: int, height: int) -> ImageTooLarge:
     return ImageTooLarge(f"wanted an image of at most {max_pixels:,} pixels, got {width} x {height}")
 
 
-def _undecodable(error: Exception) -> ImageError:
+def _undecodable(error: Exception, image_bytes: bytes) -> ImageError:
     # Pillow has a limit of its own, and keeps to it before it makes room for a WebP or a GIF.
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return ImageTooLarge("wanted an image of fewer pixels, got one whose header announces far too many")
-    if "truncated" in str(error).lower() or isinstance(error, EOFError):
+    if "truncated" in str(error).lower() or isinstance(error, EOFError) or _lacks_bytes_of_webp(image_bytes):
         return TruncatedImage("wanted a whole image file, got one that ends too early")
     return UnreadableImage(f"wanted a {FORMAT_NAMES} file that can be decoded, got one that is broken inside")
+
+
+def _lacks_bytes_of_webp(image_bytes: bytes) -> bool:
+    """Whether a WebP is shorter than its header says (RFC 9649); Pillow's words for it fit any fault."""
+    return image_bytes[8:12] == b"WEBP" and len(image_bytes) < 8 + int.from_bytes(image_bytes[4:8], "little")

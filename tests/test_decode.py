@@ -149,11 +149,18 @@ def test_every_prefix_of_a_file_is_an_image_or_an_image_error(format_name: str) 
     assert decoded[0] > 0.9 * len(data), "an image that lacks pixels was taken"
 
 
-@pytest.mark.parametrize("format_name", ["PNG", "JPEG", "BMP"])
+@pytest.mark.parametrize("format_name", ["PNG", "JPEG", "WEBP", "BMP"])
 def test_a_file_that_ends_in_its_pixels_is_called_truncated(format_name: str) -> None:
     data = encode(draw_noise(), format_name)
     with pytest.raises(TruncatedImage, match="wanted a whole image file, got one that ends too early"):
         decode(data[: len(data) * 3 // 4], LIMIT)
+
+
+def test_a_whole_webp_that_is_broken_is_not_called_truncated() -> None:
+    data = bytearray(encode(draw_noise(), "WEBP"))
+    data[20:40] = bytes(20)  # the beginning of the pixels
+    with pytest.raises(UnreadableImage, match="broken inside"):
+        decode(bytes(data), LIMIT)
 
 
 @pytest.mark.parametrize("signature", SIGNATURES)
