@@ -10,6 +10,10 @@ be none that the weights were fitted to: a net is right about those more often t
 A net that was trained with smoothed labels (Szegedy et al. 2016) predicts those: a share for every class, however sure
 it may be. The temperature that makes up for that in its sure answers makes the others too sure. What was added to the
 labels is therefore subtracted first. Either step is the same for all images, and keeps the order of a row's classes.
+
+Tried on halves of the held-out images of four nets of `cifar10`, fitted to one half and measured on the other: the
+temperature at which mean confidence is the accuracy (Clarté et al. 2023); a second number, be it a floor under all
+probabilities, how much smoothing to undo, or a slope of the temperature. None was better for three of the four.
 """
 
 from dataclasses import dataclass
