@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from serve.errors import ConfigError
-from train.command import adapt, exit_code, prepare_folder
+from train.command import adapt, exit_code
 from train.notebooks import ALL, NOTEBOOKS
 from train.recipes import QUICK, RECIPES
 
@@ -73,14 +73,6 @@ def test_a_seed_that_no_generator_takes_ends_with_2(seed: str) -> None:
     )
     assert done.returncode == 2
     assert f"wanted a whole number from 0 to 4294967295; got {seed!r}" in done.stderr
-
-
-def test_a_folder_that_cannot_be_written_to_is_an_error_before_the_training(tmp_path: Path) -> None:
-    (tmp_path / "runs").touch()
-    with pytest.raises(OSError, match="runs"):
-        prepare_folder(tmp_path / "runs" / "mnist")
-    prepare_folder(tmp_path / "new" / "mnist")
-    assert list((tmp_path / "new" / "mnist").iterdir()) == []
 
 
 def test_a_recipe_that_keeps_its_last_epoch_takes_no_patience() -> None:

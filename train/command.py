@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serve.errors import ConfigError, InklingError
+from train.claim import claim
 from train.data import load
 from train.evaluate import measure_accuracy
 from train.flags import add_run_flags, read_count
@@ -155,6 +156,11 @@ def train_recipe(recipe: Recipe, dataset: "Dataset", flags: argparse.Namespace, 
     """Fit a recipe's net to a dataset under the flags of `add_run_flags`, and leave its folder."""
     if flags.tensorboard and importlib.util.find_spec("tensorflow") is None:
         raise InklingError("--tensorboard: wanted TensorFlow, which writes those files; it is not installed")
+    with claim(unfinished.parent):
+        return _train_alone(recipe, dataset, flags, unfinished)
+
+
+def _train_alone(recipe: Recipe, dataset: "Dataset", flags: argparse.Namespace, unfinished: Path) -> "Exported":
     with less_noise():
         import keras  # TensorFlow comes in here: after the flags and the dataset, which fail faster
 
@@ -164,7 +170,6 @@ def train_recipe(recipe: Recipe, dataset: "Dataset", flags: argparse.Namespace, 
     chosen = precision.choose_precision(flags.precision)
     print(f"{recipe.name}: {recipe.epochs} epochs in {chosen} on {keras.backend.backend()}, seed {flags.seed}")
     keras.utils.set_random_seed(flags.seed)
-    prepare_folder(unfinished.parent)
     model = models.build(recipe.net, dataset.shape, len(dataset.labels["en"]), precision.POLICIES[chosen], recipe.name)
     progress = fit.fit(
         model,
@@ -183,13 +188,6 @@ def train_recipe(recipe: Recipe, dataset: "Dataset", flags: argparse.Namespace, 
     )
     unfinished.unlink()
     return exported
-
-
-def prepare_folder(folder: Path) -> None:
-    """Make the folder that a run writes to. Raises OSError where it cannot be written to, before hours of training."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):
-        pass
 
 
 def adapt(recipe: Recipe, flags: argparse.Namespace) -> Recipe:

@@ -2,7 +2,7 @@
 
 Enters: a `Plan`, a `Material`, a folder. Leaves: results.jsonl, table.md and plot.png there. Does not know: flags,
 where the images came from, test images. A run that a killed process left goes on from its last epoch; one that was left
-while it was pretrained starts again. One process at a time works in a folder. TensorFlow comes in with the first run.
+while it was pretrained starts again. TensorFlow comes in with the first run.
 """
 
 import json
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from train.claim import claim
 from train.data import split
 from train.evaluate import measure_accuracy
 from train.net import spell
@@ -41,7 +42,15 @@ class Material:
 
 
 def pursue(plan: Plan, material: Material, folder: Path) -> None:
-    """Train the runs that have no line yet, each to its line; the table and the plot are renewed after each."""
+    """Train the runs that have no line yet, each to its line; the table and the plot are renewed after each.
+
+    Raises FolderTaken where another process does.
+    """
+    with claim(folder):
+        _pursue_alone(plan, material, folder)
+
+
+def _pursue_alone(plan: Plan, material: Material, folder: Path) -> None:
     path = folder / "results.jsonl"
     if cut_torn_line(path):
         print(f"{path}: cut off a last line that was not written to its end")
