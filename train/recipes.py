@@ -136,9 +136,9 @@ _HALF_HOUR = dataclasses.replace(  # on two cores with bfloat16 instructions
         *(NormConv(384, pooled=True), NormConv(384)),
         GlobalMax(),
     ),
-    epochs=11,
+    epochs=12,
     augmentation=Crop(shift_pixels=2),  # what more would teach takes more epochs to learn
     target_accuracy=0.94,
-    measured_accuracy=0.0,
+    measured_accuracy=0.9412,
 )
 QUICK = {_HALF_HOUR.name: _HALF_HOUR}
