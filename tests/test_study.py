@@ -18,7 +18,9 @@ from test_data import draw_bars, write_mnist
 from serve.errors import ConfigError
 from train import models
 from train.data import split
+from train.flags import PRECISIONS
 from train.net import Dense, Drop, Flatten
+from train.precision import choose_precision
 from train.recipe import Recipe
 from train.recipes import NOTEBOOK_AUGMENTATION
 from train.studies import BASES, STUDIES
@@ -40,6 +42,7 @@ sources.SOURCES["mnist"] = dataclasses.replace(sources.SOURCES["mnist"], md5s=js
 sys.exit(study.main())
 """
 COMMITTED = Path(__file__).parents[1] / "studies"
+DOCUMENTED = (COMMITTED.parent / "train" / "README.md").read_text().splitlines()
 COUNT = 5100  # 5,000 are held out, as the recipe says
 
 
@@ -137,7 +140,9 @@ def test_the_committed_runs_are_those_of_the_documented_command(folder: Path) ->
     study, _, dataset = folder.name.partition("-")
     base = dataclasses.replace(BASES[dataset], batch_size=100, epochs=6)
     runs = read_runs(folder / "results.jsonl")
-    plan = Plan(STUDIES[study], base, tuple({run.value: None for run in runs}), (0, 1, 2), 5000, "float32")
+    (row,) = (line for line in DOCUMENTED if f"studies/{folder.name}/table.md" in line)
+    (precision,) = (each for each in PRECISIONS if f"| {each} |" in row)
+    plan = Plan(STUDIES[study], base, tuple({run.value: None for run in runs}), (0, 1, 2), 5000, precision)
     assert {find_key(run) for run in runs if is_comparable(run, plan)} >= {find_key(job) for job in plan_jobs(plan)}
 
 
@@ -211,7 +216,9 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def test_the_command_goes_on_where_it_was_interrupted_and_never_needs_the_test_set(
     command: list[str], tmp_path: Path
 ) -> None:
+    unusual = "float32" if choose_precision("auto") == "bfloat16" else "bfloat16"
     flags = ["width", "--values", "0.05", "--seeds", "4", "--epochs", "4", "--batch-size", "50", "--out", str(tmp_path)]
+    flags += ["--precision", unusual]
     returncode, errors = interrupt([*command, *flags], "epoch 3 of 4")
     assert returncode == 1, errors
     assert "interrupted: finished runs are kept; the same command goes on from here" in errors
@@ -225,7 +232,7 @@ def test_the_command_goes_on_where_it_was_interrupted_and_never_needs_the_test_s
     assert "epoch 2 of 4" not in done.stdout
     assert list_files(folder) == FILES
     (run,) = read_runs(folder / "results.jsonl")
-    assert (run.epochs, run.settings["batch_size"]) == (4, 50)
+    assert (run.epochs, run.settings["batch_size"], run.settings["precision"]) == (4, 50, unusual)
     assert "Undecided: " in done.stdout
     assert "mnist: 100 training images, 5,000 held out, 4 epochs" in (folder / "table.md").read_text()
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from serve.errors import ConfigError
 from train.command import less_noise, run
 from train.data import load, split
-from train.flags import read_positive, read_seed
+from train.flags import PRECISIONS, read_positive, read_seed
 from train.studies import BASES, STUDIES, Study, Value
 from train.study_plan import Plan
 from train.study_run import Material, pursue
@@ -50,6 +50,7 @@ def parse_flags() -> argparse.Namespace:
     parser.add_argument(
         "--batch-size", type=read_positive, metavar="N", help="default: the base recipe's, for all images"
     )
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="default: what the hardware has")
     parser.add_argument("--train-count", type=read_positive, metavar="N", help="train on N images, always the same")
     parser.add_argument("--data", type=Path, metavar="DIR", help="default: INKLING_DATA, else ~/.cache/inkling")
     parser.add_argument("--out", type=Path, default=Path("studies"), metavar="DIR", help="default: studies")
@@ -93,7 +94,7 @@ def run_study(flags: argparse.Namespace) -> int:
     )
     with less_noise():
         from train import precision  # TensorFlow comes in here: after the flags and the dataset, which fail faster
-    chosen = precision.choose_precision("auto")
+    chosen = precision.choose_precision(flags.precision)
     plan = Plan(flags.study, flags.base, flags.values, flags.seeds, flags.train_count, chosen)
     pursue(plan, Material(images, labels, len(dataset.labels["en"])), flags.out / f"{flags.name}-{flags.dataset}")
     return 0
