@@ -17,13 +17,18 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=read_seed, default=0, metavar="N", help="of weights, order and augmentation; default: 0"
     )
-    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="default: what the hardware has")
+    add_precision_flag(parser)
     parser.add_argument("--no-augment", action="store_true", help="train on the images as they are")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run of the same flags")
     parser.add_argument(
         "--patience", type=read_positive, metavar="N", help="stop after N epochs without a better validation accuracy"
     )
     parser.add_argument("--tensorboard", action="store_true", help="write the epochs for TensorBoard too")
+
+
+def add_precision_flag(parser: argparse.ArgumentParser) -> None:
+    """The numbers to train in; `precision.choose_precision` reads it."""
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="default: what the hardware has")
 
 
 def read_count(text: str) -> int:

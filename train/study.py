@@ -18,7 +18,7 @@ import numpy.typing as npt
 from serve.errors import ConfigError
 from train.command import less_noise, run
 from train.data import load, split
-from train.flags import PRECISIONS, read_positive, read_seed
+from train.flags import add_precision_flag, read_positive, read_seed
 from train.studies import BASES, STUDIES, Study, Value
 from train.study_plan import Plan
 from train.study_run import Material, pursue
@@ -50,7 +50,7 @@ def parse_flags() -> argparse.Namespace:
     parser.add_argument(
         "--batch-size", type=read_positive, metavar="N", help="default: the base recipe's, for all images"
     )
-    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="default: what the hardware has")
+    add_precision_flag(parser)
     parser.add_argument("--train-count", type=read_positive, metavar="N", help="train on N images, always the same")
     parser.add_argument("--data", type=Path, metavar="DIR", help="default: INKLING_DATA, else ~/.cache/inkling")
     parser.add_argument("--out", type=Path, default=Path("studies"), metavar="DIR", help="default: studies")
