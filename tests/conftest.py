@@ -28,7 +28,7 @@ from serve.config import ServerConfig
 from serve.cores import count_usable_cores
 from serve.model_file import InputSpec, ModelSpec, PrepareSpec, SelfTest
 from serve.server import Server
-from train.export import measure_self_test, write_model_file
+from train.onnx_file import measure_self_test, write_model_file
 
 LABELS = {"en": ("top", "middle", "bottom"), "ru": ("верх", "середина", "низ")}
 GREY = InputSpec((12, 12, 1), "uint8", "grey")

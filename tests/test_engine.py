@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 from serve import engine as engine_module
 from serve.engine import OUTPUT, Engine, Placement, choose_device, load
 from serve.errors import ConfigError
-from train.export import measure_self_test, seal_model
+from train.onnx_file import measure_self_test, seal_model
 
 SHAPE = (12, 12, 3)
 CPU = Placement("cpu", threads=1, max_batch=64, gpu_memory_bytes=0)

@@ -14,7 +14,7 @@ from test_engine import CPU, SHAPE, draw_images
 from serve.engine import OUTPUT, load
 from serve.errors import CorruptModelFile, InvalidMetadata, ModelFileError, SelfTestFailed
 from serve.model_file import PREFIX, SEAL_KEY, UNSEALED, InputSpec, SelfTest, seal
-from train.export import measure_self_test, seal_model
+from train.onnx_file import measure_self_test, seal_model
 
 Change = Callable[[onnx.ModelProto], object]
 Write = Callable[[bytes], Path]

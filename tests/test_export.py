@@ -1,7 +1,5 @@
-"""`train.export`: conversion, parity, and a file that is whole or is not there."""
+"""`train.export`: conversion, and parity with the model that was converted."""
 
-import dataclasses
-import json
 import os
 import subprocess
 import sys
@@ -15,22 +13,14 @@ import onnx
 import onnxruntime
 import pytest
 
-from serve.errors import SelfTestFailed
-from serve.model_file import (
-    InputSpec,
-    ModelSpec,
-    PrepareSpec,
-    SelfTest,
-    check_seal,
-    from_metadata,
-    self_test_images,
-)
+from serve.model_file import InputSpec, PrepareSpec, check_seal, from_metadata, self_test_images
 from train import export
 from train.data import OBJECTS, OBJECTS_RU, Dataset
 from train.evaluate import measure_accuracy
 from train.export import Parity, ParityFailed
 from train.models import build
 from train.net import Conv, GlobalMax, NormConv, Whitening
+from train.onnx_file import run_onnx
 
 SHAPE = (8, 8, 3)
 FACTS = {"prepare": PrepareSpec("photo", 1, {}), "recipe": {"epochs": 1}, "source_commit": "0" * 40}
@@ -64,26 +54,6 @@ def graph() -> onnx.ModelProto:
     return export.convert(make_model())
 
 
-def make_spec(graph: onnx.ModelProto, **changes: object) -> ModelSpec:
-    spec = ModelSpec(
-        name="small",
-        dataset="noise",
-        labels={"en": OBJECTS},
-        input=InputSpec(SHAPE, "uint8", "rgb"),
-        prepare=PrepareSpec("photo", 1, {}),
-        precision="float32",
-        test_accuracy=0.1,
-        test_count=1003,
-        recipe={},
-        parameters=1,
-        created=datetime(2026, 1, 2, tzinfo=UTC),
-        source_commit="unknown",
-        versions={},
-        self_test=export.measure_self_test(graph, SHAPE),
-    )
-    return dataclasses.replace(spec, **changes)  # type: ignore[arg-type]
-
-
 def test_a_graph_takes_images_and_gives_probabilities_for_any_number_of_them(graph: onnx.ModelProto) -> None:
     dimensions = {
         value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
@@ -93,7 +63,7 @@ def test_a_graph_takes_images_and_gives_probabilities_for_any_number_of_them(gra
     assert graph.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
     assert graph.graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
     for count in (1, 7):
-        assert export.run_onnx(graph.SerializeToString(), np.zeros((count, *SHAPE), np.uint8)).shape == (count, 10)
+        assert run_onnx(graph.SerializeToString(), np.zeros((count, *SHAPE), np.uint8)).shape == (count, 10)
 
 
 def test_a_graph_is_of_opset_18_and_holds_no_dropout(graph: onnx.ModelProto) -> None:
@@ -139,7 +109,7 @@ def test_a_net_of_our_own_layers_is_converted_in_a_process_of_its_own(tmp_path: 
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     images = np.random.default_rng(0).integers(0, 256, (5, *SHAPE), np.uint8)
-    found = export.run_onnx((tmp_path / "model.onnx").read_bytes(), images)
+    found = run_onnx((tmp_path / "model.onnx").read_bytes(), images)
     np.testing.assert_allclose(found, model.predict_on_batch(images), atol=1e-5)
 
 
@@ -154,7 +124,7 @@ def test_an_exported_file_says_what_it_is(exported: export.Exported) -> None:
 
 
 def test_the_accuracy_in_the_file_is_that_of_the_files_own_answers(exported: export.Exported, dataset: Dataset) -> None:
-    answers = export.run_onnx(exported.path.read_bytes(), dataset.test_images).argmax(axis=1)
+    answers = run_onnx(exported.path.read_bytes(), dataset.test_images).argmax(axis=1)
     assert exported.spec.test_accuracy == np.mean(answers == dataset.test_labels)
     assert exported.spec.test_count == 1003
 
@@ -168,7 +138,7 @@ def test_parity_with_keras_is_measured_on_every_test_image(exported: export.Expo
 def test_the_self_test_in_the_file_is_what_the_file_answers(exported: export.Exported) -> None:
     test = exported.spec.self_test
     images = self_test_images(test.seed, len(test.probabilities), SHAPE)
-    found = export.run_onnx(exported.path.read_bytes(), images)
+    found = run_onnx(exported.path.read_bytes(), images)
     np.testing.assert_allclose(found, test.probabilities, atol=1e-6)
     assert len(test.probabilities) == 4
 
@@ -194,45 +164,13 @@ def test_a_difference_a_changed_class_or_a_nan_fails_parity(parity: Parity) -> N
         export.require_parity(parity)
 
 
-def test_a_file_that_fails_its_self_test_is_not_left_and_the_old_one_stays(
-    graph: onnx.ModelProto, tmp_path: Path
-) -> None:
-    path = export.write_model_file(graph, make_spec(graph), tmp_path)
-    before = path.read_bytes()
-    wrong = SelfTest(1, ((1.0, *[0.0] * 9),), 1e-3)
-    with pytest.raises(SelfTestFailed, match=r"within 0\.001"):
-        export.write_model_file(graph, make_spec(graph, self_test=wrong), tmp_path)
-    assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
-    assert path.read_bytes() == before
-
-
-def test_an_invalid_graph_is_not_written(graph: onnx.ModelProto, tmp_path: Path) -> None:
-    broken = onnx.ModelProto()
-    broken.CopyFrom(graph)
-    broken.graph.node[0].op_type = "NoSuchOperator"
-    with pytest.raises(onnx.checker.ValidationError):
-        export.write_model_file(broken, make_spec(graph), tmp_path)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_the_graph_that_is_handed_in_keeps_its_own_metadata(graph: onnx.ModelProto, tmp_path: Path) -> None:
-    export.write_model_file(graph, make_spec(graph), tmp_path)
-    assert len(graph.metadata_props) == 0
-
-
-def test_a_file_is_written_without_tensorflow() -> None:
-    program = "import sys, train.export; print([n for n in ('tensorflow', 'keras', 'tf2onnx') if n in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == []
-
-
 def test_the_bare_graph_of_a_saved_model_can_be_made_in_a_process_of_its_own(tmp_path: Path) -> None:
     """What fitting under another backend needs."""
     model, saved, converted = make_model(), tmp_path / "model.keras", tmp_path / "graph.onnx"
     model.save(saved)
     subprocess.run([sys.executable, "-m", "train.export", saved, converted], check=True, capture_output=True)
     images = self_test_images(0, 2, SHAPE)
-    np.testing.assert_allclose(export.run_onnx(converted.read_bytes(), images), model(images), atol=1e-5)
+    np.testing.assert_allclose(run_onnx(converted.read_bytes(), images), model(images), atol=1e-5)
 
 
 @pytest.mark.skipif(find_spec("jax") is None, reason="jax is not installed; nothing of Inkling needs it")

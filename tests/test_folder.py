@@ -13,9 +13,9 @@ from test_pictures import SHAPES, write_shapes
 from serve.client import Client
 from serve.evaluate import find_examples, judge, summarize
 from serve.model_file import from_metadata
-from train.export import check_file, open_session
 from train.folder import choose_input
 from train.net import spell
+from train.onnx_file import check_file, open_session
 from train.recipes import RECIPES
 
 NAME = "my.shapes"
@@ -81,6 +81,7 @@ def test_what_was_read_left_out_and_reached_is_printed_and_how_to_serve_it(
     for text in ("disc 40, square 40, stripes 40", "84 images to train, 18 to validate, 18 to test", "parity with"):
         assert text in training.stdout
     assert "left out 1 files that cannot be used" in training.stdout
+    assert "the probabilities are not calibrated: too few images were held out" in training.stdout
     assert training.stdout.splitlines()[-2:] == [
         f"  python -m serve --models {out}",
         f"  python -m serve.client --model {NAME} image.png",

@@ -9,8 +9,8 @@ import pytest
 from conftest import make_graph
 from onnx import TensorProto, numpy_helper
 
-from train.export import run_onnx
 from train.halve import ENDING, LEAST_SIZE, halve, restore
+from train.onnx_file import run_onnx
 
 SHAPE = (40, 40, 3)  # weights [4800, 3]: large enough
 

@@ -22,7 +22,7 @@ GRPC_PACKAGES = {"grpc", "grpc_health", "grpc_reflection", "grpc_status"}
 GRPC_MODULES = {
     f"serve.{name}" for name in ("service", "server", "registrar", "watch", "client", "bench", "health", "pb")
 }
-ONNXRUNTIME_MODULES = {"serve.engine", "serve.bench", "train.export", "train.variants"}
+ONNXRUNTIME_MODULES = {"serve.engine", "serve.bench", "train.onnx_file", "train.variants"}
 SHARED_MODULES = {"serve.errors", "serve.decode", "serve.png", "serve.prepare", "serve.model_file"}
 
 
@@ -95,6 +95,7 @@ def test_grpc_is_for_the_modules_at_the_edge(name: str) -> None:
         ("serve.prepare", {"onnxruntime", "grpc"}),
         ("serve.supervisor", {"onnxruntime", "grpc"}),
         ("train.export", {"tensorflow", "keras", "grpc"}),
+        ("train.onnx_file", {"tensorflow", "keras", "grpc"}),
     ],
 )
 def test_importing_a_module_does_not_bring_what_it_must_do_without(name: str, absent: set[str]) -> None:

@@ -13,10 +13,11 @@ from onnx import helper, numpy_helper
 from serve.client import Client
 from serve.model_file import check_seal, from_metadata
 from train.data import Dataset
-from train.export import convert, measure_self_test, run_onnx, write_model_file
+from train.export import convert
 from train.halve import ENDING, halve
 from train.models import build
 from train.net import GlobalMax, NormConv
+from train.onnx_file import measure_self_test, run_onnx, write_model_file
 from train.variants import TOLERANCES, main, make_int8, write_variant
 
 

@@ -1,14 +1,11 @@
-"""A fitted model and the facts about it -> a sealed model.onnx, checked against the model it came from.
+"""A fitted model and the facts about it -> an ONNX graph that equals it, and its model.onnx.
 
 Enters: a keras.Model that takes uint8 images, a dataset's test set, and what the metadata needs.
-Leaves: `<folder>/model.onnx`, or an exception and no file. Does not know: how the model was fitted.
-Importing this module brings no TensorFlow: writing and checking a file needs onnx and onnxruntime alone.
+Leaves: `<folder>/model.onnx`, or an exception and no file. Does not know: how the model was fitted, or how a file is
+sealed and checked (`onnx_file.py`). Importing this module brings no TensorFlow.
 """
 
 import os
-
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime reads it once, at import
-
 import subprocess
 import sys
 import tempfile
@@ -20,33 +17,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
-import onnxruntime
 
-from serve.errors import ModelFileError, SelfTestFailed
-from serve.model_file import (
-    COLOUR_CHANNELS,
-    InputSpec,
-    ModelSpec,
-    PrepareSpec,
-    SelfTest,
-    check_seal,
-    from_metadata,
-    seal,
-    self_test_images,
-    to_metadata,
-)
-from train.data import Dataset, choose_batch_size
+from serve.errors import ModelFileError
+from serve.model_file import COLOUR_CHANNELS, InputSpec, ModelSpec, PrepareSpec
+from train.data import Dataset
 from train.evaluate import measure_accuracy
 from train.halve import halve
+from train.onnx_file import Probabilities, measure_self_test, run_onnx, write_model_file
 from train.simplify import simplify
 
 if TYPE_CHECKING:
     import keras
-
-Images = npt.NDArray[np.uint8]
-Probabilities = npt.NDArray[np.float32]
 
 COLOURS = {channels: colour for colour, channels in COLOUR_CHANNELS.items()}
 RECORDED_PACKAGES = ("keras", "tensorflow", "tf2onnx", "onnx", "onnxruntime", "numpy")
@@ -54,10 +36,6 @@ OPSET = 18  # the highest that tf2onnx 1.17 writes
 LARGEST_DIFFERENCE = 1e-5
 TIE = 2e-5  # two classes closer than twice that difference may change places
 MOST_CHANGED = 0.002  # of the images, by rounding the weights
-SELF_TEST_SEED = 1
-SELF_TEST_COUNT = 4
-# A GPU rounds the inputs of a product to TF32's 10 bits: simulated on trained files, that moved a probability by 9e-4.
-SELF_TEST_TOLERANCE = 5e-3
 
 
 class ParityFailed(ModelFileError):
@@ -200,65 +178,6 @@ def require_few_changes(moved: Parity) -> None:
             f"16 bits are too few for these weights: wanted other classes in at most {MOST_CHANGED:.1%} of the images, "
             f"found {moved.changed_classes} in {moved.image_count}; nothing was written"
         )
-
-
-def write_model_file(onnx_model: onnx.ModelProto, spec: ModelSpec, folder: Path, name: str = "model.onnx") -> Path:
-    """Write `folder`/`name` with its metadata, sealed; under a temporary name until it has been read back.
-
-    Raises onnx.checker.ValidationError for a graph that is not valid ONNX, and ModelFileError for a file that does
-    not read back as `spec` or does not answer its self-test; neither leaves a file.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    target, partial = folder / name, folder / f".{name}.{os.getpid()}.partial"
-    try:
-        partial.write_bytes(seal_model(onnx_model, spec))
-        check_file(partial, spec)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
-    return target
-
-
-def seal_model(onnx_model: onnx.ModelProto, spec: ModelSpec) -> bytes:
-    """The bytes of a model file: the graph, `spec` as its metadata, and the seal."""
-    complete = onnx.ModelProto()
-    complete.CopyFrom(onnx_model)
-    onnx.helper.set_model_props(complete, to_metadata(spec))
-    onnx.checker.check_model(complete, full_check=True)
-    return seal(complete.SerializeToString())
-
-
-def check_file(path: Path, spec: ModelSpec) -> None:
-    """Read a model file as a server would: seal, metadata, self-test. Raises ModelFileError."""
-    data = path.read_bytes()
-    check_seal(data)
-    found = from_metadata(open_session(data).get_modelmeta().custom_metadata_map)
-    if found != spec:
-        raise ModelFileError(f"the metadata do not read back as written: wanted {spec}, found {found}")
-    test = spec.self_test
-    images = self_test_images(test.seed, len(test.probabilities), spec.input.shape)
-    difference = float(np.abs(run_onnx(data, images) - np.array(test.probabilities)).max())
-    if not difference <= test.tolerance:
-        raise SelfTestFailed(f"wanted the probabilities within {test.tolerance}, found a difference of {difference}")
-
-
-def measure_self_test(onnx_model: onnx.ModelProto, shape: tuple[int, int, int]) -> SelfTest:
-    """What a model with inputs uint8 [N, *shape] answers to synthetic images, to be repeated by whoever loads it."""
-    images = self_test_images(SELF_TEST_SEED, SELF_TEST_COUNT, shape)
-    rows = run_onnx(onnx_model.SerializeToString(), images)
-    return SelfTest(SELF_TEST_SEED, tuple(tuple(float(p) for p in row) for row in rows), SELF_TEST_TOLERANCE)
-
-
-def open_session(data: bytes) -> onnxruntime.InferenceSession:
-    """An onnxruntime session on the CPU."""
-    return onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-
-
-def run_onnx(data: bytes, images: Images) -> Probabilities:
-    """Probabilities float32 [N, K] of images uint8 [N, H, W, C] by the bytes of an ONNX model."""
-    session, batch_size = open_session(data), choose_batch_size(images)
-    batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
-    return np.concatenate([session.run(["probabilities"], {"images": batch})[0] for batch in batches])
 
 
 def main(arguments: Sequence[str]) -> None:

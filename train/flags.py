@@ -14,9 +14,7 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 def add_run_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of every command that trains."""
     parser.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="default: runs")
-    parser.add_argument(
-        "--seed", type=read_seed, default=0, metavar="N", help="of weights, order and augmentation; default: 0"
-    )
+    parser.add_argument("--seed", type=read_seed, metavar="N", help="of weights, order and augmentation; default: 0")
     add_precision_flag(parser)
     parser.add_argument("--no-augment", action="store_true", help="train on the images as they are")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run of the same flags")
@@ -26,9 +24,14 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tensorboard", action="store_true", help="write the epochs for TensorBoard too")
 
 
+def add_data_flag(parser: argparse.ArgumentParser) -> None:
+    """Where the published datasets lie; `data.load` reads it."""
+    parser.add_argument("--data", type=Path, metavar="DIR", help="default: INKLING_DATA, else ~/.cache/inkling")
+
+
 def add_precision_flag(parser: argparse.ArgumentParser) -> None:
     """The numbers to train in; `precision.choose_precision` reads it."""
-    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="default: what the hardware has")
+    parser.add_argument("--precision", choices=PRECISIONS, help="default: auto, what the hardware is fast in")
 
 
 def read_count(text: str) -> int:

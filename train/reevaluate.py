@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from serve.errors import InklingError, ModelFileError
-from serve.model_file import ModelSpec, check_seal, from_metadata
+from serve.model_file import ModelSpec
 
 if TYPE_CHECKING:
     from train.data import Dataset
@@ -32,11 +32,9 @@ def find_newest(name: str, folders: Sequence[Path]) -> Path:
 
 def run_file(path: Path, dataset: "Dataset") -> tuple[ModelSpec, npt.NDArray[np.float32]]:
     """A file's facts, and its probabilities float32 [N, K] for the test images. Raises ModelFileError."""
-    from train.export import open_session, run_onnx  # they bring ONNX, which --help does without
+    from train.onnx_file import read_model_file, run_onnx  # they bring ONNX, which --help does without
 
-    data = path.read_bytes()
-    check_seal(data)
-    spec = from_metadata(open_session(data).get_modelmeta().custom_metadata_map)
+    data, spec = read_model_file(path)
     if spec.dataset != dataset.name:
         raise ModelFileError(f"{path}: wanted a model of {dataset.name}, found one of {spec.dataset}")
     return spec, run_onnx(data, dataset.test_images)

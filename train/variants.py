@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime reads it once, at import
 
 import numpy as np
 import onnx
@@ -22,11 +22,13 @@ from onnxruntime import quantization
 from onnxruntime.transformers import float16
 
 from serve.errors import InklingError
-from serve.model_file import ModelSpec, SelfTest, from_metadata
+from serve.model_file import ModelSpec, SelfTest
 from train.data import Dataset, Images, load
 from train.evaluate import measure_accuracy
-from train.export import measure_parity, measure_self_test, run_onnx, write_model_file
+from train.export import measure_parity
+from train.flags import add_data_flag
 from train.halve import restore
+from train.onnx_file import measure_self_test, read_model_file, run_onnx, write_model_file
 
 CALIBRATION_COUNT = 1000
 CALIBRATION_SEED = 0
@@ -97,11 +99,13 @@ def find_head(graph: onnx.GraphProto) -> list[str]:
 
 
 def write_variant(folder: Path, precision: str, dataset: Dataset) -> ModelSpec:
-    """Write `folder`/model.<precision>.onnx from `folder`/model.onnx, measured over the whole test set."""
-    original = onnx.load(folder / "model.onnx")
-    spec = from_metadata({each.key: each.value for each in original.metadata_props})
-    variant = convert(original, precision, dataset)
-    expected = run_onnx(original.SerializeToString(), dataset.test_images)
+    """Write `folder`/model.<precision>.onnx from `folder`/model.onnx, measured over the whole test set.
+
+    Raises ModelFileError where that is no whole file.
+    """
+    data, spec = read_model_file(folder / "model.onnx")
+    variant = convert(onnx.load_from_string(data), precision, dataset)
+    expected = run_onnx(data, dataset.test_images)
     found = run_onnx(variant.SerializeToString(), dataset.test_images)
     parity = measure_parity(expected, found)
     spec = dataclasses.replace(
@@ -136,11 +140,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m train.variants", description="Write a model file in fewer bits.")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="the version's folder, as models/cifar10-cnn/1")
     parser.add_argument("--precision", choices=tuple(TOLERANCES), required=True)
-    parser.add_argument("--data", type=Path, metavar="DIR", help="default: INKLING_DATA, else ~/.cache/inkling")
+    add_data_flag(parser)
     options = parser.parse_args(arguments)
     try:
-        original = onnx.load(options.folder / "model.onnx")
-        before = from_metadata({each.key: each.value for each in original.metadata_props})
+        _, before = read_model_file(options.folder / "model.onnx")
         after = write_variant(options.folder, options.precision, load(before.dataset, options.data))
     except (InklingError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
