@@ -1,4 +1,4 @@
-"""README.md: every fenced command is run by a test, or listed here with the reason why not."""
+"""README.md and the pages beside it: every fenced command is run by a test, or listed here with the reason why not."""
 
 import re
 import subprocess
@@ -10,6 +10,7 @@ import pytest
 from conftest import RunningServer
 
 ROOT = Path(__file__).parents[1]
+PAGES = ("README.md", "BENCHMARKS.md", "train/README.md")
 
 # Which test runs it. Where a test runs the same code with other arguments, the words that differ are in brackets.
 RUN_BY = {
@@ -31,7 +32,7 @@ RUN_BY = {
 }
 NOT_RUN = {
     "make serve": "it runs until it is stopped; tests/test_server.py starts the same command",
-    "make train-mnist": "minutes of training; tests/test_train_commands.py runs the same command on a small dataset",
+    "make train-mnist": "an hour of training; tests/test_train_commands.py runs the same command on a small dataset",
     "make train-cifar": "as make train-mnist, and longer",
     "make bench": "minutes of load; make bench-short runs the same code",
     "docker": "needs a container engine; tests/test_image.py builds and runs the Dockerfile where there is one",
@@ -43,10 +44,15 @@ NOT_RUN = {
 
 def read_commands() -> list[str]:
     """The commands of every sh block, one per line, without comments; lines that end in a backslash are joined."""
-    text = (ROOT / "README.md").read_text() + (ROOT / "BENCHMARKS.md").read_text()
+    text = "".join((ROOT / page).read_text() for page in PAGES)
     blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     return [command for line in lines if (command := line.partition("  #")[0].strip()) and not command.startswith("#")]
+
+
+def begins_with(command: str, start: str) -> bool:
+    """Whether the first words of a command are those: `python -m serve` is not the start of `python -m serve.bench`."""
+    return command.split()[: len(start.split())] == start.split()
 
 
 def test_the_python_example_runs(
@@ -64,13 +70,13 @@ def test_the_python_example_runs(
 
 @pytest.mark.parametrize("command", read_commands())
 def test_every_command_is_run_by_a_test_or_has_a_reason(command: str) -> None:
-    known = [start for start in {**RUN_BY, **NOT_RUN} if command.startswith(start)]
+    known = [start for start in {**RUN_BY, **NOT_RUN} if begins_with(command, start)]
     assert known, f"nothing runs {command!r}, and no reason says why"
 
 
 @pytest.mark.parametrize("start", sorted({**RUN_BY, **NOT_RUN}))
 def test_every_entry_is_still_in_the_readme(start: str) -> None:
-    assert any(command.startswith(start) for command in read_commands())
+    assert any(begins_with(command, start) for command in read_commands())
 
 
 @pytest.mark.parametrize("place", sorted({place.split()[0] for place in RUN_BY.values() if place.startswith("tests/")}))

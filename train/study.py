@@ -18,7 +18,7 @@ import numpy.typing as npt
 from serve.errors import ConfigError
 from train.command import less_noise, run
 from train.data import load, split
-from train.flags import add_precision_flag, read_positive, read_seed
+from train.flags import add_data_flag, add_precision_flag, read_positive, read_seed
 from train.studies import BASES, STUDIES, Study, Value
 from train.study_plan import Plan
 from train.study_run import Material, pursue
@@ -52,8 +52,10 @@ def parse_flags() -> argparse.Namespace:
     )
     add_precision_flag(parser)
     parser.add_argument("--train-count", type=read_positive, metavar="N", help="train on N images, always the same")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="default: INKLING_DATA, else ~/.cache/inkling")
-    parser.add_argument("--out", type=Path, default=Path("studies"), metavar="DIR", help="default: studies")
+    add_data_flag(parser)
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs", "studies"), metavar="DIR", help="default: runs/studies"
+    )
     flags = parser.parse_args()
     if not flags.list:
         _complete(parser, flags)
