@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import pytest
+
+from train import precision
 from train.precision import choose_precision, has_bfloat16, read_cpu_flags
 
 
@@ -22,4 +25,25 @@ def test_cpu_flags_are_read_as_linux_writes_them(tmp_path: Path) -> None:
 
 def test_a_precision_that_is_named_is_taken() -> None:
     assert [choose_precision(name) for name in ("float32", "bfloat16")] == ["float32", "bfloat16"]
-    assert choose_precision("auto") in ("float32", "bfloat16")
+
+
+@pytest.mark.parametrize("wish", ["auto", None])
+@pytest.mark.parametrize(
+    ("capability", "cpu_flags", "chosen"),
+    [
+        (None, {"avx512_bf16"}, "bfloat16"),
+        (None, {"avx2"}, "float32"),
+        ((8, 0), {"avx2"}, "bfloat16"),
+        ((7, 5), {"avx512_bf16"}, "float32"),
+    ],
+)
+def test_otherwise_a_gpu_decides_from_ampere_on_and_without_one_the_cpu(
+    wish: str | None,
+    capability: tuple[int, int] | None,
+    cpu_flags: set[str],
+    chosen: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(precision, "find_gpu_capability", lambda: capability)
+    monkeypatch.setattr(precision, "read_cpu_flags", lambda: cpu_flags)
+    assert choose_precision(wish) == chosen

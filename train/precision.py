@@ -15,9 +15,9 @@ _CPU_FLAGS = {"amx_bf16", "avx512_bf16"}
 _AMPERE = (8, 0)  # the first CUDA compute capability with bfloat16 arithmetic
 
 
-def choose_precision(wish: str) -> str:
-    """`auto` becomes what the GPU, or else the CPU, computes fastest."""
-    if wish != "auto":
+def choose_precision(wish: str | None) -> str:
+    """`auto`, or no wish, becomes what the GPU, or else the CPU, computes fastest."""
+    if wish and wish != "auto":
         return wish
     capability = find_gpu_capability()
     fast = capability >= _AMPERE if capability else has_bfloat16(read_cpu_flags())
