@@ -138,9 +138,12 @@ def test_export_of_grey_images_gives_grey_files(tmp_path: Path) -> None:
 
 
 def test_export_does_not_mix_with_what_a_folder_holds(tmp_path: Path) -> None:
+    data.require_room(tmp_path)
+    data.require_room(tmp_path / "new")
     (tmp_path / "note.txt").write_text("mine")
-    with pytest.raises(DatasetError, match="wanted a new or an empty folder"):
-        data.export_folders(np.zeros((1, 2, 2, 3), np.uint8), np.array([0]), ["cat"], tmp_path)
+    for taken in (tmp_path, tmp_path / "note.txt"):
+        with pytest.raises(DatasetError, match="wanted a new or an empty folder"):
+            data.require_room(taken)
 
 
 def test_the_command_exports_the_test_set_without_tensorflow(published: data.Dataset, tmp_path: Path) -> None:
@@ -164,3 +167,6 @@ def test_the_command_ends_with_1_for_an_unusable_dataset_and_2_for_bad_usage(tmp
     assert (broken.returncode, broken.stderr.startswith("error: cifar-10-python.tar.gz")) == (1, True)
     unknown = subprocess.run([*command, "--dataset", "fashion"], capture_output=True, text=True, check=False)
     assert (unknown.returncode, "'mnist', 'cifar10'" in unknown.stderr) == (2, True)
+    command[command.index("--export") + 1] = str(tmp_path)  # looked at before the dataset, which is broken
+    taken = subprocess.run([*command, "--dataset", "cifar10"], capture_output=True, text=True, check=False)
+    assert (taken.returncode, taken.stderr.startswith("error: wanted a new or an empty folder")) == (1, True)

@@ -7,6 +7,7 @@ import csv
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ from test_train_usage import WITHOUT_TENSORFLOW
 from serve.model_file import check_seal, from_metadata
 from train.calibrate import measure_calibration_error
 from train.data import split
-from train.export import check_file, open_session, run_onnx
+from train.onnx_file import check_file, open_session, run_onnx
 from train.recipes import RECIPES
 from train.reevaluate import SHIPPED
 from train.sources import SOURCES
@@ -157,8 +158,9 @@ def test_0_epochs_evaluate_the_newest_file_and_write_nothing(
     before = sorted(evaluating.out.rglob("*"))
     done = evaluating.run("--epochs", "0")
     assert done.returncode == 0, done.stderr  # 2 epochs are no unmodified recipe, whatever they reached
-    said, *figures = done.stdout.splitlines()
+    said, trained, *figures = done.stdout.splitlines()
     assert said == f"evaluating {evaluating.out / 'mnist-mlp' / '10' / 'model.onnx'}"
+    assert re.fullmatch(r"trained with seed 3 in (float32|bfloat16)", trained)
     assert [line.split()[0] for line in figures] == ["calibration", "test", "0"]
     assert set(figures) <= set(first_run.stdout.splitlines())
     assert sorted(evaluating.out.rglob("*")) == before

@@ -23,7 +23,7 @@ from serve.errors import ConfigError, InklingError
 from train.claim import claim
 from train.data import load
 from train.evaluate import measure_accuracy
-from train.flags import add_run_flags, read_count
+from train.flags import add_data_flag, add_run_flags, read_count
 from train.notebooks import ALL, NOTEBOOKS
 from train.publish import print_test_figures, publish_run
 from train.recipe import Recipe
@@ -93,7 +93,7 @@ def parse_flags(module: str, default: str) -> argparse.Namespace:
         metavar="N",
         help="default: the recipe's; 0 trains nothing, and evaluates the newest file in --out, else the shipped one",
     )
-    parser.add_argument("--data", type=Path, metavar="DIR", help="default: INKLING_DATA, else ~/.cache/inkling")
+    add_data_flag(parser)
     add_run_flags(parser)
     return parser.parse_args()
 
@@ -101,20 +101,22 @@ def parse_flags(module: str, default: str) -> argparse.Namespace:
 def list_models(dataset: str) -> str:
     """The dataset's recipes with an accuracy each: the models that ship, quick ones, then the notebooks' rows."""
     kinds = {
-        "models, with the test accuracy measured on the file that ships:": (RECIPES, "measured_accuracy"),
-        "trained in less time, with the test accuracy measured:": (QUICK, "measured_accuracy"),
-        "rows of the notebooks, with the notebook's own figure:": (NOTEBOOKS, "target_accuracy"),
+        "models, with the test accuracy of the file that ships:": RECIPES,
+        "trained in less time, with the test accuracy:": QUICK,
+        "rows of the notebooks, with the test accuracy, and the notebook's own figure:": NOTEBOOKS,
     }
     lines = []
-    for heading, (recipes, figure) in kinds.items():
-        rows = [_list_model(recipe, figure) for recipe in recipes.values() if recipe.dataset == dataset]
+    for heading, recipes in kinds.items():
+        rows = [_list_model(recipe) for recipe in recipes.values() if recipe.dataset == dataset]
         lines += [heading, *rows] if rows else []
     return "\n".join(lines)
 
 
-def _list_model(recipe: Recipe, figure: str) -> str:
-    accuracy = getattr(recipe, figure)
-    return f"  {recipe.name:28} {f'{accuracy:.4f}' if accuracy else 'not measured'}, {recipe.epochs} epochs"
+def _list_model(recipe: Recipe) -> str:
+    notebook = ""
+    if recipe.name in NOTEBOOKS:
+        notebook = f", notebook {recipe.target_accuracy:.4f}" if recipe.target_accuracy else ", notebook none"
+    return f"  {recipe.name:28} {recipe.measured_accuracy:.4f}{notebook}, {recipe.epochs} epochs"
 
 
 def train(flags: argparse.Namespace, unfinished: Path) -> int:
@@ -131,14 +133,15 @@ def evaluate(flags: argparse.Namespace) -> int:
     print(f"evaluating {path}")
     dataset = load(recipe.dataset, flags.data)
     spec, probabilities = run_file(path, dataset)
+    print(f"trained with seed {spec.recipe.get('seed')} in {spec.recipe.get('precision')}")
     print_test_figures(probabilities, dataset)
     return exit_code(restore(recipe, spec.recipe), measure_accuracy(probabilities, dataset.test_labels))
 
 
 def refuse_training_flags(flags: argparse.Namespace) -> None:
     """Raise ConfigError where `--epochs 0` stands beside a flag that only a training run can follow."""
-    for name in ("resume", "patience", "tensorboard", "no_augment"):
-        if getattr(flags, name):
+    for name in ("seed", "precision", "resume", "patience", "tensorboard", "no_augment"):
+        if getattr(flags, name) not in (None, False):
             raise ConfigError(f"--epochs 0 trains nothing: wanted it without --{name.replace('_', '-')}")
 
 
@@ -167,16 +170,16 @@ def _train_alone(recipe: Recipe, dataset: "Dataset", flags: argparse.Namespace, 
         from train import fit, models, precision
     if unfinished.exists() and not flags.resume:
         print(f"starting over; an interrupted run is in {unfinished}, and --resume would go on with it")
-    chosen = precision.choose_precision(flags.precision)
-    print(f"{recipe.name}: {recipe.epochs} epochs in {chosen} on {keras.backend.backend()}, seed {flags.seed}")
-    keras.utils.set_random_seed(flags.seed)
+    chosen, seed = precision.choose_precision(flags.precision), flags.seed or 0
+    print(f"{recipe.name}: {recipe.epochs} epochs in {chosen} on {keras.backend.backend()}, seed {seed}")
+    keras.utils.set_random_seed(seed)
     model = models.build(recipe.net, dataset.shape, len(dataset.labels["en"]), precision.POLICIES[chosen], recipe.name)
     progress = fit.fit(
         model,
         dataset.train_images,
         dataset.train_labels,
         recipe,
-        seed=flags.seed,
+        seed=seed,
         unfinished=unfinished,
         resume=flags.resume,
     )

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from train.flags import add_data_flag
 from train.sources import SOURCES, DatasetError, read_files
 
 Images = npt.NDArray[np.uint8]
@@ -122,14 +123,18 @@ def choose_batch_size(images: Images) -> int:
 
 
 def export_folders(images: Images, labels: Labels, names: Sequence[str], folder: Path) -> None:
-    """Write images as `folder`/<class name>/<index>.png. Raises DatasetError where `folder` holds something already."""
-    if folder.exists() and any(folder.iterdir()):
-        raise DatasetError(f"wanted a new or an empty folder to export to, found files in {folder}")
+    """Write images as `folder`/<class name>/<index>.png. Raises OSError."""
     for name in names:
         (folder / name).mkdir(parents=True)
     for index, (image, label) in enumerate(zip(images, labels, strict=True)):
         picture = Image.fromarray(image.squeeze())  # grey has no channel axis in Pillow
         picture.save(folder / names[label] / f"{index:05d}.png", compress_level=1)
+
+
+def require_room(folder: Path) -> None:
+    """Raise DatasetError where a folder to export to holds something already, or is none."""
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise DatasetError(f"wanted a new or an empty folder to export to, found {folder} with something in it")
 
 
 def main() -> int:
@@ -139,10 +144,11 @@ def main() -> int:
     )
     parser.add_argument("--dataset", choices=SOURCES, required=True)
     parser.add_argument("--export", type=Path, required=True, metavar="DIR", help="a new or an empty folder")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="default: INKLING_DATA, else ~/.cache/inkling")
+    add_data_flag(parser)
     parser.add_argument("--split", choices=("test", "train"), default="test")
     flags = parser.parse_args()
     try:
+        require_room(flags.export)  # first: the dataset may have to be fetched
         dataset = load(flags.dataset, flags.data)
         splits = {
             "test": (dataset.test_images, dataset.test_labels),
@@ -150,7 +156,7 @@ def main() -> int:
         }
         images, labels = splits[flags.split]
         export_folders(images, labels, dataset.labels["en"], flags.export)
-    except DatasetError as error:
+    except (DatasetError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"{len(images)} images in {len(dataset.labels['en'])} class folders under {flags.export}")

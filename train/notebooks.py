@@ -41,8 +41,8 @@ _WIDE_TO_NARROW = (
 )
 
 
-def _repeat(base: Recipe, name: str, target_accuracy: float, epochs: int, net: Net, *, measured: float = 0.0) -> Recipe:
-    """A row of the kind of `base`; measured 0.0 is not run yet."""
+def _repeat(base: Recipe, name: str, target_accuracy: float, epochs: int, net: Net, *, measured: float) -> Recipe:
+    """A row of the kind of `base`."""
     return dataclasses.replace(
         base, name=name, target_accuracy=target_accuracy, epochs=epochs, net=net, measured_accuracy=measured
     )

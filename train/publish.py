@@ -162,6 +162,8 @@ def print_outcome(exported: "Exported", progress: "Progress", dataset: "Dataset"
     if progress.calibration:
         before, after = progress.calibration.error_before, progress.calibration.error_after
         print(f"calibration error {before:.4f}, {after:.4f} at a temperature of {progress.calibration.temperature:.3f}")
+    else:
+        print("the probabilities are not calibrated: too few images were held out to fit a temperature to")
     print_test_figures(exported.probabilities, dataset)
     print(
         f"parity with Keras over {parity.image_count} images: largest difference of a probability "

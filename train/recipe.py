@@ -54,7 +54,7 @@ class Adam:
 
 @dataclass(frozen=True)
 class Muon:
-    """Muon for convolutions, whose kernels are kept at length 1; Adam for the rest (Jordan et al. 2024)."""
+    """Muon for convolutions, whose kernels it keeps at one length; Adam for the rest (Jordan et al. 2024)."""
 
     momentum: float = 0.6
     adam_share: float = 0.05

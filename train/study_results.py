@@ -29,7 +29,7 @@ class Run:
     value: float | str
     seed: int
     settings: dict[str, Any]
-    """All that decides a run but its seed, in JSON's own values; older runs have more (`study_run.select_decisive`)."""
+    """All that decides a run but its seed, as JSON has it; older runs have more (`study_plan.select_decisive`)."""
     parameters: int
     epochs: int
     """All of them, those of pretraining too."""
