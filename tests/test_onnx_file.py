@@ -6,7 +6,7 @@ import onnx
 import pytest
 from conftest import RGB, make_graph, make_spec
 
-from serve.errors import CorruptModelFile, SelfTestFailed
+from serve.errors import ModelFileError, SelfTestFailed
 from serve.model_file import ModelSpec, SelfTest
 from train.onnx_file import measure_self_test, read_model_file, write_model_file
 
@@ -32,7 +32,7 @@ def test_a_damaged_file_is_not_read(damage: str, graph: onnx.ModelProto, spec: M
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data if damage == "a flipped bit" else data[:-100])
-    with pytest.raises(CorruptModelFile):
+    with pytest.raises(ModelFileError):
         read_model_file(path)
 
 

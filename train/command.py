@@ -141,7 +141,8 @@ def evaluate(flags: argparse.Namespace) -> int:
 def refuse_training_flags(flags: argparse.Namespace) -> None:
     """Raise ConfigError where `--epochs 0` stands beside a flag that only a training run can follow."""
     for name in ("seed", "precision", "resume", "patience", "tensorboard", "no_augment"):
-        if getattr(flags, name) not in (None, False):
+        value = getattr(flags, name)
+        if value is not None and value is not False:  # a seed may be 0
             raise ConfigError(f"--epochs 0 trains nothing: wanted it without --{name.replace('_', '-')}")
 
 
