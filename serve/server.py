@@ -11,6 +11,7 @@ import gc
 import logging
 import signal
 import socket
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -53,6 +54,11 @@ LEAST_STREAMS = 64
 """Calls that a connection may always have under way. RFC 9113, section 6.5.2, recommends 100 or more, for a server that
 could use them; here they would wait in its memory instead of the client's."""
 
+QUIET_S = 0.1
+"""A stop goes on to its next step once no call came for so long."""
+LONGEST_FAREWELL_S = 1.0
+"""For so long, calls that come are still answered: callers hear of a stop a little later."""
+
 
 class Server:
     """A server that has loaded its models. Created and used on one event loop."""
@@ -71,6 +77,7 @@ class Server:
             gpu_memory_bytes=config.gpu_memory_mib * 2**20,
         )
         self.repository: Repository = load_repository(config.models, config.precision, self._load)
+        self._service = ClassifierService(self.repository, config.max_request_images)
         self._health = Health()
         self._shares_port = config.workers > 1 or LISTENERS > 1
         self._reserved: socket.socket | None = None
@@ -92,16 +99,28 @@ class Server:
         logger.log(level, "serving %s on %s", ", ".join(self.repository.names), address)
 
     async def stop(self) -> None:
-        """Refuse what is new, finish what was accepted, close."""
+        """Answer what is on its way, refuse what still comes, finish what was accepted, close."""
+        ends_s = time.monotonic() + self._config.grace_s
         await self._health.enter_graceful_shutdown()
-        await asyncio.gather(*(listener.stop(self._config.grace_s) for listener in self._listeners))
+        await self._become_quiet(LONGEST_FAREWELL_S)
+        self._service.is_draining = True
+        await self._become_quiet(self._config.grace_s / 2)
+        left_s = max(0.0, ends_s - time.monotonic())
+        await asyncio.gather(*(listener.stop(left_s) for listener in self._listeners))
         for classifier in self.repository.list():
             await classifier.close()
-        # Not waited for: an image that a caller gave up on may still be decoding.
+        # Not waited for, here or at the end of the process: an image whose caller has left may still be decoding.
         self._side_thread.shutdown(wait=False, cancel_futures=True)
         if self._reserved:
             self._reserved.close()
         logger.info("stopped")
+
+    async def _become_quiet(self, longest_s: float) -> None:
+        """Until no more calls come: gRPC would cancel, without a word, those that it has and no handler has yet."""
+        ends_s, seen = time.monotonic() + min(longest_s, self._config.grace_s), -1
+        while seen != self._service.call_count and time.monotonic() < ends_s:
+            seen = self._service.call_count
+            await asyncio.sleep(QUIET_S)
 
     def _take_port(self) -> None:
         """Listen with every listener. Raises ConfigError where the port cannot be had.
@@ -145,8 +164,7 @@ class Server:
             ("grpc.http.overload_protection", 0),
         ]
         server = grpc.aio.server(options=options)
-        service = ClassifierService(self.repository, self._config.max_request_images)
-        handlers = make_handlers(service)
+        handlers = make_handlers(self._service)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
         server.add_registered_method_handlers(SERVICE, {name: handlers[name] for name in OFTEN})
         seldom: Any = Registrar(server)  # Any: its types ask for a server, its code for what a Registrar has

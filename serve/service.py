@@ -59,7 +59,10 @@ def answers_errors(method: Method) -> Method:
 
     @functools.wraps(method)
     async def answer(self: "ClassifierService", request: Any, context: Context) -> Any:
+        self.call_count += 1
         try:
+            if self.is_draining:
+                raise errors.Draining("the server is stopping and takes no new work")
             if isinstance(request, errors.UnreadableRequest):
                 raise request
             return await method(self, request, context)
@@ -76,6 +79,10 @@ class ClassifierService(ClassifierServiceServicer):
     def __init__(self, repository: Repository, max_request_images: int) -> None:
         self._repository = repository
         self._max_request_images = max_request_images
+        self.call_count = 0
+        """Calls that have come, refused ones too."""
+        self.is_draining = False
+        """Whether every new call is answered with Draining."""
 
     @answers_errors
     async def Classify(self, request: pb.ClassifyRequest, context: Context) -> pb.ClassifyResponse:

@@ -1,5 +1,7 @@
 """serve.server and `python -m serve`: start, health, signals, and the end; as a process where it is one."""
 
+import asyncio
+import contextlib
 import itertools
 import os
 import re
@@ -9,8 +11,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,6 +26,8 @@ from serve import health
 from serve.client import Client
 from serve.config import ServerConfig
 from serve.errors import ConfigError
+from serve.pb import classifier_pb2
+from serve.pb.classifier_pb2_grpc import ClassifierServiceStub
 from serve.server import SERVICE
 
 
@@ -59,15 +63,58 @@ def test_a_signal_stops_it_with_exit_code_0_after_accepted_calls_are_answered(
     repository_folder: Path, png: Png, number: signal.Signals
 ) -> None:
     """Calls in flight at the signal are large images, which take long enough to be in flight."""
-    with running(repository_folder) as (process, address), Client(address) as client:
-        image = png(1, (2000, 2000))
-        client.classify(image, model="bands")
-        with ThreadPoolExecutor(4) as pool:
-            answers = [pool.submit(client.classify, image, model="bands") for _ in range(4)]
-            time.sleep(0.05)  # the calls are on their way; what matters is that none of them is lost
-            process.send_signal(number)
-            assert [answer.result().best.label for answer in answers] == ["middle"] * 4
+    request = classifier_pb2.ClassifyRequest(model="bands", image=png(1, (2000, 2000)))
+    with running(repository_folder) as (process, address), grpc.insecure_channel(address) as channel:
+        stub = ClassifierServiceStub(channel)
+        answers = [stub.Classify.future(request, timeout=30) for _ in range(4)]
+        stub.ListModels(classifier_pb2.ListModelsRequest())  # sent after them on the same connection: they have come
+        process.send_signal(number)
+        assert [answer.result().classification.classes[0].label for answer in answers] == ["middle"] * 4
         assert process.wait(10) == 0
+
+
+async def call_until_refused(channel: grpc.aio.Channel, request: bytes, codes: Counter[str]) -> None:
+    """One call after the other, as long as they are answered."""
+    classify = channel.unary_unary(f"/{SERVICE}/Classify")
+    with contextlib.suppress(grpc.aio.AioRpcError):
+        while True:
+            call = classify(request, timeout=30)
+            codes[(await call.code()).name] += 1
+            await call
+
+
+def test_of_callers_who_do_not_pause_none_is_cancelled_by_a_stop(repository_folder: Path, png: Png) -> None:
+    """64 of them on 16 connections: most of their calls have come and are in no handler yet."""
+    request = classifier_pb2.ClassifyRequest(model="bands", image=png(1)).SerializeToString()
+    codes: Counter[str] = Counter()
+
+    async def main(process: subprocess.Popen[str], address: str) -> None:
+        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
+        async with contextlib.AsyncExitStack() as stack:
+            channels = [
+                await stack.enter_async_context(grpc.aio.insecure_channel(address, options=options)) for _ in range(16)
+            ]
+            callers = [asyncio.create_task(call_until_refused(channel, request, codes)) for channel in 4 * channels]
+            while codes["OK"] < 500:
+                await asyncio.sleep(0.01)
+            process.terminate()
+            await asyncio.gather(*callers)
+
+    with running(repository_folder) as (process, address):
+        asyncio.run(main(process, address))
+        assert process.wait(20) == 0
+    assert codes.pop("OK") >= 500
+    assert codes == {"UNAVAILABLE": 64}
+
+
+def test_an_image_that_still_decodes_does_not_hold_up_the_end_of_the_process() -> None:
+    """Nor does any other thread of an executor, for which Python waits otherwise."""
+    program = (
+        "import time; from concurrent.futures import ThreadPoolExecutor; from serve.__main__ import end; "
+        "ThreadPoolExecutor(1).submit(time.sleep, 3600); print('last words'); end(3)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout) == (3, b"last words\n")
 
 
 def test_an_idle_server_stops_at_once(repository_folder: Path) -> None:
