@@ -7,6 +7,7 @@ import signal
 import sys
 import warnings
 from dataclasses import replace
+from typing import NoReturn
 
 from serve.config import ServerConfig, read_config
 from serve.errors import ConfigError
@@ -62,5 +63,13 @@ def _leave(*_: object) -> None:
     sys.exit(0)
 
 
+def end(code: int) -> NoReturn:
+    """End the process now. Python would first wait for a thread that decodes an image whose caller has left."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

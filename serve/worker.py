@@ -9,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-from serve.__main__ import new_event_loop, start_logging
+from serve.__main__ import end, new_event_loop, start_logging
 from serve.config import ServerConfig
 from serve.errors import ConfigError
 from serve.server import serve
@@ -48,4 +48,4 @@ def _say_ready() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())
