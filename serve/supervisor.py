@@ -47,7 +47,8 @@ class Supervisor:
         self._config = replace(config, port=self._reserved.getsockname()[1])
         self._stopping = asyncio.Event()
         self._exit_code = 0
-        self._ready = 0
+        self._ready: set[int] = set()
+        """Numbers of the workers that have been ready."""
 
     def stop(self) -> None:
         """Begin to stop; may be called at any time and more than once."""
@@ -69,8 +70,7 @@ class Supervisor:
         served_before = False
         while not self._stopping.is_set():
             started_s = time.monotonic()
-            process = await self._start_worker()
-            served, code = await self._attend(process, number)
+            served, code = await self._run_worker(number)
             if self._stopping.is_set():
                 return
             if not served and not served_before:
@@ -81,6 +81,15 @@ class Supervisor:
             logger.error("worker %d ended with %s; starting another in %.1f s", number, name_end(code), backoff_s)
             await self._pause(backoff_s)
             backoff_s = min(2 * backoff_s, LONGEST_BACKOFF_S)
+
+    async def _run_worker(self, number: int) -> tuple[bool, int]:
+        """A worker from its start to its end: whether it served, its exit code."""
+        try:
+            process = await self._start_worker()
+        except OSError as error:  # no more processes, or no memory for one: for now, and the others still serve
+            logger.error("worker %d: the system starts no process: %s", number, error)
+            return False, 1
+        return await self._attend(process, number)
 
     async def _start_worker(self) -> Process:
         # A session of its own: Ctrl-C reaches the supervisor alone, which then stops the workers in order.
@@ -111,11 +120,13 @@ class Supervisor:
         _signal(process, signal.SIGKILL)
 
     def _count_ready(self, number: int, pid: int) -> None:
-        self._ready += 1
         logger.info("worker %d is ready, process %d", number, pid)
-        if self._ready == self._config.workers:
+        if number in self._ready:
+            return
+        self._ready.add(number)
+        if len(self._ready) == self._config.workers:
             address = join_address(self._config.host, self._config.port)
-            logger.info("serving with %d workers on %s", self._ready, address)
+            logger.info("serving with %d workers on %s", self._config.workers, address)
 
     def _give_up(self, number: int, code: int) -> None:
         """A worker that never served has a reason that another start will not mend."""

@@ -1,5 +1,8 @@
 """serve.supervisor: many processes on one port, as processes; killed, restarted and stopped."""
 
+import asyncio
+import errno
+import logging
 import os
 import re
 import signal
@@ -10,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Png
@@ -17,7 +21,7 @@ from conftest import Png
 from serve import supervisor
 from serve.client import Client
 from serve.config import ServerConfig
-from serve.supervisor import choose_workers
+from serve.supervisor import Supervisor, choose_workers
 
 
 class Supervised:
@@ -140,6 +144,44 @@ def test_workers_end_when_their_supervisor_is_killed(repository_folder: Path) ->
         pids = running.worker_pids()
         running.process.kill()
         wait_until_gone(pids)
+
+
+async def wait_for_message(caplog: pytest.LogCaptureFixture, pattern: str, count: int) -> list[re.Match[str]]:
+    """The first `count` messages that match."""
+    async with asyncio.timeout(30):
+        while len(found := [match for text in caplog.messages if (match := re.search(pattern, text))]) < count:
+            await asyncio.sleep(0.01)
+    return found
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a killed worker's pipe
+def test_a_system_that_starts_no_process_for_a_while_costs_the_other_workers_nothing(
+    repository_folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    starts, start = [], asyncio.create_subprocess_exec
+
+    async def start_or_fail(*arguments: Any, **options: Any) -> asyncio.subprocess.Process:
+        starts.append(arguments)
+        if len(starts) == 3:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return await start(*arguments, **options)
+
+    async def main() -> int:
+        running = Supervisor(ServerConfig(models=repository_folder, port=0, workers=2, device="cpu"))
+        done = asyncio.create_task(running.run())
+        first, other = [int(ready[1]) for ready in await wait_for_message(caplog, r"is ready, process (\d+)", 2)]
+        os.kill(first, signal.SIGKILL)
+        await wait_for_message(caplog, "is ready", 3)
+        assert is_alive(other)
+        running.stop()
+        return await done
+
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", start_or_fail)
+    assert asyncio.run(main()) == 0
+    assert len(starts) == 4
+    assert sum("the system starts no process: [Errno" in text for text in caplog.messages) == 1
+    assert sum("serving with 2 workers" in text for text in caplog.messages) == 1
 
 
 def test_workers_that_cannot_start_end_the_supervisor_with_their_reason(tmp_path: Path) -> None:
