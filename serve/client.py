@@ -22,9 +22,12 @@ from google.rpc.status_pb2 import Status
 from serve.errors import CallError
 from serve.pb import classifier_pb2 as pb
 from serve.pb.classifier_pb2_grpc import ClassifierServiceStub
+from serve.proxy import limit_proxy
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 DEFAULT_MAX_MESSAGE_BYTES = 16 * 2**20
+FRAME_BYTES = 64 * 2**10
+"""More than what gRPC keeps of a call beside its message."""
 
 Reply = TypeVar("Reply")
 
@@ -100,6 +103,9 @@ class Client:
             ("grpc.max_receive_message_length", -1),
             ("grpc.max_send_message_length", -1),
             ("grpc.use_local_subchannel_pool", 1),  # channels of equal options otherwise share one connection
+            # A call that is larger than this is not retried: 256 KiB, unless one says so.
+            ("grpc.per_rpc_retry_buffer_size", max_message_bytes + FRAME_BYTES),
+            *limit_proxy(address),
         ]
         self._channels = [grpc.insecure_channel(address, options=options) for _ in range(connections)]
         self._stubs = itertools.cycle([ClassifierServiceStub(channel) for channel in self._channels])

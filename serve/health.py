@@ -12,10 +12,12 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from serve.proxy import limit_proxy
+
 
 def ask(address: str, service: str, timeout_s: float) -> str:
     """The serving status by name, or the status code of a call that failed."""
-    with grpc.insecure_channel(address) as channel:
+    with grpc.insecure_channel(address, options=limit_proxy(address)) as channel:
         check: Any = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]  # set in its __init__
         try:
             reply = check(health_pb2.HealthCheckRequest(service=service), timeout=timeout_s)

@@ -19,6 +19,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Self
 
+from serve.proxy import limit_proxy
+
 PAUSE_S = 0.05
 LONGEST_CALL_S = 30
 
@@ -78,7 +80,7 @@ def main(address: str, method: str) -> None:
 
     request = bytes.fromhex(sys.stdin.readline())
     calls: list[tuple[float, str, int]] = []
-    with grpc.insecure_channel(address) as channel:
+    with grpc.insecure_channel(address, options=limit_proxy(address)) as channel:
         call: Any = channel.unary_unary(method)
         print("ready", flush=True)
         pending = []

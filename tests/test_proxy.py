@@ -1,0 +1,45 @@
+"""serve.proxy: what is for this machine goes to no other."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import Png, RunningServer
+
+from serve.proxy import is_here
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:50051", "127.8.0.1:1", "localhost:50051", "[::1]:50051"])
+def test_an_address_of_this_machine_is_known(address: str) -> None:
+    assert is_here(address)
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1:50051", "inkling:50051", "[2001:db8::1]:50051", "dns:///inkling:1", ""])
+def test_any_other_is_left_to_the_environment(address: str) -> None:
+    assert not is_here(address)
+
+
+@pytest.mark.parametrize("command", ["health", "client"])
+def test_the_commands_ask_no_proxy_for_a_server_beside_them(
+    command: str, server: RunningServer, png: Png, tmp_path: Path
+) -> None:
+    image = tmp_path / "image.png"
+    image.write_bytes(png(1))
+    arguments = {"health": [], "client": ["--model", "bands", str(image)]}[command]
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        proxy.settimeout(0)
+        environment = {name: value for name, value in os.environ.items() if name.lower() != "no_proxy"}
+        environment["http_proxy"] = f"http://127.0.0.1:{proxy.getsockname()[1]}"
+        done = subprocess.run(
+            [sys.executable, "-m", f"serve.{command}", "--address", server.address, *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        with pytest.raises(BlockingIOError):
+            proxy.accept()
