@@ -4,7 +4,6 @@ Enters: the path of a model.onnx and a `Placement`. Leaves: an `Engine` that pas
 Does not know: image files, batches of many callers, gRPC, names and versions of folders.
 """
 
-import ctypes
 import os
 import time
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from serve.errors import ConfigError, InvalidMetadata, ModelFileError, SelfTestFailed
+from serve.errors import InvalidMetadata, ModelFileError, SelfTestFailed
 from serve.model_file import ModelSpec, check_seal, from_metadata, self_test_images
 
 INPUT = "images"
@@ -122,44 +121,6 @@ def load(path: Path, placement: Placement) -> Engine:
     engine = Engine(spec, session, placement)
     _check_self_test(engine)
     return engine
-
-
-def choose_device(wanted: str, device_id: int) -> tuple[str, str]:
-    """The device to run on, and why where it is not the best one wanted: `("cpu", "...")`.
-
-    `wanted` is "auto", "cpu" or "cuda". Raises ConfigError where CUDA was asked for and cannot be had.
-    """
-    if wanted == "cpu":
-        return "cpu", ""
-    problem = _cuda_problem(device_id)
-    if not problem:
-        return f"cuda:{device_id}", ""
-    if wanted == "cuda":
-        raise ConfigError(f"--device cuda: {problem}")
-    return "cpu", problem
-
-
-def _cuda_problem(device_id: int) -> str:
-    """Why CUDA cannot be had here, or nothing: the build, the driver, the device, then the libraries."""
-    if "CUDAExecutionProvider" not in ort.get_available_providers():
-        return "this onnxruntime is a build without CUDA; install the extra [gpu] instead of [cpu]"
-    devices = ctypes.c_int(0)
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError as error:
-        return f"no NVIDIA driver: {error}"
-    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(devices)) != 0:
-        return "the NVIDIA driver is installed and does not start"
-    if device_id >= devices.value:
-        return f"wanted device {device_id}, the driver has {devices.value}"
-    ort.preload_dlls()
-    provider = Path(ort.__file__).parent / "capi" / "libonnxruntime_providers_cuda.so"
-    try:
-        ctypes.CDLL(str(provider))
-    except OSError as error:
-        if "cannot open shared object" in str(error):  # what else it says here is settled when ONNX Runtime loads it
-            return f"a CUDA library is missing: {error}"
-    return ""
 
 
 def _check_signature(session: ort.InferenceSession, spec: ModelSpec) -> None:

@@ -25,6 +25,7 @@ from serve.admission import Admission
 from serve.classifier import Classifier
 from serve.config import ServerConfig
 from serve.cores import count_usable_cores
+from serve.device import choose_device
 from serve.errors import ConfigError
 from serve.pb import classifier_pb2
 from serve.port import SPREADS_CONNECTIONS, join_address, reserve_port
@@ -67,7 +68,7 @@ class Server:
         """Load and warm every model. Raises ConfigError where none can be served."""
         self._config = config
         self._side_thread = ThreadPoolExecutor(1, "large-images")
-        device, problem = engine.choose_device(config.device, config.device_id)
+        device, problem = choose_device(config.device, config.device_id)
         if problem:
             logger.info("running on %s: %s", device, problem)
         self._placement = engine.Placement(

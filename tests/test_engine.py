@@ -15,14 +15,13 @@ from conftest import make_graph, make_spec
 from onnx import TensorProto, helper
 
 from serve import engine as engine_module
-from serve.engine import OUTPUT, Engine, Placement, choose_device, load
-from serve.errors import ConfigError
+from serve.device import choose_device
+from serve.engine import OUTPUT, Engine, Placement, load
 from train.onnx_file import measure_self_test, seal_model
 
 SHAPE = (12, 12, 3)
 CPU = Placement("cpu", threads=1, max_batch=64, gpu_memory_bytes=0)
 CUDA_PROBLEM = choose_device("auto", 0)[1]
-without_cuda = pytest.mark.skipif(not CUDA_PROBLEM, reason="CUDA starts on this machine")
 
 
 def draw_images(count: int) -> npt.NDArray[np.uint8]:
@@ -120,36 +119,12 @@ def test_a_second_output_is_returned_by_its_name(tmp_path: Path) -> None:
     np.testing.assert_array_equal(outputs["familiarity"], outputs[OUTPUT].max(axis=1))
 
 
-def test_the_cpu_is_taken_without_a_word_where_it_was_asked_for() -> None:
-    assert choose_device("cpu", 0) == ("cpu", "")
-
-
-@without_cuda
-def test_auto_falls_back_to_the_cpu_and_says_why() -> None:
-    device, problem = choose_device("auto", 0)
-    assert device == "cpu"
-    assert problem.startswith(("this onnxruntime is a build without CUDA", "no NVIDIA driver", "a CUDA library"))
-
-
-@without_cuda
-def test_cuda_that_cannot_be_had_is_an_error_that_says_why() -> None:
-    with pytest.raises(ConfigError) as caught:
-        choose_device("cuda", 0)
-    assert str(caught.value) == f"--device cuda: {CUDA_PROBLEM}"
-
-
 @pytest.mark.skipif(bool(CUDA_PROBLEM), reason=f"no CUDA here: {CUDA_PROBLEM}")
 def test_cuda_answers_as_the_cpu_does(model_file: Path) -> None:
     assert choose_device("cuda", 0) == ("cuda:0", "")
     on_cuda = load(model_file, replace(CPU, device="cuda:0")).run(draw_images(7))[OUTPUT]
     on_cpu = load(model_file, CPU).run(draw_images(7))[OUTPUT]
     np.testing.assert_allclose(on_cuda, on_cpu, atol=1e-3)
-
-
-@pytest.mark.skipif(bool(CUDA_PROBLEM), reason=f"no CUDA here: {CUDA_PROBLEM}")
-def test_a_cuda_device_that_does_not_exist_is_named() -> None:
-    with pytest.raises(ConfigError, match="wanted device 99, the driver has"):
-        choose_device("cuda", 99)
 
 
 def test_importing_the_engine_leaves_no_file_behind(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ GRPC_PACKAGES = {"grpc", "grpc_health", "grpc_reflection", "grpc_status"}
 GRPC_MODULES = {
     f"serve.{name}" for name in ("service", "server", "registrar", "watch", "client", "bench", "health", "pb")
 }
-ONNXRUNTIME_MODULES = {"serve.engine", "serve.bench", "train.onnx_file", "train.variants"}
+ONNXRUNTIME_MODULES = {"serve.device", "serve.engine", "serve.bench", "train.onnx_file", "train.variants"}
 SHARED_MODULES = {"serve.errors", "serve.decode", "serve.png", "serve.prepare", "serve.model_file"}
 
 
