@@ -29,6 +29,7 @@ from serve.device import choose_device
 from serve.errors import ConfigError
 from serve.pb import classifier_pb2
 from serve.port import SPREADS_CONNECTIONS, join_address, reserve_port
+from serve.reflect import Reflection
 from serve.registrar import Registrar
 from serve.repository import ModelFile, Repository, load_repository
 from serve.service import ClassifierService, make_handlers
@@ -80,6 +81,7 @@ class Server:
         self.repository: Repository = load_repository(config.models, config.precision, self._load)
         self._service = ClassifierService(self.repository, config.max_request_images)
         self._health = Health()
+        self._reflection = Reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME))
         self._shares_port = config.workers > 1 or LISTENERS > 1
         self._reserved: socket.socket | None = None
         self._listeners = [self._make_listener() for _ in range(LISTENERS)]
@@ -103,6 +105,7 @@ class Server:
         """Answer what is on its way, refuse what still comes, finish what was accepted, close."""
         ends_s = time.monotonic() + self._config.grace_s
         await self._health.enter_graceful_shutdown()
+        self._reflection.end()
         await self._become_quiet(LONGEST_FAREWELL_S)
         self._service.is_draining = True
         await self._become_quiet(self._config.grace_s / 2)
@@ -170,11 +173,10 @@ class Server:
         server.add_registered_method_handlers(SERVICE, {name: handlers[name] for name in OFTEN})
         seldom: Any = Registrar(server)  # Any: its types ask for a server, its code for what a Registrar has
         health_pb2_grpc.add_HealthServicer_to_server(self._health, seldom)
-        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         # Not `enable_server_reflection`, which takes a Registrar for a server of threads: a caller who does not read
         # would keep one for good.
         add_reflection: Any = reflection_pb2_grpc.add_ServerReflectionServicer_to_server  # Any: it has no types
-        add_reflection(reflection.aio.ReflectionServicer(names), seldom)
+        add_reflection(self._reflection, seldom)
         return server
 
     def _health_names(self) -> list[str]:

@@ -19,9 +19,8 @@ TRAIN = [name for name in MODULES if name.startswith("train.")]
 TRAINING_PACKAGES = {"tensorflow", "keras", "tf2onnx", "onnx", "train"}
 GRPC_PACKAGES = {"grpc", "grpc_health", "grpc_reflection", "grpc_status"}
 # A name here is a module, or a package with all that is in it.
-GRPC_MODULES = {
-    f"serve.{name}" for name in ("service", "server", "registrar", "watch", "client", "bench", "health", "pb")
-}
+_EDGE = ("service", "server", "registrar", "reflect", "watch", "client", "bench", "health", "pb")
+GRPC_MODULES = {f"serve.{name}" for name in _EDGE}
 ONNXRUNTIME_MODULES = {"serve.device", "serve.engine", "serve.bench", "train.onnx_file", "train.variants"}
 SHARED_MODULES = {"serve.errors", "serve.decode", "serve.png", "serve.prepare", "serve.model_file"}
 

@@ -168,6 +168,21 @@ def test_those_who_watch_its_health_do_not_hold_up_a_stop(repository_folder: Pat
         assert process.wait(10) == 0
 
 
+def test_a_caller_who_keeps_its_reflection_open_does_not_hold_up_a_stop(repository_folder: Path) -> None:
+    with running(repository_folder, "--grace-s", "60") as (process, address), grpc.insecure_channel(address) as channel:
+        asked = threading.Event()
+
+        def ask_once() -> Iterator[reflection_pb2.ServerReflectionRequest]:
+            yield reflection_pb2.ServerReflectionRequest(list_services="")
+            asked.wait()  # and never say that there is no more
+
+        replies = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(ask_once())
+        assert next(replies).list_services_response.service
+        process.terminate()
+        assert process.wait(10) == 0
+        asked.set()
+
+
 @pytest.mark.skipif(not has_ipv6(), reason="needs the IPv6 address ::1")
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_it_listens_on_an_ipv6_address(repository_folder: Path, png: Png, workers: str) -> None:
