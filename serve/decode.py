@@ -9,25 +9,23 @@ from io import BytesIO
 from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from serve.errors import EmptyImage, ImageError, ImageTooLarge, TruncatedImage, UnreadableImage
-from serve.png import START, decode_plain_png
+from serve.header import BMP, GIF, JPEG, PNG, RIFF, read_png_size, read_size
+from serve.png import decode_plain_png
 
 FORMAT_NAMES = "PNG, JPEG, WebP, GIF or BMP"
 
-_PNG, _JPEG, _GIF = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8"
 # The plugins are called by signature instead of Image.open: nothing else that Pillow can read is ever tried.
 _PLUGINS: tuple[tuple[bytes, type[ImageFile.ImageFile]], ...] = (
-    (_PNG, PngImagePlugin.PngImageFile),
-    (_JPEG, JpegImagePlugin.JpegImageFile),
-    (b"RIFF", WebPImagePlugin.WebPImageFile),
-    (_GIF, GifImagePlugin.GifImageFile),
-    (b"BM", BmpImagePlugin.BmpImageFile),
+    (PNG, PngImagePlugin.PngImageFile),
+    (JPEG, JpegImagePlugin.JpegImageFile),
+    (RIFF, WebPImagePlugin.WebPImageFile),
+    (GIF, GifImagePlugin.GifImageFile),
+    (BMP, BmpImagePlugin.BmpImageFile),
 )
+_SIGNATURES = tuple(signature for signature, _ in _PLUGINS)
 # Past these an image is decoded beside the batch, so that it holds up nobody else's.
 _LARGE_BYTES = 32 * 1024
 _LARGE_PIXELS = 128 * 128
-# These may unfold to a megabyte each, however small the file.
-_COMPRESSED_CHUNKS = (b"zTXt", b"iTXt", b"iCCP")
-_PNG_FRAME_BYTES = 33 + 12 + 12  # signature and IHDR, what frames an IDAT, IEND
 _JPEG_SCAN = b"\xff\xda"
 _MOST_JPEG_SCANS = 100
 """Of a progressive JPEG, which encoders write with ten or so. Each goes over all pixels again, for 75 bytes: a message
@@ -56,30 +54,24 @@ def decode(image_bytes: bytes, max_pixels: int) -> Image.Image:
 def is_large(image_bytes: bytes) -> bool:
     """Whether decoding may take long enough to hold up a batch: many bytes, or more than 128 x 128 pixels, or unknown.
 
-    Cheap enough for an event loop: only the header of a small file is read. To open a GIF fills its first frame,
-    however large, so any is taken for large; and so is a PNG with texts or profiles. What is no image is not large.
+    Cheap enough for an event loop: the header of a small file is read, and nothing is opened. What `header.py` cannot
+    tell is taken for large, so any GIF: to open one fills its first frame. What is no image is not large.
     """
-    if len(image_bytes) > _LARGE_BYTES or image_bytes.startswith(_GIF):
+    if len(image_bytes) > _LARGE_BYTES:
         return True
-    try:
-        if not image_bytes.startswith(_PNG):
-            width, height = _open(image_bytes).size
-        elif not _has_one_chunk(image_bytes) and any(name in image_bytes for name in _COMPRESSED_CHUNKS):
-            return True
-        else:  # the usual case, which need not be opened: _open() holds it to its first chunk
-            width, height = _png_size(image_bytes)
-    except ImageError:
+    if not image_bytes.startswith(_SIGNATURES):
         return False
-    return width * height > _LARGE_PIXELS
+    size = read_size(image_bytes)
+    return size is None or size[0] * size[1] > _LARGE_PIXELS
 
 
 def _check_before_opening(image_bytes: bytes, max_pixels: int) -> None:
     """Raise ImageError for what Pillow would spend much on before it says a size, or although the size is small."""
-    if image_bytes.startswith(_GIF):
+    if image_bytes.startswith(GIF):
         width, height = int.from_bytes(image_bytes[6:8], "little"), int.from_bytes(image_bytes[8:10], "little")
         if width * height > max_pixels:
             raise _too_large(max_pixels, width, height)
-    if image_bytes.startswith(_JPEG) and (scans := image_bytes.count(_JPEG_SCAN)) > _MOST_JPEG_SCANS:
+    if image_bytes.startswith(JPEG) and (scans := image_bytes.count(_JPEG_SCAN)) > _MOST_JPEG_SCANS:
         raise UnreadableImage(f"wanted a JPEG of at most {_MOST_JPEG_SCANS} scans, got one of {scans}")
 
 
@@ -93,21 +85,10 @@ def _open(image_bytes: bytes) -> ImageFile.ImageFile:
                 image = plugin(BytesIO(image_bytes))
             except Exception as error:  # as in decode()
                 raise _undecodable(error, image_bytes) from error
-            if signature == _PNG and image.size != _png_size(image_bytes):
+            if signature == PNG and image.size != read_png_size(image_bytes):
                 raise UnreadableImage("wanted a PNG that begins with its one IHDR chunk, got one that does not")
             return image
     raise UnreadableImage(f"wanted a {FORMAT_NAMES} file, got {len(image_bytes)} bytes beginning {image_bytes[:8]!r}")
-
-
-def _png_size(image_bytes: bytes) -> tuple[int, int]:
-    """Width and height, which the specification puts at a fixed place: IHDR comes first and once."""
-    return int.from_bytes(image_bytes[16:20]), int.from_bytes(image_bytes[20:24])
-
-
-def _has_one_chunk(image_bytes: bytes) -> bool:
-    """Whether all between header and end of a PNG is one IDAT, as in most small ones: no text can be in it."""
-    starts_well = image_bytes.startswith(START) and image_bytes[37:41] == b"IDAT"
-    return starts_well and int.from_bytes(image_bytes[33:37]) == len(image_bytes) - _PNG_FRAME_BYTES
 
 
 def _too_large(max_pixels: int, width: int, height: int) -> ImageTooLarge:

@@ -22,7 +22,7 @@ GRPC_PACKAGES = {"grpc", "grpc_health", "grpc_reflection", "grpc_status"}
 _EDGE = ("service", "server", "registrar", "reflect", "watch", "client", "bench", "health", "pb")
 GRPC_MODULES = {f"serve.{name}" for name in _EDGE}
 ONNXRUNTIME_MODULES = {"serve.device", "serve.engine", "serve.bench", "train.onnx_file", "train.variants"}
-SHARED_MODULES = {"serve.errors", "serve.decode", "serve.png", "serve.prepare", "serve.model_file"}
+SHARED_MODULES = {f"serve.{name}" for name in ("errors", "decode", "header", "png", "prepare", "model_file")}
 
 
 def imports_of(name: str) -> set[str]:

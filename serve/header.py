@@ -1,0 +1,145 @@
+"""The bytes of a small image file -> its width and height, read where its header has them, in some microseconds.
+
+Enters: the bytes of any file. Leaves: width and height, or None for what is not ordinary: how long that takes to decode
+cannot be told from its header. Does not know: what is large, what a caller is told, pixels.
+
+Ordinary is what encoders write: few parts, little in them beside the pixels, and nothing that unfolds or that Pillow
+decodes in Python. All before the pixels Pillow reads in Python, a microsecond or two for every segment, chunk, tag and
+colour, and 32 KiB have room for ten thousand. The places are those of the PNG specification (third edition, W3C 2025),
+ITU-T T.81 for JPEG, RFC 9649 for WebP, and Windows' BITMAPCOREHEADER and BITMAPINFOHEADER for BMP.
+"""
+
+import struct
+from collections.abc import Iterable, Iterator
+
+PNG, JPEG, RIFF, GIF, BMP = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF", b"GIF8", b"BM"
+
+Size = tuple[int, int]
+"""Width and height."""
+
+_MOST_PARTS = 32
+"""Segments before the pixels of a JPEG, chunks of a PNG or a WebP. Ordinary files have 5 to 20."""
+_MOST_BYTES_BESIDE = 4096
+"""Of all that is not pixels: room for tables, an sRGB profile and a camera's tags, but not for a thousand of these."""
+_MOST_COLOURS = 256
+# Signature and IHDR with their fixed bytes, width, height, the rest of IHDR, length and name of the next chunk.
+_PNG_START = struct.Struct(">16sII9xI4s")
+_PNG_START_BYTES = PNG + b"\0\0\0\x0dIHDR"
+_PNG_FRAME_BYTES = 33 + 12 + 12  # signature and IHDR, what frames an IDAT, IEND
+# These may unfold to a megabyte each, however small the file.
+_COMPRESSED_CHUNKS = frozenset({b"zTXt", b"iTXt", b"iCCP"})
+# Not the frames of an animation: what follows the pixels in one is read as if it stood outside of it.
+_PIXEL_CHUNKS = frozenset({b"IDAT", b"VP8 ", b"VP8L", b"ALPH"})
+# Of a JPEG: the codes from 0xC0 to 0xFE without a length behind them, then all with one, then those that begin a frame.
+# DHP (0xDE) begins none, but Pillow takes a size from it.
+_BARE_CODES = {0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)}
+_SEGMENTS = frozenset(b"\xff" + bytes([code]) for code in {*range(0xC0, 0xFF)} - _BARE_CODES)
+_FRAMES = frozenset(b"\xff" + bytes([code]) for code in {*range(0xC0, 0xD0), 0xDE} - {0xC4, 0xC8, 0xCC})
+_SCAN = b"\xff\xda"
+_BMP_HEADER_BYTES = (40, 52, 56, 64, 108, 124)
+_BMP_OLD_HEADER_BYTES = 12
+_BMP_RUN_LENGTHS = (1, 2)
+
+
+def read_size(data: bytes) -> Size | None:
+    """Width and height of an ordinary PNG, JPEG, WebP or BMP, else None."""
+    if data.startswith(PNG):
+        return _read_png(data)
+    if data.startswith(JPEG):
+        return _read_jpeg(data)
+    if data.startswith(RIFF):
+        return _read_webp(data)
+    return read_bmp_size(data) if data.startswith(BMP) and _is_ordinary_bmp(data) else None
+
+
+def read_png_size(data: bytes) -> Size:
+    """Width and height of a PNG, which the specification puts at a fixed place: IHDR comes first and once."""
+    return int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
+
+
+def read_bmp_size(data: bytes) -> Size:
+    """Width and height of a BMP. A height below zero means that its first row is at the top; Pillow's test for it."""
+    if _u32(data, 14) == _BMP_OLD_HEADER_BYTES:
+        return int.from_bytes(data[18:20], "little"), int.from_bytes(data[20:22], "little")
+    height = _u32(data, 22)
+    return _u32(data, 18), 2**32 - height if data[25:26] == b"\xff" else height
+
+
+def is_run_length_bmp(data: bytes) -> bool:
+    """Whether a BMP's pixels are compressed by run lengths; in the oldest header they cannot be."""
+    return data.startswith(BMP) and _u32(data, 14) != _BMP_OLD_HEADER_BYTES and _u32(data, 30) in _BMP_RUN_LENGTHS
+
+
+def _read_png(data: bytes) -> Size | None:
+    if len(data) < _PNG_START.size:
+        return None
+    start, width, height, length, name = _PNG_START.unpack_from(data)
+    # Most small files are one IDAT between IHDR and IEND: there is nothing to walk through.
+    if name == b"IDAT" and length == len(data) - _PNG_FRAME_BYTES and start == _PNG_START_BYTES:
+        return width, height
+    return (width, height) if _is_ordinary(_png_chunks(data)) else None
+
+
+def _read_jpeg(data: bytes) -> Size | None:
+    """The size in the one frame header, where a scan begins behind few segments. Pillow, too, reads up to the scan."""
+    size, at = None, 2
+    for _ in range(_MOST_PARTS):
+        marker, length = data[at : at + 2], int.from_bytes(data[at + 2 : at + 4])
+        if marker == _SCAN:
+            return size if at <= _MOST_BYTES_BESIDE else None
+        if marker not in _SEGMENTS or length < 2 or (marker in _FRAMES and size):
+            return None
+        if marker in _FRAMES:
+            size = int.from_bytes(data[at + 7 : at + 9]), int.from_bytes(data[at + 5 : at + 7])
+        at += 2 + length
+    return None
+
+
+def _read_webp(data: bytes) -> Size | None:
+    kind = data[8:16]
+    if kind == b"WEBPVP8 " and data[23:26] == b"\x9d\x01\x2a":
+        return _u32(data, 26) & 0x3FFF, _u32(data, 28) & 0x3FFF
+    if kind == b"WEBPVP8L":
+        bits = _u32(data, 21)
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if kind == b"WEBPVP8X" and _is_ordinary(_riff_chunks(data)):
+        return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
+    return None
+
+
+def _is_ordinary_bmp(data: bytes) -> bool:
+    """Of a header that Pillow knows, without run lengths, and of no more colours than a byte can name."""
+    header_bytes = _u32(data, 14)
+    if header_bytes == _BMP_OLD_HEADER_BYTES:
+        return True
+    return header_bytes in _BMP_HEADER_BYTES and not is_run_length_bmp(data) and _u32(data, 46) <= _MOST_COLOURS
+
+
+def _is_ordinary(chunks: Iterable[tuple[bytes, int]]) -> bool:
+    """Of names and lengths: few, none compressed, little beside the pixels."""
+    bytes_beside = 0
+    for number, (name, length) in enumerate(chunks):
+        if number == _MOST_PARTS or name in _COMPRESSED_CHUNKS:
+            return False
+        bytes_beside += 0 if name in _PIXEL_CHUNKS else length
+    return bytes_beside <= _MOST_BYTES_BESIDE
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int]]:
+    at = len(PNG)
+    while at < len(data):
+        length = int.from_bytes(data[at : at + 4])
+        yield data[at + 4 : at + 8], length
+        at += 12 + length
+
+
+def _riff_chunks(data: bytes) -> Iterator[tuple[bytes, int]]:
+    at = 12
+    while at < len(data):
+        length = _u32(data, at + 4)
+        yield data[at : at + 4], length
+        at += 8 + length + length % 2
+
+
+def _u32(data: bytes, at: int) -> int:
+    return int.from_bytes(data[at : at + 4], "little")
