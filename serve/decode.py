@@ -9,7 +9,7 @@ from io import BytesIO
 from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from serve.errors import EmptyImage, ImageError, ImageTooLarge, TruncatedImage, UnreadableImage
-from serve.header import BMP, GIF, JPEG, PNG, RIFF, read_png_size, read_size
+from serve.header import BMP, GIF, JPEG, PNG, RIFF, is_run_length_bmp, read_bmp_size, read_png_size, read_size
 from serve.png import decode_plain_png
 
 FORMAT_NAMES = "PNG, JPEG, WebP, GIF or BMP"
@@ -30,6 +30,9 @@ _JPEG_SCAN = b"\xff\xda"
 _MOST_JPEG_SCANS = 100
 """Of a progressive JPEG, which encoders write with ten or so. Each goes over all pixels again, for 75 bytes: a message
 full of them would take an hour."""
+_MOST_RUN_LENGTH_PIXELS = _MOST_RUN_LENGTH_BYTES = 64 * 1024
+"""Of a BMP of run lengths, which Pillow decodes in Python: 0.1 us a pixel, though it came without bytes, and 0.3 us for
+two bytes, though they bring no pixel."""
 
 
 def decode(image_bytes: bytes, max_pixels: int) -> Image.Image:
@@ -73,6 +76,17 @@ def _check_before_opening(image_bytes: bytes, max_pixels: int) -> None:
             raise _too_large(max_pixels, width, height)
     if image_bytes.startswith(JPEG) and (scans := image_bytes.count(_JPEG_SCAN)) > _MOST_JPEG_SCANS:
         raise UnreadableImage(f"wanted a JPEG of at most {_MOST_JPEG_SCANS} scans, got one of {scans}")
+    if is_run_length_bmp(image_bytes):
+        _check_run_lengths(image_bytes)
+
+
+def _check_run_lengths(image_bytes: bytes) -> None:
+    width, height = read_bmp_size(image_bytes)
+    if width * height > _MOST_RUN_LENGTH_PIXELS or len(image_bytes) > _MOST_RUN_LENGTH_BYTES:
+        raise UnreadableImage(
+            f"wanted a BMP without run lengths, or of at most {_MOST_RUN_LENGTH_PIXELS:,} pixels and "
+            f"{_MOST_RUN_LENGTH_BYTES:,} bytes, got run lengths for {width} x {height} in {len(image_bytes):,} bytes"
+        )
 
 
 def _open(image_bytes: bytes) -> ImageFile.ImageFile:

@@ -88,6 +88,52 @@ def test_a_png_cannot_hide_a_large_image_from_is_large(chunks: bytes) -> None:
         decode(data, LIMIT)
 
 
+def run_length_bmp(width: int, height: int, runs: bytes, bits: int = 8) -> bytes:
+    """A BMP of 8 or 4 bits a pixel and run lengths, with a grey palette."""
+    palette = b"".join(bytes([level, level, level, 0]) for level in range(1 << bits))
+    kind = {8: 1, 4: 2}[bits]
+    header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, bits, kind, len(runs), 0, 0, 1 << bits, 0)
+    start = 14 + len(header) + len(palette)
+    return b"BM" + struct.pack("<IHHI", start + len(runs), 0, 0, start) + header + palette + runs
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize(
+    ("width", "height"),
+    [(2_000_000, 1), (1, 65_537), (257, 256), (257, -256)],
+    ids=["wide", "high", "both", "top down"],
+)
+def test_a_bmp_of_run_lengths_for_many_pixels_is_refused_before_it_is_decoded(
+    bits: int, width: int, height: int
+) -> None:
+    """Pillow fills the pixels one by one in Python, 0.1 us each, though two bytes say that all are black."""
+    wanted = f"at most 65,536 pixels and 65,536 bytes, got run lengths for {width} x {abs(height)} in "
+    with pytest.raises(UnreadableImage, match=wanted):
+        decode(run_length_bmp(width, height, b"\0\0\0\1", bits), 50_000_000)
+
+
+def test_a_bmp_of_run_lengths_in_many_bytes_is_refused_before_it_is_decoded() -> None:
+    """However few the pixels: what is past the end of a row brings none."""
+    with pytest.raises(UnreadableImage, match="got run lengths for 4 x 4 in 65,614 bytes"):
+        decode(run_length_bmp(4, 4, b"\4\5" * (32 * 1024 - 500)), LIMIT)
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_a_bmp_of_run_lengths_is_decoded_up_to_65536_pixels(bits: int) -> None:
+    rows = b"\xff\x22\1\x22\0\0" * 256  # 255 pixels, one more, the end of the row
+    image = decode(run_length_bmp(256, 256, rows + b"\0\1", bits), LIMIT)
+    assert image.size == (256, 256)
+    assert image.convert("L").getcolors() == [(65_536, 2 if bits == 4 else 0x22)]
+
+
+def test_a_bmp_of_the_oldest_header_has_no_run_lengths_whatever_stands_there() -> None:
+    """Its header ends where the others name a compression; behind it are the pixels."""
+    pixels = bytes(4) + (1).to_bytes(4, "little") + bytes(12 * 65_537)
+    data = b"BM" + struct.pack("<IHHIIHHHH", 26 + len(pixels), 0, 0, 26, 12, 4, 65_535, 1, 24) + pixels
+    assert int.from_bytes(data[30:34], "little") == 1
+    assert decode(data, LIMIT).size == (4, 65_535)
+
+
 MOST_CPU_S = 0.0005  # on any machine; it takes some microseconds, and Pillow took milliseconds to open each of these
 
 
@@ -113,14 +159,6 @@ def many_coloured_bmp() -> bytes:
     data = bytearray(encode(draw().convert("L"), "BMP"))
     data[46:50] = (65_536).to_bytes(4, "little")
     return bytes(data)
-
-
-def run_length_bmp(width: int, height: int, runs: bytes) -> bytes:
-    """A BMP of 8 bits a pixel and run lengths, with a grey palette."""
-    palette = b"".join(bytes([level, level, level, 0]) for level in range(256))
-    header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(runs), 0, 0, 256, 0)
-    start = 14 + len(header) + len(palette)
-    return b"BM" + struct.pack("<IHHI", start + len(runs), 0, 0, start) + header + palette + runs
 
 
 def animated_webp(inside: bytes) -> bytes:
