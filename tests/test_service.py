@@ -1,5 +1,6 @@
 """serve.service: what a caller gets for good requests and for bad ones, over a real connection."""
 
+import asyncio
 import gc
 import io
 import zlib
@@ -16,7 +17,7 @@ from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from PIL import Image
 
-from serve import errors
+from serve import errors, service
 from serve.client import Client
 from serve.errors import CallError
 from serve.pb import classifier_pb2 as pb
@@ -133,6 +134,33 @@ def test_the_prepared_image_comes_back_where_asked_for(client: Client, png: Png)
         np.asarray(Image.open(io.BytesIO(asked.prepared_png))), np.asarray(Image.open(io.BytesIO(png(0))))
     )
     assert not client.classify(png(0), model="bands").prepared_png
+
+
+def test_others_have_their_turn_between_the_prepared_images_of_a_batch(
+    server: RunningServer, png: Png, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes up to 5 ms to write, and a call may want 256."""
+    turns, turns_at_images, write = 0, [], service.to_png
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    def note_turn(pixels: np.ndarray) -> bytes:
+        turns_at_images.append(turns)
+        return write(pixels)
+
+    monkeypatch.setattr(service, "to_png", note_turn)
+    counting = asyncio.run_coroutine_threadsafe(count_turns(), server.loop)
+    options = pb.ClassifyOptions(return_prepared=True)
+    request = pb.BatchClassifyRequest(model="bands", images=[png(0)] * 20, options=options)
+    with grpc.insecure_channel(server.address) as channel:
+        reply = ClassifierServiceStub(channel).BatchClassify(request)
+    counting.cancel()
+    assert all(result.classification.prepared_png for result in reply.results)
+    assert len(set(turns_at_images)) == 20
 
 
 def test_the_times_are_there_and_fit_together(client: Client, png: Png) -> None:
