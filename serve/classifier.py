@@ -52,6 +52,7 @@ class Answer(NamedTuple):
 class _Waiting(NamedTuple):
     image: bytes | Prepared | Exception
     since_ns: int
+    """When it came; of an image that was prepared aside, later by the time that this took."""
 
 
 class Classifier:
@@ -89,7 +90,7 @@ class Classifier:
             waiting = [_Waiting(image, time.perf_counter_ns()) for image in images]
             for index, image in enumerate(images):
                 if is_large(image):
-                    waiting[index] = await self._prepare_aside(image)
+                    waiting[index] = await self._prepare_aside(image, waiting[index].since_ns)
             return await self._batcher.submit(waiting, deadline_s)
 
     def _make_batcher(self, max_queue_delay_us: int) -> Batcher[_Waiting, Answer | Exception]:
@@ -105,10 +106,21 @@ class Classifier:
         """Finish what was accepted, then stop."""
         await self._batcher.close()
 
-    async def _prepare_aside(self, image: bytes) -> _Waiting:
-        loop = asyncio.get_running_loop()
-        prepared = await loop.run_in_executor(self._side_thread, self._prepare, image)
-        return _Waiting(prepared, time.perf_counter_ns())
+    async def _prepare_aside(self, image: bytes, since_ns: int) -> _Waiting:
+        """Prepare an image in the side thread; what it waits there counts as waiting for its batch does."""
+        # Emptied when the caller leaves and admission gives its bytes back: the executor keeps what it was given until
+        # the thread comes to it, wanted or not.
+        held = [image]
+        try:
+            prepared = await asyncio.get_running_loop().run_in_executor(self._side_thread, self._prepare_held, held)
+        finally:
+            held.clear()
+        work_us = prepared.decode_us + prepared.prepare_us if isinstance(prepared, Prepared) else 0
+        return _Waiting(prepared, since_ns + 1000 * work_us)
+
+    def _prepare_held(self, held: list[bytes]) -> Prepared | Exception:
+        """In the side thread. It may find nothing where the caller leaves at this moment; nobody hears of that."""
+        return self._prepare(held.pop())
 
     def _prepare(self, image: bytes | Prepared | Exception) -> Prepared | Exception:
         """Decode and prepare one image; its faults are its own."""

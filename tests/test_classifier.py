@@ -1,11 +1,15 @@
-"""serve.classifier: where a model's batches are run."""
+"""serve.classifier: where a model's batches are run, and what becomes of images that are decoded beside them."""
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
+import gc
+import sys
+import threading
+import time
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import RunningServer
+from conftest import Png, RunningServer
 
 from serve import classifier, engine
 from serve.admission import Admission
@@ -15,20 +19,27 @@ from serve.loop_batcher import LoopBatcher
 from serve.thread_batcher import ThreadBatcher
 
 
-async def make_batcher(path: Path, threads: int, max_queue_delay_us: int = 0) -> type[Batcher]:
-    """The kind of batcher that a warmed-up classifier of a model file has."""
+def make_classifier(
+    path: Path, threads: int, side_thread: Executor, admission: Admission, max_queue_delay_us: int = 0
+) -> Classifier:
+    """A warmed-up classifier of a model file."""
     loaded = engine.load(path, engine.Placement("cpu", threads=threads, max_batch=8, gpu_memory_bytes=0))
     loaded.warm_up()
+    return Classifier(
+        "bands",
+        1,
+        loaded,
+        admission=admission,
+        side_thread=side_thread,
+        max_queue_delay_us=max_queue_delay_us,
+        max_image_pixels=2**20,
+    )
+
+
+async def make_batcher(path: Path, threads: int, max_queue_delay_us: int = 0) -> type[Batcher]:
+    """The kind of batcher that a warmed-up classifier of a model file has."""
     with ThreadPoolExecutor(1) as side_thread:
-        made = Classifier(
-            "bands",
-            1,
-            loaded,
-            admission=Admission(8, 2**20),
-            side_thread=side_thread,
-            max_queue_delay_us=max_queue_delay_us,
-            max_image_pixels=2**20,
-        )
+        made = make_classifier(path, threads, side_thread, Admission(8, 2**20), max_queue_delay_us)
         await made.close()
         return type(made._batcher)
 
@@ -73,3 +84,52 @@ def test_the_servers_of_the_other_tests_batch_in_both_ways(server: RunningServer
     for each in server.server.repository.list():
         wanted = LoopBatcher if each._engine.placement.threads == 1 else ThreadBatcher
         assert type(each._batcher) is wanted
+
+
+async def leave_while_waiting(path: Path, image: bytes, callers: int) -> tuple[int, int]:
+    """Callers with one large image leave while the side thread is busy: references to it before they came and after."""
+    free, admission = threading.Event(), Admission(8, 2**20)
+    with ThreadPoolExecutor(1) as side_thread:
+        made = make_classifier(path, 1, side_thread, admission)
+        side_thread.submit(free.wait)
+        before = sys.getrefcount(image)
+        try:
+            calls = [asyncio.create_task(made.classify((image,))) for _ in range(callers)]
+            await asyncio.sleep(0)
+            assert admission.image_bytes == callers * len(image)
+            assert all(call.cancel() for call in calls)
+            await asyncio.wait(calls)
+            calls.clear()  # their errors know the frames that they left
+            gc.collect()
+            assert admission.image_bytes == 0
+            return before, sys.getrefcount(image)
+        finally:
+            free.set()
+            await made.close()
+
+
+def test_a_large_image_whose_caller_left_is_let_go_before_its_turn(bands: Path) -> None:
+    """With its place: or what waits for the side thread could be many times --max-pending-bytes."""
+    image = bytes(range(256)) * 256
+    before, after = asyncio.run(leave_while_waiting(bands, image, callers=5))
+    assert after == before
+
+
+async def answer_beside(path: Path, image: bytes, busy_s: float) -> tuple[classifier.Answer, int]:
+    """The answer for a large image that comes while the side thread is busy, and the microseconds until it."""
+    with ThreadPoolExecutor(1) as side_thread:
+        made = make_classifier(path, 1, side_thread, Admission(8, 2**20))
+        side_thread.submit(time.sleep, busy_s)
+        begun_ns = time.perf_counter_ns()
+        (answer,) = await made.classify((image,))
+        taken_us = (time.perf_counter_ns() - begun_ns) // 1000
+        await made.close()
+    assert isinstance(answer, classifier.Answer)
+    return answer, taken_us
+
+
+def test_a_large_image_waits_for_the_side_thread_in_its_queue_time(bands: Path, png: Png) -> None:
+    answer, taken_us = asyncio.run(answer_beside(bands, png(1, (900, 900)), busy_s=0.1))
+    assert answer.queue_us > 90_000
+    parts = answer.queue_us + answer.image.decode_us + answer.image.prepare_us + answer.inference_us
+    assert parts <= taken_us + 5
