@@ -1,7 +1,7 @@
 """Every failure that Inkling names, drawn once.
 
 Enters: nothing. Leaves: exception classes, each with a `reason` that programs can match on.
-Does not know: gRPC and its status codes (`service.py` maps them), files, sockets.
+Does not know: gRPC and its status codes (`status.py` maps them), files, sockets.
 
     InklingError
     |-- RequestError            the caller can mend it

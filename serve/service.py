@@ -1,23 +1,18 @@
-"""The API of proto/inkling/v1: messages <-> values, errors -> status codes.
+"""The API of proto/inkling/v1: messages <-> values.
 
-Enters: request messages. Leaves: response messages, or a status with its details. The only place that maps
-exceptions to codes. Does not know: how a model answers, processes, signals.
+Enters: request messages. Leaves: response messages, or an exception that `status.py` turns into a status.
+Does not know: how a model answers, status codes, processes, signals.
 """
 
 import asyncio
 import functools
-import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 import grpc
-from google.protobuf.any_pb2 import Any as AnyMessage
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
-from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
-from google.rpc.status_pb2 import Status
 
 from serve import errors
 from serve.classifier import Answer, Classifier
@@ -25,53 +20,12 @@ from serve.pb import classifier_pb2 as pb
 from serve.pb.classifier_pb2_grpc import ClassifierServiceServicer
 from serve.prepare import to_png
 from serve.repository import Repository, quote
+from serve.status import Context, answers_errors, to_status
 
-logger = logging.getLogger(__name__)
-
-DOMAIN = "inkling"
 DEFAULT_TOP_K = 5
 DEFAULT_LANGUAGE = "en"
 LONGEST_TAG = 100
 """Of a language: it is shortened subtag by subtag, which for megabytes of them would take hours."""
-RETRY_AFTER_MS = 50
-STATUS_TRAILER = "grpc-status-details-bin"
-INTERNAL_MESSAGE = "the server failed; its log says why"
-
-# Looked up along the class's ancestors, so the nearest one decides.
-STATUS_CODES: dict[type[BaseException], grpc.StatusCode] = {
-    errors.RequestError: grpc.StatusCode.INVALID_ARGUMENT,
-    errors.NotFound: grpc.StatusCode.NOT_FOUND,
-    errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    errors.Expired: grpc.StatusCode.DEADLINE_EXCEEDED,
-    errors.Draining: grpc.StatusCode.UNAVAILABLE,
-    Exception: grpc.StatusCode.INTERNAL,
-}
-
-Context = grpc.aio.ServicerContext[Any, Any]
-Method = TypeVar("Method", bound=Callable[..., Awaitable[Any]])
-
-
-def answers_errors(method: Method) -> Method:
-    """Turn what a method raises into a status; of the unknown, the client learns only that it happened.
-
-    The status is set, not aborted with: gRPC's context keeps the exception that its `abort` raises, and that keeps
-    every frame and the request, until the garbage collector finds the circle. Under overload it took 20 ms at a time.
-    """
-
-    @functools.wraps(method)
-    async def answer(self: "ClassifierService", request: Any, context: Context) -> Any:
-        self.call_count += 1
-        try:
-            if self.is_draining:
-                raise errors.Draining("the server is stopping and takes no new work")
-            if isinstance(request, errors.UnreadableRequest):
-                raise request
-            return await method(self, request, context)
-        except Exception as error:  # the edge: whatever it is, it becomes a status
-            _set_status(context, error)
-            return None  # gRPC sends no message beside a status that is not OK
-
-    return answer  # type: ignore[return-value]  # the same signature, by functools.wraps
 
 
 class ClassifierService(ClassifierServiceServicer):
@@ -84,6 +38,14 @@ class ClassifierService(ClassifierServiceServicer):
         """Calls that have come, refused ones too."""
         self.is_draining = False
         """Whether every new call is answered with Draining."""
+
+    def begin_call(self, request: Message | errors.UnreadableRequest) -> None:
+        """Count a call to any method. Raises Draining and UnreadableRequest."""
+        self.call_count += 1
+        if self.is_draining:
+            raise errors.Draining("the server is stopping and takes no new work")
+        if isinstance(request, errors.UnreadableRequest):
+            raise request
 
     @answers_errors
     async def Classify(self, request: pb.ClassifyRequest, context: Context) -> pb.ClassifyResponse:
@@ -229,43 +191,6 @@ def describe(classifier: Classifier) -> pb.Model:
     return model
 
 
-def to_status(error: Exception) -> Status:
-    """An exception as a status: canonical code, sentence, and ErrorInfo."""
-    code = next(STATUS_CODES[ancestor] for ancestor in type(error).__mro__ if ancestor in STATUS_CODES)
-    if isinstance(error, errors.InklingError) and code is not grpc.StatusCode.INTERNAL:
-        message, reason = str(error), error.reason
-    else:
-        logger.error("a call failed", exc_info=error)
-        message, reason = INTERNAL_MESSAGE, "INTERNAL"
-    return Status(code=code.value[0], message=message, details=[_pack(ErrorInfo(reason=reason, domain=DOMAIN))])
-
-
-def _set_status(context: Context, error: Exception) -> None:
-    if isinstance(error, errors.Overloaded):
-        code, message, trailers = grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), _refusal_trailers(str(error))
-    else:
-        status = to_status(error)
-        code = next(code for code in grpc.StatusCode if code.value[0] == status.code)
-        message, trailers = status.message, ((STATUS_TRAILER, status.SerializeToString()),)
-    context.set_code(code)
-    context.set_details(message)
-    context.set_trailing_metadata(trailers)
-
-
-@functools.lru_cache(maxsize=64)
-def _refusal_trailers(message: str) -> tuple[tuple[str, str | bytes], ...]:
-    """The details of an Overloaded. Stock clients obey the pushback; the RetryInfo is for those that read details."""
-    status = to_status(errors.Overloaded(message))
-    status.details.append(_pack(RetryInfo(retry_delay=Duration(nanos=RETRY_AFTER_MS * 1_000_000))))
-    return (STATUS_TRAILER, status.SerializeToString()), ("grpc-retry-pushback-ms", str(RETRY_AFTER_MS))
-
-
 def _deadline_s(context: Context) -> float | None:
     remaining_s = context.time_remaining()
     return None if remaining_s is None else time.monotonic() + remaining_s
-
-
-def _pack(detail: ErrorInfo | RetryInfo) -> AnyMessage:
-    packed = AnyMessage()
-    packed.Pack(detail)
-    return packed

@@ -22,7 +22,6 @@ from serve.client import Client
 from serve.errors import CallError
 from serve.pb import classifier_pb2 as pb
 from serve.pb.classifier_pb2_grpc import ClassifierServiceStub
-from serve.service import INTERNAL_MESSAGE, STATUS_CODES, to_status
 
 HUGE_SIDE = 50_000
 METHODS = ("Classify", "BatchClassify", "ListModels", "GetModel")
@@ -286,21 +285,6 @@ def test_get_model_tells_what_the_file_says(client: Client) -> None:
     assert (model.precision, model.device, model.prepare_policy) == ("float32", "cpu", "photo/1")
     assert model.create_time.ToJsonString() == "2026-01-02T03:04:05Z"
     assert model.recipe["epochs"] == 1
-
-
-def test_every_named_failure_has_a_status_code() -> None:
-    for error in (errors.EmptyImage, errors.NotFound, errors.Overloaded, errors.Expired, errors.Draining):
-        status = to_status(error("what was wanted and what came"))
-        assert status.message == "what was wanted and what came"
-        assert status.code != grpc.StatusCode.INTERNAL.value[0]
-    assert STATUS_CODES[Exception] is grpc.StatusCode.INTERNAL
-
-
-def test_an_unknown_failure_says_nothing_of_the_inside(caplog: pytest.LogCaptureFixture) -> None:
-    status = to_status(ZeroDivisionError("a path or a password"))
-    assert status.code == grpc.StatusCode.INTERNAL.value[0]
-    assert status.message == INTERNAL_MESSAGE
-    assert "a path or a password" in caplog.text
 
 
 def test_the_file_of_the_precision_asked_for_runs_and_the_reply_names_it(
