@@ -129,18 +129,19 @@ def _read_request(kind: type[Message], data: bytes) -> Message | errors.Unreadab
 
 
 def find_labels(labels: Mapping[str, tuple[str, ...]], options: pb.ClassifyOptions) -> tuple[str, ...]:
-    """The labels in the language asked for, by the lookup of RFC 4647: "ru-RU" finds "ru".
+    """The labels in the language asked for, by the lookup of RFC 4647: "ru-RU" and "RU" find "ru".
 
     Raises OptionError for an unknown language, with the known ones, and for a negative top_k.
     """
     if options.top_k < 0:
         raise errors.OptionError(f"top_k: wanted 0 (the first {DEFAULT_TOP_K}) or more, got {options.top_k}")
-    tag = options.language_code[:LONGEST_TAG]
+    tag = options.language_code[:LONGEST_TAG].lower()
     if not tag:
         return labels.get(DEFAULT_LANGUAGE) or next(iter(labels.values()))
+    known = {code.lower(): texts for code, texts in labels.items()}
     while tag:
-        if tag in labels:
-            return labels[tag]
+        if tag in known:
+            return known[tag]
         tag = tag.rpartition("-")[0]
     raise errors.OptionError(f"language_code: wanted one of {', '.join(labels)}; got {quote(options.language_code)}")
 

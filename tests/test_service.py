@@ -22,6 +22,7 @@ from serve.client import Client
 from serve.errors import CallError
 from serve.pb import classifier_pb2 as pb
 from serve.pb.classifier_pb2_grpc import ClassifierServiceStub
+from serve.service import find_labels
 
 HUGE_SIDE = 50_000
 METHODS = ("Classify", "BatchClassify", "ListModels", "GetModel")
@@ -60,6 +61,19 @@ def test_a_large_image_is_answered_as_a_small_one(client: Client, png: Png) -> N
 @pytest.mark.parametrize(("language", "label"), [("", "top"), ("en", "top"), ("ru", "верх"), ("ru-RU", "верх")])
 def test_labels_come_in_the_language_asked_for(client: Client, png: Png, language: str, label: str) -> None:
     assert client.classify(png(0), model="bands", language=language).best.label == label
+
+
+@pytest.mark.parametrize(
+    ("language", "label"), [("RU", "верх"), ("Ru-ru", "верх"), ("EN-us", "top"), ("rU-Cyrl-RU", "верх")]
+)
+def test_a_language_is_found_in_any_case(client: Client, png: Png, language: str, label: str) -> None:
+    """RFC 4647 compares tags so."""
+    assert client.classify(png(0), model="bands", language=language).best.label == label
+
+
+def test_labels_of_a_file_are_found_however_it_writes_their_language() -> None:
+    labels = {"en": ("top",), "pt-BR": ("topo",)}
+    assert find_labels(labels, pb.ClassifyOptions(language_code="PT-br")) == ("topo",)
 
 
 def test_an_unknown_language_is_refused_with_the_known_ones(client: Client, png: Png) -> None:
