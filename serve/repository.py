@@ -6,7 +6,7 @@ Does not know: how a file is loaded or run, gRPC.
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from serve.errors import ConfigError, ModelFileError, NotFound
 logger = logging.getLogger(__name__)
 
 LONGEST_ECHO = 80
+LONGEST_LIST = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +62,29 @@ class Repository:
         if not name and len(self._versions) == 1:
             name = self.names[0]
         if name not in self._versions:
-            raise NotFound(f"wanted one of the models {', '.join(self.names)}; got {quote(name)}")
+            raise NotFound(f"wanted one of the models {list_some(self.names)}; got {quote(name)}")
         versions = self._versions[name]
         if not version:
             return next(iter(versions.values()))
         if version not in map(str, versions):
-            known = ", ".join(map(str, versions))
-            raise NotFound(f"wanted one of the versions {known} of {name}; got {quote(version)}")
+            known = list_some(map(str, versions))
+            raise NotFound(f"wanted one of the versions of {name}: {known}; got {quote(version)}")
         return versions[int(version)]
 
 
 def quote(text: str) -> str:
     """What a caller sent, for an error's sentence: that is sent in a header, whose length clients limit."""
     return repr(text) if len(text) <= LONGEST_ECHO else f"{text[:LONGEST_ECHO]!r}..."
+
+
+def list_some(names: Iterable[str]) -> str:
+    """The known names for an error's sentence, as many as fit into a header beside the rest."""
+    first, length, others = [], 0, list(names)
+    while others and length + len(others[0]) <= LONGEST_LIST:
+        length += len(others[0]) + len(", ")
+        first.append(others.pop(0))
+    rest = [f"... and {len(others)} more; ListModels has all"] if others else []
+    return ", ".join(first + rest)
 
 
 def find_model_files(folder: Path, precision: str) -> list[ModelFile]:

@@ -19,7 +19,7 @@ from serve.classifier import Answer, Classifier
 from serve.pb import classifier_pb2 as pb
 from serve.pb.classifier_pb2_grpc import ClassifierServiceServicer
 from serve.prepare import to_png
-from serve.repository import Repository, quote
+from serve.repository import Repository, list_some, quote
 from serve.status import Context, answers_errors, to_status
 
 DEFAULT_TOP_K = 5
@@ -143,7 +143,7 @@ def find_labels(labels: Mapping[str, tuple[str, ...]], options: pb.ClassifyOptio
         if tag in known:
             return known[tag]
         tag = tag.rpartition("-")[0]
-    raise errors.OptionError(f"language_code: wanted one of {', '.join(labels)}; got {quote(options.language_code)}")
+    raise errors.OptionError(f"language_code: wanted one of {list_some(labels)}; got {quote(options.language_code)}")
 
 
 def fill(

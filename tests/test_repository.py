@@ -15,7 +15,7 @@ from serve.admission import Admission
 from serve.classifier import Classifier
 from serve.errors import ConfigError, NotFound
 from serve.model_file import PrepareSpec
-from serve.repository import ModelFile, Repository, find_model_files, load_repository
+from serve.repository import ModelFile, Repository, find_model_files, list_some, load_repository
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,27 @@ def test_an_unknown_name_is_answered_with_the_known_ones(repository: Repository,
 def test_an_unknown_version_is_answered_with_the_known_ones(repository: Repository, version: str) -> None:
     with pytest.raises(NotFound) as caught:
         repository.find("bands", version)
-    assert str(caught.value) == f"wanted one of the versions 10, 9, 2 of bands; got {version!r}"
+    assert str(caught.value) == f"wanted one of the versions of bands: 10, 9, 2; got {version!r}"
+
+
+def test_of_many_names_an_error_has_some_and_the_number_of_the_others() -> None:
+    """They are sent in headers, twice, and clients take headers of some kilobytes."""
+    names = [f"a-model-with-a-name-of-{number}" for number in range(200)]
+    listed = list_some(names)
+    assert listed.startswith("a-model-with-a-name-of-0, a-model-with-a-name-of-1, ")
+    assert len(listed) < 400
+    shown = listed.count("a-model")
+    assert listed.endswith(f", ... and {200 - shown} more; ListModels has all")
+    assert shown > 5
+    assert list_some(names[:3]) == ", ".join(names[:3])
+
+
+def test_of_many_versions_an_error_has_some(copy: Path) -> None:
+    shutil.copytree(copy / "bands/2", copy / "bands" / ("1" * 200))
+    shutil.copytree(copy / "bands/2", copy / "bands" / ("2" * 200))
+    with opened(copy) as repository, pytest.raises(NotFound) as caught:
+        repository.find("bands", "3")
+    assert str(caught.value).endswith(f"of bands: {'2' * 200}, ... and 4 more; ListModels has all; got '3'")
 
 
 def test_an_empty_name_is_the_only_model(copy: Path) -> None:

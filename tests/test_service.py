@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import io
+import shutil
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -95,6 +96,19 @@ def test_a_name_of_any_length_is_not_found_in_few_words(client: Client, png: Png
     with pytest.raises(CallError, match=r"got '.{80}'\.\.\.") as caught:
         client.classify(png(0), model=model, version=version)
     assert (caught.value.code, caught.value.reason) == ("NOT_FOUND", "MODEL_NOT_FOUND")
+
+
+def test_an_unknown_name_is_not_found_among_any_number_of_known_ones(
+    start_server: Callable[..., RunningServer], tmp_path: Path, png: Png
+) -> None:
+    """The known ones fill a header, too: clients would say RESOURCE_EXHAUSTED of it, and ask again."""
+    made = write_tiny_model(tmp_path / ("a" * 240))
+    for letter in "bcdefghijklmnopqrstuvwxyz0123456789":
+        shutil.copytree(made.parents[1], tmp_path / (letter * 240))
+    with Client(start_server(tmp_path).address) as client:
+        with pytest.raises(CallError, match="more; ListModels has all; got 'nothing'") as caught:
+            client.classify(png(0), model="nothing")
+        assert caught.value.code == "NOT_FOUND"
 
 
 GARBAGE, NOT_UTF8 = b"\xff\xff", b"\x0a\x02\xff\xfe"
