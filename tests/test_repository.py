@@ -137,14 +137,15 @@ def test_a_version_is_found_by_its_number(repository: Repository, version: int) 
     assert (found.name, found.version) == ("bands", version)
 
 
-def test_all_are_listed_by_name_with_the_highest_version_first(repository: Repository) -> None:
-    assert repository.names == ["bands", "grey-bands"]
-    assert [(each.name, each.version) for each in repository.list()] == [
-        ("bands", 10),
-        ("bands", 9),
-        ("bands", 2),
-        ("grey-bands", 1),
-    ]
+def test_all_are_listed_with_short_names_first_and_the_highest_version_first(copy: Path) -> None:
+    """By letter alone, `a-band-of-grey` and `arch` would come first; by length alone, `hoops` might."""
+    for name in ("hoops", "a-band-of-grey", "arch"):
+        shutil.copytree(copy / "grey-bands", copy / name)
+    with opened(copy) as repository:
+        assert repository.names == ["arch", "bands", "hoops", "grey-bands", "a-band-of-grey"]
+        listed = [(each.name, each.version) for each in repository.list()]
+    assert listed[1:4] == [("bands", 10), ("bands", 9), ("bands", 2)]
+    assert len(listed) == 7
 
 
 @pytest.mark.parametrize("name", ["poster", "Bands", "", "bands/2", "../bands"])
