@@ -22,6 +22,8 @@ IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"}
 CONNECTIONS = 4
 CALLS_IN_FLIGHT = 8
 BAR_WIDTH = 24
+MOST_LABELS = 2**31 - 1
+"""What the request's field holds."""
 
 Outcome: TypeAlias = Classification | CallError
 
@@ -38,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 _parser().exit(1, f"serve.client: {options.address}: {error}\n")
 
         def classify(file: Path) -> Outcome:
+            if file.is_dir():
+                return CallError("INVALID_ARGUMENT", "FOLDER_EMPTY", "wanted images in the folder, found none")
             try:
                 return client.classify(
                     file.read_bytes(), model=options.model, top_k=options.top, language=options.language
@@ -59,14 +63,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def find_images(names: Iterable[str]) -> Iterator[Path]:
-    """The files that names, folders and globs stand for; what matches nothing is kept, to be reported."""
+    """The files that names, folders and globs stand for; what matches or holds nothing is kept, to be reported."""
     for name in names:
         matches = sorted(glob.glob(name, recursive=True)) or [name]  # noqa: PTH207  # Path.glob takes no absolute patterns
         for path in map(Path, matches):
-            if path.is_dir():
-                yield from sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
-            else:
-                yield path
+            yield from _search(path) or [path] if path.is_dir() else [path]
+
+
+def _search(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and not file.is_dir())
 
 
 def print_each(
@@ -118,8 +123,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="files, folders (searched for images) or globs")
     parser.add_argument("--address", default=os.environ.get("INKLING_ADDRESS", DEFAULT_ADDRESS), help="host:port")
     parser.add_argument("--model", default="", help="which model; may be left out where the server has one")
-    parser.add_argument("--top", type=int, default=3, metavar="K", help="labels per image (default: 3)")
+    parser.add_argument("--top", type=_read_top, default=3, metavar="K", help="labels per image (default: 3)")
     parser.add_argument("--language", default="", help="language of the labels, as en or ru (default: English)")
     parser.add_argument("--json", action="store_true", help="a line of JSON per image instead of the table")
     parser.add_argument("--wait", type=float, default=0, metavar="S", help="wait up to S seconds for the server")
     return parser
+
+
+def _read_top(text: str) -> int:
+    if not (text.isdecimal() and int(text) <= MOST_LABELS):
+        raise argparse.ArgumentTypeError(f"wanted a number of labels from 0 (five) to {MOST_LABELS:,}, got {text!r}")
+    return int(text)

@@ -65,6 +65,29 @@ def test_a_failed_image_is_a_json_line_too(
     assert json.loads(capsys.readouterr().out)["error"]["reason"] == "IMAGE_UNREADABLE"
 
 
+def test_a_folder_without_images_is_shown_as_failed_and_makes_the_exit_code_1(
+    server: RunningServer, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty = images / "empty"
+    (empty / "no-image.png").mkdir(parents=True)
+    (empty / "notes.txt").write_text("no image")
+    assert run(server, images / "a-top.png", empty) == 1
+    _, failed, summary = capsys.readouterr().out.splitlines()
+    assert failed.startswith(str(empty))
+    assert "FAILED  INVALID_ARGUMENT: wanted images in the folder, found none" in failed
+    assert summary == "1 of 2 failed"
+
+
+@pytest.mark.parametrize("top", ["3000000000", "-1", "many", "\u00b2", "1.5"])
+def test_a_number_of_labels_that_no_request_can_hold_is_bad_usage(
+    images: Path, capsys: pytest.CaptureFixture[str], top: str
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--top", top, str(images)])
+    assert caught.value.code == 2
+    assert "argument --top: wanted a number of labels from 0 (five) to 2,147,483,647" in capsys.readouterr().err
+
+
 def test_globs_are_understood_where_the_shell_does_not_expand_them(images: Path) -> None:
     assert list(find_images([f"{images}/*.png", f"{images}/**/*.JPG"])) == [
         images / "a-top.png",
