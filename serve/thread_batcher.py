@@ -67,12 +67,14 @@ class ThreadBatcher(Batcher[T, R]):
         """Wait for one part, then take what is there; empty when closed and nothing waits."""
         batch: list[Part[T, R]] = []
         room = self._max_batch
+        closes_s = 0.0
         part, self._rest = self._rest or self._waiting.get(), None
-        self._is_idle = False
-        closes_s = self._clock() + self._max_queue_delay_s
         while part is not None:
             group, start, stop = part
             if self._is_wanted(group):
+                if not batch:  # only now: after a part that nobody wants any more there is nothing to run yet
+                    self._is_idle = False
+                    closes_s = self._clock() + self._max_queue_delay_s
                 if stop - start > room:
                     part, self._rest = cut(part, room)
                 batch.append(part)

@@ -190,6 +190,7 @@ def test_a_lone_item_may_be_run_on_the_loop_and_company_has_the_thread() -> None
         batcher = ThreadBatcher(note, 4, alone_at_once=True)
         assert await batcher.submit([1]) == [2]
         assert await asyncio.gather(batcher.submit([2]), batcher.submit([3])) == [[4], [6]]
+        assert await batcher.submit([6, 7]) == [12, 14]  # the two before may have missed each other
         assert await batcher.submit([4]) == [8]  # it had company a moment ago
         last = batcher.submit([5])
         await batcher.close()
@@ -198,4 +199,42 @@ def test_a_lone_item_may_be_run_on_the_loop_and_company_has_the_thread() -> None
     asyncio.run(scenario())
     assert threads[0] == "MainThread 1"
     assert {each.split()[0] for each in threads[1:]} == {"batcher"}
-    assert sum(int(each.split()[1]) for each in threads) == 5
+    assert sum(int(each.split()[1]) for each in threads) == 7
+
+
+def test_after_expired_work_a_batch_waits_as_long_as_any_other() -> None:
+    """Its delay begins with the first item that is run, not with one that nobody waits for."""
+    gate, now_s = Gate(), 0.0
+
+    async def scenario() -> None:
+        nonlocal now_s
+        batcher = ThreadBatcher(gate, 2, max_queue_delay_us=10_000_000, clock=lambda: now_s)
+        with pytest.raises(Expired):
+            await batcher.submit([1], deadline_s=-1)
+        now_s = 100.0
+        one = batcher.submit([2])
+        await asyncio.sleep(0.1)
+        two = batcher.submit([3])
+        assert await asyncio.gather(one, two) == [[4], [6]]
+        await batcher.close()
+
+    asyncio.run(scenario())
+    assert gate.batches == [[2, 3]]
+
+
+def test_after_expired_work_a_lone_item_is_run_on_the_loop_all_the_same() -> None:
+    threads: list[str] = []
+
+    def note(items: list[int]) -> list[int]:
+        threads.append(threading.current_thread().name)
+        return items
+
+    async def scenario() -> None:
+        batcher = ThreadBatcher(note, 4, alone_at_once=True)
+        with pytest.raises(Expired):
+            await batcher.submit([1], deadline_s=time.monotonic() - 1)
+        assert await batcher.submit([2]) == [2]
+        await batcher.close()
+
+    asyncio.run(scenario())
+    assert threads == ["MainThread"]
