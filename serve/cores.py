@@ -5,22 +5,45 @@ ONNX Runtime and most libraries size their pools by the host instead (onnxruntim
 """
 
 import os
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 
-_CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
-_CGROUP_V1 = Path("/sys/fs/cgroup/cpu")
+_MEMBERSHIP = Path("/proc/self/cgroup")
+_CGROUPS = Path("/sys/fs/cgroup")
 
 
 def count_usable_cores() -> int:
-    """Whole cores that the affinity mask and the cgroup's quota both allow."""
+    """Whole cores that the affinity mask and the quotas of the cgroups all allow."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(affinity, int(_quota_cores(_CGROUP_V2, _CGROUP_V1))))
+    return max(1, int(min([affinity, *map(_read_quota_cores, _find_cgroups())])))
 
 
-def _quota_cores(v2: Path, v1: Path) -> float:
-    """The quota divided by its period; as good as infinite where there is none."""
+def _find_cgroups() -> Iterator[Path]:
+    """The folders of this process's cgroup and of all above it: each of them may have a quota, and the least holds.
+
+    The process may be deep down (a service of systemd), or see the host's path where only its own folder is mounted
+    (a container of version 1): what is not there says nothing.
+    """
+    for line in ["0::/", "1:cpu:/", *_read_membership()]:
+        _, controllers, path = line.split(":", 2)  # cgroups(7)
+        if not controllers or "cpu" in controllers.split(","):
+            own = PurePosixPath(path.lstrip("/"))
+            root = _CGROUPS / "cpu" if controllers else _CGROUPS
+            yield from (root / each for each in (own, *own.parents))
+
+
+def _read_membership() -> list[str]:
     try:
-        quota, period = v2.read_text().split() if v2.exists() else _read_v1(v1)
+        return [line for line in _MEMBERSHIP.read_text().splitlines() if line.count(":") > 1]
+    except OSError:  # no Linux, or no /proc
+        return []
+
+
+def _read_quota_cores(folder: Path) -> float:
+    """A cgroup's quota divided by its period; as good as infinite where there is none."""
+    v2 = folder / "cpu.max"
+    try:
+        quota, period = v2.read_text().split() if v2.exists() else _read_v1(folder)
         return float(quota) / float(period) if float(quota) > 0 else float(2**31)
     except (OSError, ValueError):  # no cgroup file, or "max"
         return float(2**31)
