@@ -1,6 +1,6 @@
 """Every failure that Inkling names, drawn once.
 
-Enters: nothing. Leaves: exception classes, each with a `reason` that programs can match on.
+Enters: nothing. Leaves: exception classes; those that reach a client have a `reason` that programs can match on.
 Does not know: gRPC and its status codes (`status.py` maps them), files, sockets.
 
     InklingError
@@ -31,6 +31,7 @@ class InklingError(Exception):
     """The root: the message says what was wanted and what came."""
 
     reason = "UNKNOWN"
+    """Of what no client is told by name: classes that are never raised themselves, faults of files and settings."""
 
 
 class RequestError(InklingError):
@@ -39,8 +40,6 @@ class RequestError(InklingError):
 
 class ImageError(RequestError):
     """The bytes are not an image that we take."""
-
-    reason = "IMAGE_INVALID"
 
 
 class EmptyImage(ImageError):
@@ -110,8 +109,6 @@ class Draining(ServerError):
 class ModelFileError(InklingError):
     """A model file that must not be served."""
 
-    reason = "MODEL_FILE_REFUSED"
-
 
 class CorruptModelFile(ModelFileError):
     """Its bytes are not the ones that were exported."""
@@ -131,8 +128,6 @@ class SelfTestFailed(ModelFileError):
 
 class ConfigError(InklingError):
     """A flag or an environment variable is wrong, or two of them do not fit together."""
-
-    reason = "CONFIG_INVALID"
 
 
 class CallError(InklingError):

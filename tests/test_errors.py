@@ -1,6 +1,7 @@
 """serve.errors: the tree that is drawn is the tree that is defined, and what reaches a client can be matched on."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,7 @@ from serve.errors import CallError, InklingError, RequestError, ServerError
 
 DRAWN_CLASS = re.compile(r"^(    [|` -]*)([A-Z]\w+)", re.MULTILINE)
 INDENT = 4
+README = Path(__file__).parents[1] / "README.md"
 # What google.rpc.ErrorInfo demands of a reason.
 REASON = re.compile(r"[A-Z][A-Z0-9_]{0,61}[A-Z0-9]")
 
@@ -48,6 +50,14 @@ def test_an_error_that_reaches_a_client_has_a_reason_of_its_own(error: type[Inkl
     assert "reason" in vars(error)
     assert REASON.fullmatch(error.reason)
     assert [each for each in REACHABLE if each.reason == error.reason] == [error]
+
+
+def test_the_reasons_are_those_that_the_readme_lists() -> None:
+    """And none that no client ever gets."""
+    rows = re.findall(r"^\| [A-Z_]+ \| (`.*) \|$", README.read_text(), re.MULTILINE)
+    listed = {reason for row in rows for reason in re.findall(r"`([A-Z_]+)`", row)}
+    defined = {vars(each)["reason"] for each in find_classes(InklingError)[1:] if "reason" in vars(each)}
+    assert defined == {each.reason for each in REACHABLE} == listed - {"INTERNAL"}
 
 
 def test_a_call_error_keeps_its_parts_and_reads_as_code_and_sentence() -> None:
