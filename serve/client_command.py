@@ -121,7 +121,10 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m serve.client", description="Classify images with a running server."
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="files, folders (searched for images) or globs")
-    parser.add_argument("--address", default=os.environ.get("INKLING_ADDRESS", DEFAULT_ADDRESS), help="host:port")
+    address = os.environ.get("INKLING_ADDRESS", DEFAULT_ADDRESS)
+    parser.add_argument(
+        "--address", default=address, help=f"host:port (default: INKLING_ADDRESS, else {DEFAULT_ADDRESS})"
+    )
     parser.add_argument("--model", default="", help="which model; may be left out where the server has one")
     parser.add_argument("--top", type=_read_top, default=3, metavar="K", help="labels per image (default: 3)")
     parser.add_argument("--language", default="", help="language of the labels, as en or ru (default: English)")

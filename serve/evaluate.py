@@ -140,7 +140,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m serve.evaluate", description="Measure a served model's accuracy.")
     parser.add_argument("folder", type=Path, metavar="DIR", help="a folder of folders of images, named by label")
-    parser.add_argument("--address", default=os.environ.get("INKLING_ADDRESS", DEFAULT_ADDRESS), help="host:port")
+    address = os.environ.get("INKLING_ADDRESS", DEFAULT_ADDRESS)
+    parser.add_argument(
+        "--address", default=address, help=f"host:port (default: INKLING_ADDRESS, else {DEFAULT_ADDRESS})"
+    )
     parser.add_argument("--model", default="", help="which model; may be left out where the server has one")
     parser.add_argument("--version", default="", help="which version (default: the highest)")
     parser.add_argument("--compare", nargs=2, metavar=("V1", "V2"), help="two versions of the model, image by image")

@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import Png, RunningServer
 
+from serve import evaluate
 from serve.client_command import BAR_WIDTH, bar, find_images, main
 
 
@@ -100,6 +102,27 @@ def test_no_server_is_a_message_and_exit_code_1(capsys: pytest.CaptureFixture[st
         main(["--address", "127.0.0.1:1", "--wait", "0.5", str(images)])
     assert caught.value.code == 1
     assert "no server answered within 0.5 s" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("module", ["serve.client", "serve.evaluate"])
+def test_the_help_names_the_variable_that_holds_the_address(module: str) -> None:
+    helped = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=True)
+    assert "default: INKLING_ADDRESS, else 127.0.0.1:50051" in " ".join(helped.stdout.split())
+
+
+@pytest.mark.parametrize("main_of", [main, evaluate.main], ids=["client", "evaluate"])
+def test_without_the_flag_the_variable_says_where_the_server_is(
+    main_of: Callable[[list[str]], int],
+    tmp_path: Path,
+    png: Png,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "top").mkdir()
+    (tmp_path / "top" / "a.png").write_bytes(png(0))
+    monkeypatch.setenv("INKLING_ADDRESS", "127.0.0.1:1")
+    assert main_of([str(tmp_path)]) == 1
+    assert "127.0.0.1:1:" in capsys.readouterr().out
 
 
 def test_no_images_at_all_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
