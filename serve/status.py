@@ -59,7 +59,7 @@ def answers_errors(method: Method) -> Method:
             return await method(self, request, context)
         except Exception as error:  # the edge: whatever it is, it becomes a status
             _set_status(context, error)
-            return None  # gRPC sends no message beside a status that is not OK
+            return None  # beside a status that is not OK gRPC sends an empty message at most
 
     return answer  # type: ignore[return-value]  # the same signature, by functools.wraps
 
