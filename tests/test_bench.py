@@ -7,21 +7,23 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import RunningServer
+from conftest import RunningServer, write_tiny_model
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from serve.bench.h2load import FRAME_BYTES, count_good, run_h2load_beside
+from serve.bench.h2load import FRAME_BYTES, _run, count_good, leave_out_warm_up, run_h2load, run_h2load_beside
 from serve.bench.load import GrpcLoad, Plan
-from serve.bench.measure import _medians, find_file, start_server
+from serve.bench.measure import _medians, check_answer, find_file, start_server
 from serve.bench.peer import make_infer_request, make_peer_requests
 from serve.bench.probe import Probe
 from serve.bench.use import measure_stolen_s
 from serve.bench.workload import make_images, make_requests
 from serve.cores import count_usable_cores
 from serve.errors import ConfigError
+from serve.prepare import to_png
 
 
 def run(repository_folder: Path, *flags: str) -> tuple[str, dict[str, object]]:
@@ -92,11 +94,77 @@ def test_h2load_in_an_open_loop_tells_refused_calls_from_good_ones(repository_fo
     assert found.error_latencies_us
 
 
-def test_calls_of_an_open_loop_are_good_as_far_as_the_bytes_of_their_answers_reach() -> None:
-    probe = Probe("nowhere", "/", b"")
-    assert count_good(1000, 99_000, probe) == 0
-    probe.reply_bytes += [90 - FRAME_BYTES, 110 - FRAME_BYTES]
-    assert [count_good(1000, data_bytes, probe) for data_bytes in (0, 90_000, 101_000)] == [0, 900, 1000]
+@needs_h2load
+def test_h2load_in_a_closed_loop_tells_refused_calls_from_good_ones(repository_folder: Path) -> None:
+    """A server that has room for one call at a time, and eight callers."""
+    plan = Plan("/inkling.v1.ClassifierService/BatchClassify", 2, 8, 4, 0, 0.5, 0.1)
+    images = [to_png(pixels) for pixels in make_images((12, 12, 3))]
+    request = make_requests("bands", images, 2)[0]
+    with start_server(["--models", str(repository_folder), "--workers", "1", "--max-pending", "1"]) as target:
+        found = run_h2load(target.address, request, plan)
+        alone = run_h2load(target.address, request, replace(plan, concurrency=1, connections=1))
+    assert found.good_calls > 0
+    assert found.errors["UNKNOWN"] > 10
+    assert not found.latencies_us
+    assert not alone.errors
+    assert len(alone.latencies_us) == alone.good_calls > 0
+
+
+@needs_h2load
+def test_a_refused_call_has_at_most_the_frame_of_an_empty_message(repository_folder: Path) -> None:
+    """So that refused calls among good ones are not a few good ones more."""
+    plan = Plan("/inkling.v1.ClassifierService/Classify", 1, 4, 2, 0, 0.3, 0)
+    with start_server(["--models", str(repository_folder), "--workers", "1"]) as target:
+        _, bytes_per_call = _run(target.address, make_requests("no such model", [b""], 0)[0], plan)
+    assert bytes_per_call <= FRAME_BYTES
+
+
+def test_calls_are_good_as_far_as_the_bytes_of_their_answers_reach() -> None:
+    assert count_good(1000, 99, []) == 0
+    assert count_good(1000, FRAME_BYTES, [0]) == 1000
+    replies = [90, 110]
+    assert [count_good(1000, FRAME_BYTES + each, replies) for each in (-FRAME_BYTES, 0, 90, 101)] == [0, 0, 900, 1000]
+
+
+def test_calls_that_ended_while_it_warmed_up_are_left_out() -> None:
+    rows = [(1_000_000, 200, 100_000), (1_050_000, 200, 449_000), (1_050_000, 200, 450_000), (2_000_000, 200, 1)]
+    assert leave_out_warm_up(rows, 0.5) == rows[2:]
+    assert leave_out_warm_up(rows, 0) == rows
+    assert leave_out_warm_up([], 0.5) == []
+
+
+@pytest.mark.parametrize(
+    "flags", [("--batch", "300"), ("--batch", "300", "--generator", "h2load"), ("--beside", "300")]
+)
+def test_a_request_that_the_server_refuses_ends_the_benchmark_before_the_load(
+    server: RunningServer, repository_folder: Path, flags: tuple[str, ...]
+) -> None:
+    done = fail("--address", server.address, "--models", str(repository_folder), "--model", "bands", *flags)
+    sentence = "/BatchClassify: wanted an answer, got INVALID_ARGUMENT: wanted 1 to 256 images, got 300"
+    assert done.stderr.splitlines() == [f"serve.bench: /inkling.v1.ClassifierService{sentence}"]
+
+
+def test_an_image_that_the_server_refuses_ends_the_benchmark_too(server: RunningServer) -> None:
+    with pytest.raises(ConfigError, match="wanted an answer for each image, got "):
+        check_answer(server.address, make_requests("bands", [b"no image"] * 8, 2)[0], 2)
+
+
+def test_a_model_without_a_file_for_the_ceiling_is_missed_before_the_load(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    write_tiny_model(tmp_path / "other")
+    done = fail("--address", server.address, "--models", str(tmp_path), "--model", "bands")
+    assert done.stderr.splitlines() == [
+        f"serve.bench: --models: wanted the file of bands under {tmp_path}, which the ceiling is that of; found none"
+    ]
+
+
+def fail(*flags: str) -> "subprocess.CompletedProcess[str]":
+    """Run the benchmark; it ends with exit code 1 and without a table."""
+    command = [sys.executable, "-m", "serve.bench", "--short", *flags]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "")
+    return done
 
 
 def test_a_lone_caller_is_measured_beside_batches_and_beside_singles(repository_folder: Path) -> None:

@@ -21,7 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from serve.bench.measure import Target, make_subject, measure, measure_beside, start_server
+from serve.bench.measure import Subject, Target, find_file, make_subject, measure, measure_beside, start_server
 from serve.cores import count_usable_cores
 from serve.errors import InklingError
 
@@ -93,7 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         vars(options).update(SHORT)
     try:
         with _find_target(options) as target:
-            rows = [_measure_model(target, name, options) for name in options.model]
+            subjects = [_make_subject(target, name, options) for name in options.model]
+            rows = [measure_beside(each, options) if options.beside else measure(each, options) for each in subjects]
     except InklingError as error:
         print(f"serve.bench: {error}", file=sys.stderr)
         return 1
@@ -128,9 +129,10 @@ def _find_target(options: argparse.Namespace) -> AbstractContextManager[Target]:
     return start_server(flags)
 
 
-def _measure_model(target: Target, name: str, options: argparse.Namespace) -> dict[str, Any]:
-    subject = make_subject(target, name, options.batch)
-    return measure_beside(subject, options) if options.beside else measure(subject, options)
+def _make_subject(target: Target, name: str, options: argparse.Namespace) -> Subject:
+    if not options.beside:
+        find_file(options.models, name, "float32")  # the ceiling's: rather missed now than after the load
+    return make_subject(target, name, options.batch)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,37 +1,50 @@
 """Load by h2load (Debian: nghttp2-client): one request again and again, at a tenth of what a client in Python costs.
 
 Enters: a serialized request, an address, a `Plan`. Leaves: a `Measurement`. h2load knows nothing of gRPC: a refused
-call is a good HTTP answer without data to it, so good and refused calls are told apart by the bytes that came back,
-and their latencies and codes are those of a probe beside the load.
+call is a good HTTP answer with an empty message or none to it, so good and refused calls are told apart by the bytes
+that came back. In an open loop their latencies and codes are those of a probe beside the load; a closed one has no
+probe, which would be company for its callers, and where calls were refused it has no latencies.
 """
 
 import re
 import resource
+import statistics
 import subprocess
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
-from serve.bench.load import Measurement, Plan
+from serve.bench.load import Measurement, Plan, look_at_reply
 from serve.bench.probe import Probe
 
 FRAME_BYTES = 5
 """Before each gRPC message: a flag and its length."""
+HTTP_OK = 200
+LOOKS = 10
 MOST_STREAMS = 10_000
 """In an open loop, calls under way per connection: far more than are ever reached."""
 
 
 def run_h2load(address: str, request: bytes, plan: Plan) -> Measurement:
-    """A closed loop, every answer taken for good: look at the replies elsewhere first."""
-    found, _ = _run(address, request, plan)
+    """A closed loop. Raises ConfigError where the request is refused before there is any load.
+
+    The smallest of some replies is what an answer has at the least: under load its times are longer, never shorter.
+    """
+    reply_bytes = min(len(look_at_reply(address, plan.method, request)) for _ in range(LOOKS))
+    found, bytes_per_call = _run(address, request, plan)
+    good = count_good(found.good_calls, bytes_per_call, [reply_bytes])
+    if good < found.good_calls:
+        found.errors, found.good_calls = _name_failures(found.good_calls - good, Counter()), good
+        found.latencies_us = []  # those of refused calls are among them
     return found
 
 
 def run_h2load_beside(probe: Probe, address: str, request: bytes, plan: Plan) -> Measurement:
     """The same in an open loop at `plan.rate`, with the latencies of `probe`, which makes calls of the same kind."""
     with probe:
-        found, data_bytes = _run(address, request, plan)
-    good = count_good(found.good_calls, data_bytes, probe)
+        found, bytes_per_call = _run(address, request, plan)
+    good = count_good(found.good_calls, bytes_per_call, probe.reply_bytes)
     found.errors = _name_failures(found.good_calls - good, probe.failures)
     found.good_calls = good
     found.latencies_us = [1000 * each for each in probe.good_ms]
@@ -39,15 +52,17 @@ def run_h2load_beside(probe: Probe, address: str, request: bytes, plan: Plan) ->
     return found
 
 
-def count_good(calls: int, data_bytes: int, probe: Probe) -> int:
-    """How many of `calls` had an answer, by the bytes of all of them and those of an answer to `probe`.
+def count_good(calls: int, bytes_per_call: float, reply_bytes: Sequence[int]) -> int:
+    """How many of `calls` had an answer, by the bytes that came for each and the sizes of good replies.
 
-    To about a hundredth, and rather too few: the times that an answer holds take a byte more or less.
+    To about a hundredth: the times that an answer holds take a byte more or less. A refused call is taken to have the
+    frame of an empty message, as it has from our server; where it has none, rather too few are counted as good. Where
+    good replies are empty themselves nothing tells them apart.
     """
-    if not probe.reply_bytes:
-        return 0
-    reply_bytes = FRAME_BYTES + sum(probe.reply_bytes) / len(probe.reply_bytes)
-    return min(calls, round(data_bytes / reply_bytes))
+    if not sum(reply_bytes):
+        return calls if reply_bytes else 0
+    share = (bytes_per_call - FRAME_BYTES) / statistics.mean(reply_bytes)
+    return round(calls * min(1, max(0, share)))
 
 
 def _name_failures(count: int, seen: Counter[str]) -> Counter[str]:
@@ -57,8 +72,8 @@ def _name_failures(count: int, seen: Counter[str]) -> Counter[str]:
     return Counter({code: round(count * each / seen.total()) for code, each in seen.items()})
 
 
-def _run(address: str, request: bytes, plan: Plan) -> tuple[Measurement, int]:
-    """The measurement, and the bytes of all replies."""
+def _run(address: str, request: bytes, plan: Plan) -> tuple[Measurement, float]:
+    """The measurement, all calls taken for good, and the bytes of a reply on average."""
     with tempfile.TemporaryDirectory() as folder:
         body, log = Path(folder, "body"), Path(folder, "log")
         body.write_bytes(b"\0" + len(request).to_bytes(4) + request)
@@ -66,28 +81,36 @@ def _run(address: str, request: bytes, plan: Plan) -> tuple[Measurement, int]:
         command = [*_command(plan), "--data", str(body), "--log-file", str(log), f"http://{address}{plan.method}"]
         done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603  # our own flags
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        rows = [line.split("\t") for line in log.read_text().splitlines()]
+        rows = [tuple(map(int, line.split("\t"))) for line in log.read_text().splitlines()]
     data_bytes = re.search(r"traffic: .*\((\d+)\) data", done.stdout)
     if data_bytes is None:
         raise RuntimeError(f"h2load said nothing that can be read: {done.stdout[-300:]}")
-    latencies_us = [float(row[2]) for row in rows if row[1] == "200"]
+    measured = leave_out_warm_up(rows, plan.warm_up_s)
     cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    share = plan.seconds / (plan.seconds + plan.warm_up_s)  # it loads while it warms up, too
     found = Measurement(
         plan.images_per_call,
         elapsed_s=plan.seconds,
-        latencies_us=latencies_us,
-        good_calls=len(latencies_us),
-        generator_cpu_s=cpu_s * share,
+        latencies_us=[float(latency_us) for _, status, latency_us in measured if status == HTTP_OK],
+        good_calls=len(measured),
+        generator_cpu_s=cpu_s * plan.seconds / (plan.seconds + plan.warm_up_s),  # it loads while it warms up, too
     )
-    return found, int(int(data_bytes[1]) * share)  # it counts the bytes of its warm-up, but not the calls
+    return found, int(data_bytes[1]) / max(1, len(rows))
+
+
+def leave_out_warm_up(rows: Sequence[tuple[int, ...]], warm_up_s: float) -> list[tuple[int, ...]]:
+    """Of calls (start in microseconds, HTTP status, latency in microseconds), those that ended after the warm-up.
+
+    h2load's own warm-up leaves them out of its calls, and not out of its bytes.
+    """
+    begin_us = min((start_us for start_us, *_ in rows), default=0)
+    return [row for row in rows if row[0] + row[2] - begin_us >= warm_up_s * 1e6]
 
 
 def _command(plan: Plan) -> list[str]:
     connections = min(plan.concurrency, plan.connections)
     streams = MOST_STREAMS if plan.rate else plan.concurrency // connections
-    command = ["h2load", "--duration", f"{plan.seconds * 1000:.0f}ms", "--threads", "1"]
-    command += ["--warm-up-time", f"{plan.warm_up_s * 1000:.0f}ms"]
+    seconds = plan.warm_up_s + plan.seconds
+    command = ["h2load", "--duration", f"{seconds * 1000:.0f}ms", "--threads", "1"]
     command += ["--clients", str(connections), "--max-concurrent-streams", str(streams)]
     command += ["--header", "content-type: application/grpc", "--header", "te: trailers"]
     if plan.rate:

@@ -1,7 +1,7 @@
 """Load on a server: prepared requests at a set concurrency or rate -> latencies, errors, and what the load itself cost.
 
-Enters: serialized requests, an address, a `Plan`. Leaves: a `Measurement`. The generator here is grpc.aio in this
-process, whose requests differ from call to call; the other is in `h2load.py`.
+Enters: serialized requests, an address, a `Plan`. Leaves: a `Measurement`, or one reply. The generator here is grpc.aio
+in this process, whose requests differ from call to call; the other is in `h2load.py`.
 Does not know: what is asked, or how good the answers are.
 """
 
@@ -15,6 +15,9 @@ from typing import Any
 
 import grpc
 
+from serve.errors import ConfigError
+
+LONGEST_CALL_S = 30
 Report = Callable[[float, int], None]
 _NO_LIMIT = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
@@ -64,6 +67,17 @@ def percentile(values: Sequence[float], share: float) -> float:
     """The value that a share of the values lies below; NaN where there are none."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
+
+
+def look_at_reply(address: str, method: str, request: bytes) -> bytes:
+    """The reply to a request that a load will send. Raises ConfigError where there is none."""
+    with grpc.insecure_channel(address, options=_NO_LIMIT) as channel:
+        call: Any = channel.unary_unary(method)
+        try:
+            return bytes(call(request, timeout=LONGEST_CALL_S))
+        except grpc.RpcError as error:
+            status: Any = error
+            raise ConfigError(f"{method}: wanted an answer, got {status.code().name}: {status.details()}") from error
 
 
 class GrpcLoad:
@@ -120,7 +134,7 @@ class GrpcLoad:
     async def _call(self, since_s: float) -> None:
         found = self._found
         try:
-            await next(self._calls)(next(self._requests), timeout=30)
+            await next(self._calls)(next(self._requests), timeout=LONGEST_CALL_S)
         except grpc.aio.AioRpcError as error:
             found.errors[error.code().name] += 1
             found.error_latencies_us.append((time.perf_counter() - since_s) * 1e6)

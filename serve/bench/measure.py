@@ -23,14 +23,15 @@ from typing import Any
 from serve.__main__ import new_event_loop
 from serve.bench import ceiling
 from serve.bench.h2load import run_h2load, run_h2load_beside
-from serve.bench.load import GrpcLoad, Measurement, Plan, percentile
+from serve.bench.load import GrpcLoad, Measurement, Plan, look_at_reply, percentile
 from serve.bench.peer import METHOD, make_peer_requests, start_peer
 from serve.bench.probe import Probe
 from serve.bench.use import measure_stolen_s, measure_use
 from serve.bench.workload import make_images, make_requests
 from serve.client import Client
 from serve.cores import count_usable_cores
-from serve.errors import CallError, ConfigError
+from serve.errors import ConfigError
+from serve.pb import classifier_pb2 as pb
 from serve.prepare import Pixels, to_png
 from serve.repository import find_model_files
 
@@ -98,15 +99,22 @@ class Subject:
 
 
 def make_subject(target: Target, model: str, batch: int) -> Subject:
-    """Images of the model's shape, and a look at the answers before any are counted. Raises CallError."""
+    """Images of the model's shape, and a look at an answer before any are counted. Raises CallError or ConfigError."""
     with Client(target.address) as client:
         height, width, channels = client.get_model(model).input_shape
-        images = make_images((height, width, channels))
-        encoded = [to_png(pixels) for pixels in images]
-        for outcome in client.classify_many(encoded[:8], model=model):
-            if isinstance(outcome, CallError):
-                raise outcome
-    return Subject(target, model, images, encoded, make_requests(model, encoded, batch))
+    images = make_images((height, width, channels))
+    encoded = [to_png(pixels) for pixels in images]
+    requests = make_requests(model, encoded, batch)
+    check_answer(target.address, requests[0], batch)
+    return Subject(target, model, images, encoded, requests)
+
+
+def check_answer(address: str, request: bytes, batch: int) -> None:
+    """Send one of the requests that a load will send. Raises ConfigError where it, or an image of it, is refused."""
+    reply = look_at_reply(address, BATCH_CLASSIFY if batch else CLASSIFY, request)
+    for result in pb.BatchClassifyResponse.FromString(reply).results if batch else ():
+        if result.HasField("error"):
+            raise ConfigError(f"{BATCH_CLASSIFY}: wanted an answer for each image, got {result.error.message}")
 
 
 def measure(subject: Subject, options: argparse.Namespace) -> dict[str, Any]:
@@ -124,6 +132,8 @@ def _measure_round(subject: Subject, plan: Plan, options: argparse.Namespace) ->
     row = {}
     if options.overload:
         row["capacity_per_s"] = measure_server(subject, plan, options.generator)["images_per_s"]
+        if not row["capacity_per_s"]:
+            raise ConfigError("--overload: wanted some answers in a closed loop, got none")
         plan = replace(plan, rate=options.overload * row["capacity_per_s"] / plan.images_per_call)
     row |= measure_server(subject, plan, options.generator)
     if options.peer:
@@ -173,10 +183,13 @@ def measure_peer(subject: Subject, plan: Plan, options: argparse.Namespace) -> f
 
 
 def find_file(models: Path, model: str, precision: str) -> Path:
-    """The file that a server would take: the highest version, in a precision where it has it."""
-    return max(
-        (file for file in find_model_files(models, precision) if file.name == model), key=lambda file: file.version
-    ).path
+    """The file that a server would take: the highest version, in a precision where it has it. Raises ConfigError."""
+    files = [file for file in find_model_files(models, precision) if file.name == model]
+    if not files:
+        raise ConfigError(
+            f"--models: wanted the file of {model} under {models}, which the ceiling is that of; found none"
+        )
+    return max(files, key=lambda file: file.version).path
 
 
 def measure_costs(subject: Subject, plan: Plan, models: Path, generator: str) -> dict[str, float]:
@@ -206,16 +219,20 @@ def measure_beside(subject: Subject, options: argparse.Namespace) -> dict[str, A
     plan = replace(make_plan(options), method=CLASSIFY, images_per_call=1, connections=1)
     batches = replace(plan, method=BATCH_CLASSIFY, images_per_call=options.beside, concurrency=1)
     singles = replace(plan, concurrency=options.beside)
-    rounds = []
+    check_answer(
+        subject.target.address, make_requests(subject.model, subject.encoded, options.beside)[0], options.beside
+    )
+    rounds, errors = [], Counter[str]()
     for _ in range(options.rounds):
         row: dict[str, Any] = {}
         for name, neighbour, batch in (("batches", batches, options.beside), ("singles", singles, 0)):
             requests = make_requests(subject.model, subject.encoded, batch)
             with Probe(subject.target.address, CLASSIFY, subject.requests[0]) as caller:
                 found = load(subject.target.address, requests, neighbour, options.generator)
+            errors += found.errors + caller.failures
             row |= {f"{name}_per_s": found.images_per_s, f"p99_ms_beside_{name}": percentile(caller.good_ms, 0.99)}
         rounds.append(row | {"ratio": row["p99_ms_beside_batches"] / row["p99_ms_beside_singles"]})
-    return {"model": subject.model, **_medians(rounds), "errors": {}}
+    return {"model": subject.model, **_medians(rounds), "errors": dict(errors)}
 
 
 def _medians(rounds: Sequence[dict[str, Any]]) -> dict[str, float]:
