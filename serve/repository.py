@@ -7,7 +7,7 @@ Does not know: how a file is loaded or run, gRPC.
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from serve.classifier import Classifier
@@ -15,6 +15,7 @@ from serve.errors import ConfigError, ModelFileError, NotFound
 
 logger = logging.getLogger(__name__)
 
+PLAIN_NAME = "model.onnx"
 LONGEST_ECHO = 80
 LONGEST_LIST = 300
 
@@ -96,7 +97,7 @@ def find_model_files(folder: Path, precision: str) -> list[ModelFile]:
         raise ConfigError(f"--models: wanted a folder of <name>/<version>/model.onnx, {folder} is not a folder")
     files = [
         ModelFile(path.parts[-3], int(path.parts[-2]), _choose_variant(path, precision))
-        for path in folder.glob("*/*/model.onnx")
+        for path in folder.glob(f"*/*/{PLAIN_NAME}")
         if path.parts[-2].isascii() and path.parts[-2].isdecimal() and path.parts[-2][0] != "0"
     ]
     if not files:
@@ -111,14 +112,21 @@ def _choose_variant(path: Path, precision: str) -> Path:
 
 
 def load_repository(folder: Path, precision: str, load: Callable[[ModelFile], Classifier]) -> Repository:
-    """Load what can be loaded; a bad file costs nobody but itself. Raises ConfigError where none can."""
+    """Load what can be loaded; a bad file costs nobody but itself. Raises ConfigError where none can.
+
+    Where a file in another precision is bad, the model.onnx beside it serves.
+    """
     classifiers, refusals = [], []
     for file in find_model_files(folder, precision):
-        try:
-            classifiers.append(load(file))
-        except (ModelFileError, OSError) as error:
-            logger.error("refused %s version %s: %s", file.name, file.version, error)
-            refusals.append(Refusal(file, str(error)))
+        plain = replace(file, path=file.path.with_name(PLAIN_NAME))
+        for candidate in dict.fromkeys((file, plain)):
+            try:
+                classifiers.append(load(candidate))
+                break
+            except (ModelFileError, OSError) as error:
+                reason = str(error) if candidate == plain else f"{candidate.path.name}: {error}"
+                logger.error("refused %s version %s: %s", file.name, file.version, reason)
+                refusals.append(Refusal(candidate, reason))
     if not classifiers:
         raise ConfigError(f"--models: every model file under {folder} was refused; the reasons are above")
     return Repository(classifiers, refusals)

@@ -127,6 +127,14 @@ def test_what_is_served_is_the_file_of_the_precision_asked_for(copy: Path) -> No
             assert repository.find("bands", "2").spec.precision == "float32"
 
 
+def test_where_the_file_of_the_precision_asked_for_is_bad_the_plain_one_serves(copy: Path) -> None:
+    (copy / "bands/10/model.int8.onnx").write_bytes(b"broken")
+    with opened(copy, "int8") as repository:
+        assert (repository.find("bands", "10").spec.precision, len(repository.list())) == ("float32", 4)
+        (refusal,) = repository.refusals
+    assert (refusal.file.version, refusal.reason.startswith("model.int8.onnx: ")) == (10, True)
+
+
 def test_an_empty_version_is_the_highest_by_number(repository: Repository) -> None:
     assert repository.find("bands", "").version == 10
 
