@@ -116,6 +116,19 @@ def test_the_folder_is_the_environments_or_the_cache(monkeypatch: pytest.MonkeyP
     assert data.default_folder() == Path.home() / ".cache" / "inkling"
 
 
+def test_the_split_holds_out_the_same_images_each_time_and_loses_none() -> None:
+    train, validation = data.split(100, 30)
+    assert (len(train), len(validation)) == (70, 30)
+    assert sorted([*train, *validation]) == list(range(100))
+    np.testing.assert_array_equal(data.split(100, 30)[1], validation)
+
+
+@pytest.mark.parametrize("validation_count", [0, 100])
+def test_a_split_without_training_or_validation_images_is_refused(validation_count: int) -> None:
+    with pytest.raises(ValueError, match="wanted between 1 and 99 of 100"):
+        data.split(100, validation_count)
+
+
 @pytest.mark.parametrize(("side", "count"), [(8, 1000), (28, 1000), (32, 1000), (64, 250), (128, 62), (4096, 1)])
 def test_larger_images_go_through_a_net_fewer_at_a_time(side: int, count: int) -> None:
     assert data.choose_batch_size(np.broadcast_to(np.uint8(0), (3, side, side, 3))) == count
