@@ -16,10 +16,7 @@ import numpy as np
 import onnx
 import pytest
 from conftest import interrupt
-from tensorflow import make_ndarray
-from tensorflow.core.util import event_pb2
 from test_data import draw_bars, write_mnist
-from test_train_usage import WITHOUT_TENSORFLOW
 
 from serve.model_file import check_seal, from_metadata
 from train.calibrate import measure_calibration_error
@@ -181,55 +178,6 @@ def test_0_epochs_without_a_file_end_with_1_and_the_places_looked_at(training: T
     assert done.returncode == 1
     for folder in (tmp_path, SHIPPED):
         assert str(folder / "mnist-cnn-flat" / "<version>" / "model.onnx") in done.stderr
-
-
-def test_a_run_out_of_patience_publishes_what_it_has_and_says_so_and_tensorboard_shows_its_epochs(
-    tmp_path: Path,
-) -> None:
-    """Labels that mean nothing: no epoch is long the best."""
-    training = Training(tmp_path / "data", write_dataset(tmp_path / "data", meaningless=True), tmp_path / "runs")
-    done = training.run("--epochs", "100", "--patience", "1", "--tensorboard")
-    folder = training.out / "mnist-mlp" / "1"
-    assert done.returncode == 0, done.stderr
-    rows = list(csv.DictReader((folder / "history.csv").read_text().splitlines()))
-    assert 1 < len(rows) < 100
-    assert f"stopped early, after epoch {len(rows)} of 100: 1 in a row" in done.stdout
-    spec = from_metadata(open_session((folder / "model.onnx").read_bytes()).get_modelmeta().custom_metadata_map)
-    assert (spec.recipe["patience"], spec.recipe["stopped_early"], spec.recipe["epochs"]) == (1, True, 100)
-    shown = read_scalars(folder / "tensorboard")
-    names = {"training": ["loss", "accuracy", "seconds"], "validation": ["loss", "accuracy"]}
-    assert list(shown) == [
-        (run, name, int(row["epoch"])) for run in names for row in rows for name in names[run]
-    ]  # fmt: skip
-    for (run, name, epoch), value in shown.items():
-        column = f"val_{name}" if run == "validation" else name
-        assert value == pytest.approx(float(rows[epoch - 1][column]), rel=1e-6)
-
-
-def read_scalars(folder: Path) -> dict[tuple[str, str, int], float]:
-    """(run, tag, step) -> value, of TensorBoard's event files; a record is its length, a checksum, itself, another."""
-    found = {}
-    for path in sorted(folder.glob("*/events.out.tfevents.*")):
-        data, start = path.read_bytes(), 0
-        while start < len(data):
-            length = int.from_bytes(data[start : start + 8], "little")
-            event = event_pb2.Event.FromString(data[start + 12 : start + 12 + length])
-            start += 16 + length
-            for value in event.summary.value:
-                assert value.metadata.plugin_data.plugin_name == "scalars"
-                found[path.parent.name, value.tag, event.step] = float(make_ndarray(value.tensor))
-    return found
-
-
-def test_tensorboards_files_without_tensorflow_are_refused_before_any_training(
-    training: Training, tmp_path: Path
-) -> None:
-    command = training.command("--tensorboard", "--out", str(tmp_path))
-    command[2] = f"{WITHOUT_TENSORFLOW}\n{command[2]}"
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr == "error: --tensorboard: wanted TensorFlow, which writes those files; it is not installed\n"
-    assert not list(tmp_path.iterdir())
 
 
 def test_an_interrupted_run_leaves_no_version_and_goes_on_when_told(tmp_path: Path, training: Training) -> None:
