@@ -12,8 +12,9 @@ import pytest
 from test_data import draw_bars
 
 from train.data import split
-from train.fit import describe_settings, fit, is_over
-from train.models import build
+from train.fit import describe_settings, finish, fit, is_over
+from train.models import build, complete
+from train.net import Flatten
 from train.progress import Progress
 from train.recipe import Adam, Recipe
 from train.recipes import NOTEBOOK_AUGMENTATION, RECIPES
@@ -73,6 +74,19 @@ def test_the_weights_kept_are_those_of_the_best_epoch_not_the_last(problem: Prob
     assert progress.final_accuracy == pytest.approx(max(by_epoch))
 
 
+def test_a_recipe_that_keeps_its_last_epoch_keeps_it_though_an_earlier_one_was_better(
+    problem: Problem, tmp_path: Path
+) -> None:
+    images, labels = problem
+    chance = images, np.random.default_rng(1).permutation(labels)
+    recipe = dataclasses.replace(RECIPE, epochs=6, augmentation=None, keeps_last=True)
+    model, progress = run(chance, tmp_path, recipe)
+    by_epoch = [row["val_accuracy"] for row in progress.history]
+    assert by_epoch[-1] < max(by_epoch)
+    assert progress.best_epoch == 6
+    assert validation_accuracy(model, chance) == pytest.approx(by_epoch[-1])
+
+
 def test_after_augmented_epochs_the_answers_have_the_classes_shares_on_plain_training_images(
     problem: Problem, tmp_path: Path
 ) -> None:
@@ -94,6 +108,21 @@ def test_a_balance_that_costs_validation_accuracy_is_undone(
     model, progress = run(problem, tmp_path, RECIPE)
     assert not progress.is_balanced
     assert progress.final_accuracy == validation_accuracy(model, problem) == pytest.approx(progress.best_accuracy)
+
+
+def test_a_net_that_answers_for_both_sides_of_an_image_is_judged_so_before_and_after_its_balance(
+    problem: Problem,
+) -> None:
+    images, labels = problem[0].copy(), problem[1]
+    images[:, :, 14:] = 0  # so that the sides differ
+    recipe = dataclasses.replace(RECIPE, mirrors=True)
+    model = build((Flatten(),), (28, 28, 1), 10)
+    progress = Progress({}, best_weights=model.get_weights())
+    finish(model, images, labels, recipe, progress)
+    assert progress.is_balanced
+    _, validation = split(len(images), recipe.validation_count)
+    answers = complete(model, mirrors=True).predict_on_batch(images[validation])
+    assert progress.final_accuracy == np.mean(answers.argmax(axis=1) == labels[validation])
 
 
 def test_a_calibration_is_fitted_to_validation_images_where_there_are_enough(

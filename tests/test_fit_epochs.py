@@ -1,16 +1,123 @@
-"""`train.fit`: the order of an epoch's images, its learning rate, and what its figures are."""
+"""`train.fit`: what an epoch shows a net, in which order and at which rate, and what an epoch's figures are."""
 
 import dataclasses
+from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from train.fit import compile_for_training, draw_order, run_epoch, schedule_learning_rate
+from train.crop import Cropper
+from train.data import split
+from train.fit import compile_for_training, draw_order, fit, run_epoch, schedule_learning_rate
 from train.models import build
-from train.recipes import RECIPES
+from train.recipe import Augmentation, Crop
+from train.recipes import NOTEBOOK_AUGMENTATION, RECIPES
 
 BASE = dataclasses.replace(RECIPES["mnist-mlp"], augmentation=None)
+COUNT, SEED = 110, 5
+CROP = Crop(shift_pixels=1, cutout_pixels=3)
+SHORT = dataclasses.replace(BASE, epochs=2, batch_size=30, validation_count=10)
+
+
+class Watch(keras.layers.Layer):
+    """Hands images on, and keeps the batches that pass it in training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[np.ndarray] = []
+
+    def call(self, images: Any, training: bool = False) -> Any:
+        """Images uint8 [N, H, W, C]."""
+        if not training:
+            return images
+        handed_on = tf.numpy_function(self._keep, [images], tf.uint8)
+        handed_on.set_shape(images.shape)
+        return handed_on
+
+    def _keep(self, images: np.ndarray) -> np.ndarray:
+        self.batches.append(images.copy())
+        return images
+
+
+def draw_numbered() -> np.ndarray:
+    """Images uint8 [N, 8, 8, 3]: all of channel 0 is the image's number, the left half of channel 1 is bright."""
+    images = np.zeros((COUNT, 8, 8, 3), np.uint8)
+    images[..., 0] = np.arange(COUNT)[:, None, None]
+    images[:, :, :4, 1] = 255
+    return images
+
+
+def read_numbers(images: np.ndarray) -> np.ndarray:
+    """Which images they are, int [N], moved, mirrored and cut as they may be."""
+    return np.median(images[..., 0], axis=(1, 2)).astype(int)
+
+
+def show(folder: Path, augmentation: Augmentation | Crop) -> list[np.ndarray]:
+    """The batches that a run of two epochs shows its net."""
+    watch, images = Watch(), keras.Input((8, 8, 3), dtype="uint8")
+    logits = keras.layers.Dense(2, name="logits")(
+        keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(watch(images)))
+    )
+    model, recipe = keras.Model(images, logits), dataclasses.replace(SHORT, augmentation=augmentation)
+    fit(model, draw_numbered(), np.arange(COUNT) % 2, recipe, seed=SEED, unfinished=folder / "unfinished.npz")
+    return watch.batches
+
+
+@pytest.fixture(scope="module")
+def cropped(tmp_path_factory: pytest.TempPathFactory) -> list[np.ndarray]:
+    return show(tmp_path_factory.mktemp("cropped"), CROP)
+
+
+def test_a_run_shows_batches_of_the_recipes_size(cropped: list[np.ndarray]) -> None:
+    assert [len(batch) for batch in cropped] == [30, 30, 30, 10] * 2
+
+
+def test_each_epoch_shows_every_training_image_once_and_none_that_is_held_out(cropped: list[np.ndarray]) -> None:
+    train, _ = split(COUNT, SHORT.validation_count)
+    for epoch in range(2):
+        shown = read_numbers(np.concatenate(cropped[4 * epoch : 4 * epoch + 4]))
+        np.testing.assert_array_equal(shown, train[draw_order(len(train), SEED, epoch)])
+
+
+def test_cropped_images_are_moved_and_cut(cropped: list[np.ndarray]) -> None:
+    images = np.concatenate(cropped)
+    bright_columns = np.median((images[..., 1] == 255).sum(axis=2), axis=1)
+    assert set(bright_columns) == {3, 4, 5}
+    assert set((images[..., 2] == 128).sum(axis=(1, 2))) == {3 * 3}
+
+
+def test_two_epochs_show_each_image_both_ways(cropped: list[np.ndarray]) -> None:
+    images = np.concatenate(cropped)
+    numbers, is_mirrored = read_numbers(images), images[:, :, -1, 1].mean(axis=1) > images[:, :, 0, 1].mean(axis=1)
+    seen = set(zip(numbers, is_mirrored, strict=True))
+    assert len(seen) == len(images) == 200
+
+
+def test_the_crops_are_drawn_from_the_runs_seed_and_the_epochs_number(cropped: list[np.ndarray]) -> None:
+    for epoch in range(2):
+        cropper = Cropper(CROP, COUNT, seed=SEED, epoch=epoch)
+        for batch in cropped[4 * epoch : 4 * epoch + 4]:
+            numbers = read_numbers(batch)
+            np.testing.assert_array_equal(batch, cropper(draw_numbered()[numbers], numbers))
+
+
+def test_augmented_images_reach_the_net_turned(tmp_path: Path) -> None:
+    """Turned or stretched, by other than whole pixels: their edges are blurred."""
+    for batch in show(tmp_path, NOTEBOOK_AUGMENTATION):
+        is_between = (batch[..., 1] > 0) & (batch[..., 1] < 255)
+        assert is_between.any(axis=(1, 2)).all()
+
+
+def test_the_loss_is_that_of_smoothed_labels() -> None:
+    images, targets = draw_problem()
+    recipe = dataclasses.replace(BASE, label_smoothing=0.3)
+    trained = compile_for_training(build(recipe.net, (28, 28, 1), 10), recipe, seed=0, steps_per_epoch=1)
+    logs = np.log(np.asarray(keras.ops.softmax(trained(images))))
+    expected = -((0.7 * targets + 0.03) * logs).sum(axis=1).mean()
+    assert trained.test_on_batch(images, targets, return_dict=True)["loss"] == pytest.approx(expected, rel=1e-5)
 
 
 def draw_problem() -> tuple[np.ndarray, np.ndarray]:
