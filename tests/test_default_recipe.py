@@ -89,7 +89,8 @@ def folder(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     unfinished = out / "unfinished.npz"
     with redirect_stdout(Interrupting("epoch 3 of 3")), pytest.raises(KeyboardInterrupt):
         train_recipe(RECIPE, dataset, parse(out), unfinished)
-    train_recipe(RECIPE, dataset, parse(out, "--resume"), unfinished)
+    with (out / "printed.txt").open("w") as printed, redirect_stdout(printed):
+        train_recipe(RECIPE, dataset, parse(out, "--resume"), unfinished)
     return out / "cifar10" / "1"
 
 
@@ -148,13 +149,16 @@ def test_the_weights_are_those_of_the_last_epoch(
     assert found == pytest.approx(float(rows[-1]["val_accuracy"]), abs=0.002)
 
 
-def test_the_validation_accuracy_is_that_of_the_files_answers(
-    file: tuple[bytes, ModelSpec], held_out: tuple[np.ndarray, np.ndarray]
+def test_the_validation_accuracy_is_that_of_the_files_answers_and_is_printed(
+    folder: Path, file: tuple[bytes, ModelSpec], held_out: tuple[np.ndarray, np.ndarray]
 ) -> None:
     data, spec = file
     images, labels = held_out
     found = measure_accuracy(run_onnx(data, images), labels)
-    assert spec.recipe["validation_accuracy"] == pytest.approx(found, abs=0.002)
+    stated = spec.recipe["validation_accuracy"]
+    assert stated == pytest.approx(found, abs=0.002)
+    printed = (folder.parents[1] / "printed.txt").read_text()
+    assert f"validation accuracy {stated:.4f} with the mirror image's answer" in printed
 
 
 def test_the_calibration_is_what_the_held_out_images_give(

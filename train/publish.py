@@ -159,6 +159,8 @@ def print_outcome(exported: "Exported", progress: "Progress", dataset: "Dataset"
     print(f"validation accuracy {progress.best_accuracy:.4f} in epoch {progress.best_epoch}, whose weights were kept")
     if progress.is_balanced:
         print(f"validation accuracy {progress.final_accuracy:.4f} with the classes balanced on plain images")
+    elif spec.recipe["mirrors"]:
+        print(f"validation accuracy {progress.final_accuracy:.4f} with the mirror image's answer")
     if progress.calibration:
         before, after = progress.calibration.error_before, progress.calibration.error_after
         print(f"calibration error {before:.4f}, {after:.4f} at a temperature of {progress.calibration.temperature:.3f}")
