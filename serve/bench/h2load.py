@@ -22,6 +22,7 @@ FRAME_BYTES = 5
 """Before each gRPC message: a flag and its length."""
 HTTP_OK = 200
 LOOKS = 10
+RESOLUTION = 0.01
 MOST_STREAMS = 10_000
 """In an open loop, calls under way per connection: far more than are ever reached."""
 
@@ -55,14 +56,14 @@ def run_h2load_beside(probe: Probe, address: str, request: bytes, plan: Plan) ->
 def count_good(calls: int, bytes_per_call: float, reply_bytes: Sequence[int]) -> int:
     """How many of `calls` had an answer, by the bytes that came for each and the sizes of good replies.
 
-    To about a hundredth: the times that an answer holds take a byte more or less. A refused call is taken to have the
-    frame of an empty message, as it has from our server; where it has none, rather too few are counted as good. Where
-    good replies are empty themselves nothing tells them apart.
+    To a hundredth, by which the times in an answer change its size: so little is not missing. A refused call is taken
+    to have the frame of an empty message, as it has from our server; where it has none, rather too few are counted as
+    good. Where good replies are empty themselves nothing tells them apart.
     """
     if not sum(reply_bytes):
         return calls if reply_bytes else 0
     share = (bytes_per_call - FRAME_BYTES) / statistics.mean(reply_bytes)
-    return round(calls * min(1, max(0, share)))
+    return calls if share >= 1 - RESOLUTION else round(calls * max(0, share))
 
 
 def _name_failures(count: int, seen: Counter[str]) -> Counter[str]:
