@@ -16,6 +16,7 @@ from typing import Any
 import grpc
 
 from serve.errors import ConfigError
+from serve.proxy import limit_proxy
 
 LONGEST_CALL_S = 30
 Report = Callable[[float, int], None]
@@ -71,7 +72,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 def look_at_reply(address: str, method: str, request: bytes) -> bytes:
     """The reply to a request that a load will send. Raises ConfigError where there is none."""
-    with grpc.insecure_channel(address, options=_NO_LIMIT) as channel:
+    with grpc.insecure_channel(address, options=[*_NO_LIMIT, *limit_proxy(address)]) as channel:
         call: Any = channel.unary_unary(method)
         try:
             return bytes(call(request, timeout=LONGEST_CALL_S))
@@ -89,6 +90,7 @@ class GrpcLoad:
         self._requests = itertools.cycle(requests)
         # A pool of its own per channel: channels of equal options otherwise share one connection.
         options = [*_NO_LIMIT, ("grpc.use_local_subchannel_pool", 1)]
+        options += limit_proxy(address)
         self._channels = [grpc.aio.insecure_channel(address, options=options) for _ in range(plan.connections)]
         self._calls: Iterator[Any] = itertools.cycle([channel.unary_unary(plan.method) for channel in self._channels])
         self._found = Measurement(plan.images_per_call)

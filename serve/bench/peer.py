@@ -19,6 +19,7 @@ import numpy as np
 
 from serve.bench.use import process_tree
 from serve.errors import ConfigError
+from serve.proxy import limit_proxy
 
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 START_S = 60
@@ -48,7 +49,7 @@ def start_peer(python: str, path: Path, model: str) -> Iterator[str]:
 def make_peer_requests(address: str, model: str, encoded: Sequence[bytes]) -> list[bytes]:
     """A ModelInferRequest per PNG file. Raises ConfigError where the peer does not answer one with probabilities."""
     requests = [make_infer_request(model, image) for image in encoded]
-    with grpc.insecure_channel(address) as channel:
+    with grpc.insecure_channel(address, options=limit_proxy(address)) as channel:
         reply = _first_reply(channel.unary_unary(METHOD), requests[0], model)
     last = np.frombuffer(reply[-40:], np.float32)  # the raw output comes last: ten probabilities
     if len(last) != 10 or abs(float(last.sum()) - 1) > 1e-3:  # both benchmarks have ten classes
