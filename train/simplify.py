@@ -1,6 +1,8 @@
 """An exported graph -> the same function in fewer passes over its values, as ONNX Runtime runs it quickest.
 
-Enters and leaves: an ONNX graph of float32. Does not know: Keras, metadata. Three things are put right:
+Enters and leaves: an ONNX graph of float32. Does not know: Keras, metadata. Four things are put right:
+- Pixels. Made float32 and multiplied by 1/255 they take two passes, of which the second goes value by value where an
+  image has one channel: 7 us a digit, a quarter of what `mnist-cnn` took. DequantizeLinear does both, in 0.2 us.
 - GELU. tf2onnx writes opset 18, which has no such operation, and TensorFlow's constant folding spells the five that
   make one in a way that ONNX Runtime does not recognise: five passes. Opset 20 has it.
 - A norm behind a max pooling. The largest of values times a positive number, plus another, is the largest value times
@@ -14,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper, version_converter
+
+from train.links import Links
 
 Array = npt.NDArray[np.float32]
 
@@ -34,53 +38,21 @@ def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
         _fold_norm(simple.graph, pool)
     _fix_shapes(simple)
     _drop_unused(simple.graph)
+    for cast in [node for node in simple.graph.node if node.op_type == "Cast"]:
+        _join_scaling(simple, cast)
+    _drop_unused(simple.graph)
     return simple
 
 
 def _has_more_than_nodes(graph: onnx.GraphProto) -> bool:
-    """Whether a value may be used or set where `_Links` does not look: in a branch or a loop, or by the caller."""
+    """Whether a value may be used or set where `Links` does not look: in a branch or a loop, or by the caller."""
     branches = any(attribute.HasField("g") or attribute.graphs for node in graph.node for attribute in node.attribute)
     return branches or bool({value.name for value in graph.input} & {tensor.name for tensor in graph.initializer})
 
 
-class _Links:
-    """Who makes and who uses each value of a graph, as it is now."""
-
-    def __init__(self, graph: onnx.GraphProto) -> None:
-        self.weights = {tensor.name: tensor for tensor in graph.initializer}
-        self.makers = {name: node for node in graph.node for name in node.output}
-        self.results = {value.name for value in graph.output}
-        self._nodes = graph.node
-
-    def user(self, node: onnx.NodeProto | None, kind: str) -> onnx.NodeProto | None:
-        """The only node that takes what `node` makes, if it is of a kind."""
-        users = [each for each in self._nodes if node and node.output[0] in each.input]
-        is_alone = len(users) == 1 and node and node.output[0] not in self.results
-        return users[0] if is_alone and users[0].op_type == kind else None
-
-    def maker(self, name: str, kind: str) -> onnx.NodeProto | None:
-        """The node that makes a value, if it is of a kind."""
-        node = self.makers.get(name)
-        return node if node and node.op_type == kind else None
-
-    def weight(self, node: onnx.NodeProto) -> Array | None:
-        """The weights among what a node of two inputs takes."""
-        found = [self.weights[name] for name in node.input if name in self.weights]
-        return numpy_helper.to_array(found[0]) if len(found) == 1 else None
-
-    def is_by(self, node: onnx.NodeProto, number: float) -> bool:
-        """Whether one input of a node is this number."""
-        weight = self.weight(node)
-        return weight is not None and weight.size == 1 and bool(np.isclose(weight, number, rtol=1e-6).all())
-
-    def value(self, node: onnx.NodeProto) -> str | None:
-        """The first input of a node that is no weight."""
-        return next((name for name in node.input if name not in self.weights), None)
-
-
 def _join_gelu(graph: onnx.GraphProto, erf: onnx.NodeProto) -> None:
     """Where `erf` is that of 0.5 x (1 + erf(0.7071 x)), whatever the order of the factors: one operation."""
-    links = _Links(graph)
+    links = Links(graph)
     scale, sum_ = links.maker(erf.input[0], "Mul"), links.user(erf, "Add")
     product = links.user(sum_, "Mul")
     if not (links.user(scale, "Erf") and scale and sum_ and product):
@@ -96,7 +68,7 @@ def _join_gelu(graph: onnx.GraphProto, erf: onnx.NodeProto) -> None:
 
 def _fold_norm(graph: onnx.GraphProto, pool: onnx.NodeProto) -> None:
     """Move what multiplies and shifts the channels behind a max pooling into the convolution before it."""
-    links = _Links(graph)
+    links = Links(graph)
     conv = links.maker(pool.input[0], "Conv")
     if conv is None or links.user(conv, "MaxPool") is None or not set(conv.input[1:]) <= links.weights.keys():
         return
@@ -118,13 +90,46 @@ def _fold_norm(graph: onnx.GraphProto, pool: onnx.NodeProto) -> None:
             node.output[0] = norm[-1].output[0]
 
 
-def _find_channels(links: _Links, before: onnx.NodeProto, kind: str, count: int) -> tuple[onnx.NodeProto | None, Array]:
+def _find_channels(links: Links, before: onnx.NodeProto, kind: str, count: int) -> tuple[onnx.NodeProto | None, Array]:
     """The node behind another that adds or multiplies a number for each channel, and the numbers [count]; else none."""
     node = links.user(before, kind)
     weight = links.weight(node) if node else None
     if weight is None or weight.shape not in ((1, count, 1, 1), (count, 1, 1)):
         return None, np.full(count, kind == "Mul", np.float32)
     return node, weight.reshape(count)
+
+
+def _join_scaling(model: onnx.ModelProto, cast: onnx.NodeProto) -> None:
+    """Where `cast` makes bytes float32, which a number multiplies and 0 is added to: one operation, the same values."""
+    links = Links(model.graph)
+    product = links.user(cast, "Mul")
+    step = links.weight(product) if product else None
+    if not product or step is None or step.size != 1 or step.item() <= 0 or not _takes_bytes(model, cast):
+        return
+    sum_ = links.user(product, "Add")
+    old = [cast, product, sum_] if sum_ and links.is_by(sum_, 0) else [cast, product]
+    scale = _add_weight(model.graph, f"{product.output[0]}/step", step.reshape(()))
+    mover = links.user(old[-1], "Reshape") or links.user(old[-1], "Transpose")
+    old += [mover] if mover else []
+    _replace(model.graph, old, _scale_last(cast.input[0], mover, scale, old[-1].output[0]))
+
+
+def _scale_last(pixels: str, mover: onnx.NodeProto | None, scale: str, result: str) -> list[onnx.NodeProto]:
+    """Bytes are moved where float32 was: they are fewer, and ONNX Runtime would go back to them and forth again."""
+    scaling = helper.make_node("DequantizeLinear", [pixels, scale], [result], name=f"{result}/scale")
+    if mover is None:
+        return [scaling]
+    moving = onnx.NodeProto()
+    moving.CopyFrom(mover)
+    moving.input[0], moving.output[0] = pixels, f"{result}/bytes"
+    scaling.input[0] = moving.output[0]
+    return [moving, scaling]
+
+
+def _takes_bytes(model: onnx.ModelProto, node: onnx.NodeProto) -> bool:
+    inferred = onnx.shape_inference.infer_shapes(model).graph
+    kinds = {value.name: value.type.tensor_type.elem_type for value in (*inferred.input, *inferred.value_info)}
+    return kinds.get(node.input[0]) == onnx.TensorProto.UINT8
 
 
 def _fix_shapes(model: onnx.ModelProto) -> None:
