@@ -5,20 +5,19 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from conftest import LABELS, RGB, Png, RunningServer, make_graph, make_spec, write_tiny_model
 from onnx import helper, numpy_helper
 
 from serve.client import Client
 from serve.model_file import check_seal, from_metadata
+from train import export
 from train.data import Dataset
-from train.export import convert
 from train.halve import ENDING, halve
 from train.models import build
-from train.net import GlobalMax, NormConv
+from train.net import Flatten
 from train.onnx_file import measure_self_test, run_onnx, write_model_file
-from train.variants import TOLERANCES, main, make_int8, write_variant
+from train.variants import TOLERANCES, convert, main, write_variant
 
 
 def make_dataset() -> Dataset:
@@ -70,17 +69,6 @@ def test_an_int8_variant_holds_its_weights_in_eight_bits(tmp_path: Path) -> None
     assert (3, 3) not in quantized, "the logits stay float32"
 
 
-def test_convolutions_compute_in_eight_bits_and_gelu_between_them_does_not(tmp_path: Path) -> None:
-    model = build((NormConv(8, pooled=True), NormConv(8), GlobalMax()), RGB.shape, 3)
-    graph = make_int8(convert(model), make_dataset().train_images)
-    options = onnxruntime.SessionOptions()
-    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    kinds = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
-    assert (kinds.count("QLinearConv"), kinds.count("Conv"), kinds.count("Gelu")) == (2, 0, 2)
-
-
 def test_a_file_with_halved_weights_has_variants_too(tmp_path: Path) -> None:
     path = write_deep_model(tmp_path / "bands")
     halved = halve(onnx.load(path), least_size=1)
@@ -92,6 +80,16 @@ def test_a_file_with_halved_weights_has_variants_too(tmp_path: Path) -> None:
         assert write_variant(path.parent, precision, make_dataset()).test_accuracy == 1.0
     casts = [node for node in onnx.load(path.parent / "model.float16.onnx").graph.node if node.op_type == "Cast"]
     assert not any(ENDING in name for node in casts for name in node.input)
+
+
+@pytest.mark.parametrize("precision", TOLERANCES)
+def test_a_net_as_it_is_exported_has_variants(precision: str) -> None:
+    """Its first operation makes pixels float32, which is not done in 16 bits."""
+    dataset = make_dataset()
+    model = export.convert(build((Flatten(),), RGB.shape, 3))
+    variant = convert(model, precision, dataset)
+    expected, found = (run_onnx(each.SerializeToString(), dataset.test_images) for each in (model, variant))
+    np.testing.assert_allclose(found, expected, atol=TOLERANCES[precision])
 
 
 def test_the_probabilities_of_an_int8_variant_sum_to_1(tmp_path: Path) -> None:

@@ -9,8 +9,7 @@ import argparse
 import dataclasses
 import os
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,37 +17,22 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime reads it once
 
 import numpy as np
 import onnx
-from onnxruntime import quantization
 from onnxruntime.transformers import float16
 
 from serve.errors import InklingError
 from serve.model_file import ModelSpec, SelfTest
-from train.data import Dataset, Images, load
+from train.data import Dataset, load
 from train.evaluate import measure_accuracy
 from train.export import measure_parity
 from train.flags import add_data_flag
 from train.halve import restore
 from train.onnx_file import measure_self_test, read_model_file, run_onnx, write_model_file
+from train.quantize import make_int8
 
 CALIBRATION_COUNT = 1000
 CALIBRATION_SEED = 0
 # What a processor may round otherwise than the one that exported: int8 kernels differ where VNNI is missing.
 TOLERANCES = {"float16": 0.02, "int8": 0.1}
-
-# What computes in 8 bits: the products, and what hands their values on. Elsewhere it saves nothing.
-QUANTIZED = ("Conv", "Gemm", "MatMul", "MaxPool", "Relu", "Reshape", "Transpose")
-
-
-class CalibrationImages(quantization.CalibrationDataReader):
-    """Training images, a batch at a time, for ONNX Runtime to measure the range of every activation."""
-
-    def __init__(self, images: Images, batch: int = 100) -> None:
-        self._batches: Iterator[Images] = iter(np.array_split(images, max(1, len(images) // batch)))
-
-    def get_next(self) -> dict[str, Images] | None:
-        """The next batch as the session's input, or None at the end."""
-        batch = next(self._batches, None)
-        return None if batch is None else {"images": batch}
 
 
 def make_float16(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -57,47 +41,6 @@ def make_float16(model: onnx.ModelProto) -> onnx.ModelProto:
     in_float32 = [*float16.DEFAULT_OP_BLOCK_LIST, "DequantizeLinear"]
     converted: onnx.ModelProto = float16.convert_float_to_float16(model, keep_io_types=True, op_block_list=in_float32)
     return converted
-
-
-def make_int8(model: onnx.ModelProto, calibration: Images) -> onnx.ModelProto:
-    """Static quantization in QDQ form, weights per channel, ranges from calibration images uint8 [N, H, W, C].
-
-    The logits and the softmax stay float32: they cost nothing, and probabilities in steps of 1/256 do not sum to 1.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        whole, ready, small = (str(Path(folder, name)) for name in ("whole.onnx", "ready.onnx", "small.onnx"))
-        onnx.save(model, whole)
-        quantization.quant_pre_process(whole, ready, skip_symbolic_shape=True)
-        prepared = onnx.load(ready)
-        name_nodes(prepared.graph)
-        onnx.save(prepared, ready)
-        quantization.quantize_static(
-            ready,
-            small,
-            CalibrationImages(calibration),
-            quant_format=quantization.QuantFormat.QDQ,
-            activation_type=quantization.QuantType.QUInt8,
-            weight_type=quantization.QuantType.QInt8,
-            per_channel=True,
-            op_types_to_quantize=list(QUANTIZED),
-            nodes_to_exclude=find_head(prepared.graph),
-        )
-        return onnx.load(small)
-
-
-def name_nodes(graph: onnx.GraphProto) -> None:
-    """Give a name to every node without one: quantization leaves nodes out by name, and "" is the name of many."""
-    for index, node in enumerate(graph.node):
-        node.name = node.name or f"{node.op_type}_{index}"
-
-
-def find_head(graph: onnx.GraphProto) -> list[str]:
-    """The names of the softmax and of what makes its logits: back to the nearest product with weights."""
-    makers = {output: node for node in graph.node for output in node.output}
-    head = [node for node in graph.node if node.op_type == "Softmax"][-1:]
-    while head and head[-1].op_type not in ("Gemm", "MatMul") and head[-1].input[0] in makers:
-        head.append(makers[head[-1].input[0]])
-    return [node.name for node in head]
 
 
 def write_variant(folder: Path, precision: str, dataset: Dataset) -> ModelSpec:

@@ -1,0 +1,101 @@
+"""train.quantize: products in 8 bits, but not where that takes longer."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+
+from train.export import convert
+from train.models import build
+from train.net import Conv, Dense, Flatten, GlobalMax, Net, NormConv, Pool
+from train.onnx_file import run_onnx
+from train.quantize import make_int8, pool_first
+
+GREY, RGB = (12, 12, 1), (12, 12, 3)
+
+
+def draw_images(shape: tuple[int, int, int], count: int = 60) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, *shape), np.uint8)
+
+
+def optimize(model: onnx.ModelProto, path: Path) -> list[str]:
+    """The operations that ONNX Runtime would run, in their order, of its own making included."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(path)
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return [node.op_type for node in onnx.load(path).graph.node]
+
+
+def quantize(net: Net, shape: tuple[int, int, int], path: Path) -> list[str]:
+    keras.utils.set_random_seed(0)
+    return optimize(make_int8(convert(build(net, shape, 3)), draw_images(shape)), path)
+
+
+def test_convolutions_compute_in_eight_bits_and_gelu_between_them_does_not(tmp_path: Path) -> None:
+    kinds = quantize((NormConv(8, pooled=True), NormConv(8), GlobalMax()), RGB, tmp_path / "optimized.onnx")
+    assert (kinds.count("QLinearConv"), kinds.count("Conv"), kinds.count("Gelu")) == (2, 0, 2)
+
+
+def test_a_convolution_of_one_channel_stays_float32_and_the_next_does_not(tmp_path: Path) -> None:
+    kinds = quantize((NormConv(8, pooled=True), NormConv(8), GlobalMax()), GREY, tmp_path / "optimized.onnx")
+    assert (kinds.count("QLinearConv"), kinds.count("Conv")) == (1, 1)
+
+
+def test_what_a_convolution_of_one_channel_gives_is_pooled_before_it_becomes_bytes(tmp_path: Path) -> None:
+    """Otherwise ONNX Runtime pools bytes in a layout for which that takes longer than all else."""
+    net = (Conv(8), Pool(), Flatten(), Dense(8))
+    kinds = quantize(net, GREY, tmp_path / "optimized.onnx")
+    assert "QLinearMatMul" in kinds
+    assert kinds.index("MaxPool") < kinds.index("QuantizeLinear")
+
+
+def test_an_int8_net_of_grey_images_answers_as_the_net_does() -> None:
+    keras.utils.set_random_seed(0)
+    model = convert(build((Conv(8), Pool(), Conv(8), Pool(), Flatten()), GREY, 3))
+    small = make_int8(model, draw_images(GREY))
+    answers = [run_onnx(each.SerializeToString(), draw_images(GREY)) for each in (model, small)]
+    np.testing.assert_allclose(answers[1], answers[0], atol=0.05)
+
+
+def make_pooled(channels: int, groups: int) -> onnx.ModelProto:
+    """A convolution, its Relu and a pooling, of images [N, channels, 8, 8] float32."""
+    kernel = np.random.default_rng(0).normal(size=(4, channels // groups, 3, 3)).astype(np.float32)
+    nodes = [
+        helper.make_node("Conv", ["x", "kernel"], ["c"], group=groups),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("MaxPool", ["r"], ["y"], kernel_shape=[2, 2], strides=[2, 2]),
+    ]
+    shapes = {"x": ["N", channels, 8, 8], "y": ["N", 4, 3, 3]}
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
+    graph = helper.make_graph(nodes, "graph", ends[:1], ends[1:], [numpy_helper.from_array(kernel, "kernel")])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+def run(model: onnx.ModelProto, channels: int) -> np.ndarray:
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    values = np.random.default_rng(1).normal(size=(2, channels, 8, 8)).astype(np.float32)
+    return np.asarray(session.run(None, {"x": values})[0])
+
+
+def test_pooling_first_changes_no_value() -> None:
+    before = make_pooled(1, 1)
+    after = pool_first(before)
+    onnx.checker.check_model(after, full_check=True)
+    assert [node.op_type for node in after.graph.node] == ["Conv", "MaxPool", "Relu"]
+    np.testing.assert_array_equal(run(after, 1), run(before, 1))
+
+
+def test_a_pooling_behind_any_other_convolution_stays_where_it_is() -> None:
+    for channels, groups in ((4, 1), (4, 4)):
+        model = make_pooled(channels, groups)
+        assert pool_first(model).SerializeToString() == model.SerializeToString()
+
+
+def test_a_pooling_stays_where_something_else_takes_what_the_relu_makes() -> None:
+    model = make_pooled(1, 1)
+    model.graph.output.append(helper.make_tensor_value_info("r", TensorProto.FLOAT, ["N", 4, 6, 6]))
+    assert pool_first(model).SerializeToString() == model.SerializeToString()
