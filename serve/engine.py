@@ -4,6 +4,7 @@ Enters: the path of a model.onnx and a `Placement`. Leaves: an `Engine` that pas
 Does not know: image files, batches of many callers, gRPC, names and versions of folders.
 """
 
+import functools
 import os
 import time
 from dataclasses import dataclass
@@ -177,12 +178,29 @@ def _providers(placement: Placement) -> list[str | tuple[str, dict[str, str]]]:
     return [("CUDAExecutionProvider", options)]
 
 
+@functools.cache
+def _share_arena() -> None:
+    """Keep the memory of runs on the CPU in one arena of this process, for all its models.
+
+    Without one, glibc gives it back to the kernel after a run where it happens to lie at the heap's end, and the next
+    run has it page by page again: a batch of `mnist-cnn` in int8 took 65 instead of 11 us an image in two processes of
+    three. An arena for each model takes 45 MiB more in two workers with six models, one for all 20.
+    """
+    memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    # As much as is asked for, not the next power of two; no limit; ONNX Runtime's own sizes for the rest.
+    sizes = {"arena_extend_strategy": 1, "max_mem": 0, "initial_chunk_size_bytes": -1, "max_dead_bytes_per_chunk": -1}
+    ort.create_and_register_allocator(memory, ort.OrtArenaCfg(sizes))
+
+
 def _session_options(placement: Placement) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.intra_op_num_threads = placement.threads
     options.inter_op_num_threads = 1
-    # On the CPU the arena, which rounds up to powers of two, cost 50 MiB for six models, and made no run quicker.
-    options.enable_cpu_mem_arena = placement.device != "cpu"
+    if placement.device == "cpu":
+        _share_arena()
+        options.add_session_config_entry("session.use_env_allocators", "1")
+        # Weights stay for as long as the model does: the arena would only round them up.
+        options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a spinning thread burns a shared core
     if placement.device != "cpu":
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")  # the fallback is silent otherwise

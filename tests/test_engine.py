@@ -19,6 +19,7 @@ from serve.device import choose_device
 from serve.engine import OUTPUT, Engine, Placement, load
 from train.onnx_file import measure_self_test, seal_model
 
+REPOSITORY = Path(__file__).parents[1]
 SHAPE = (12, 12, 3)
 CPU = Placement("cpu", threads=1, max_batch=64, gpu_memory_bytes=0)
 CUDA_PROBLEM = choose_device("auto", 0)[1]
@@ -52,6 +53,30 @@ def test_an_engine_answers_many_threads_at_once(model_file: Path) -> None:
     with ThreadPoolExecutor(4) as threads:
         for found, wanted in zip(threads.map(engine.run, batches), expected, strict=True):
             np.testing.assert_array_equal(found[OUTPUT], wanted)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="page faults of a thread are counted by Linux alone")
+def test_a_run_has_the_memory_of_the_run_before() -> None:
+    """Page by page anew it would take up to six times as long: here always, elsewhere where glibc happens to."""
+    gives_up = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "131072"}
+    program = f"""
+import resource
+import numpy as np
+from pathlib import Path
+from serve.engine import Placement, load
+engine = load(Path("models/mnist-cnn/1/model.int8.onnx"), Placement("cpu", 1, 64, 0))
+images = np.zeros(({CPU.max_batch}, 28, 28, 1), np.uint8)
+for _ in range(10):
+    engine.run(images)
+before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+for _ in range(20):
+    engine.run(images)
+print(resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before)
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=REPOSITORY, env=gives_up
+    )
+    assert int(found.stdout) < 20 * 50, "a batch writes 1,700 pages"
 
 
 def test_the_batch_sizes_of_cuda_are_powers_of_two_and_the_most() -> None:
