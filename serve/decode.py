@@ -9,7 +9,18 @@ from io import BytesIO
 from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from serve.errors import EmptyImage, ImageError, ImageTooLarge, TruncatedImage, UnreadableImage
-from serve.header import BMP, GIF, JPEG, PNG, RIFF, is_run_length_bmp, read_bmp_size, read_png_size, read_size
+from serve.header import (
+    BMP,
+    GIF,
+    JPEG,
+    PNG,
+    RIFF,
+    count_parts,
+    is_run_length_bmp,
+    read_bmp_size,
+    read_png_size,
+    read_size,
+)
 from serve.png import decode_plain_png
 
 FORMAT_NAMES = "PNG, JPEG, WebP, GIF or BMP"
@@ -30,6 +41,10 @@ _JPEG_SCAN = b"\xff\xda"
 _MOST_JPEG_SCANS = 100
 """Of a progressive JPEG, which encoders write with ten or so. Each goes over all pixels again, for 75 bytes: a message
 full of them would take an hour."""
+_MOST_PARTS = 10_000
+"""Segments of a JPEG before its scan, chunks of a PNG, blocks of a GIF before its frame: Pillow takes a microsecond for
+each, or for a byte between two, and a message of 16 MiB would have room for 13 s of them. A PNG of 16 MiB in chunks of
+4 KiB has 4,000."""
 _MOST_RUN_LENGTH_PIXELS = _MOST_RUN_LENGTH_BYTES = 64 * 1024
 """Of a BMP of run lengths, which Pillow decodes in Python: 0.1 us a pixel, though it came without bytes, and 0.3 us for
 two bytes, though they bring no pixel."""
@@ -76,6 +91,8 @@ def _check_before_opening(image_bytes: bytes, max_pixels: int) -> None:
             raise _too_large(max_pixels, width, height)
     if image_bytes.startswith(JPEG) and (scans := image_bytes.count(_JPEG_SCAN)) > _MOST_JPEG_SCANS:
         raise UnreadableImage(f"wanted a JPEG of at most {_MOST_JPEG_SCANS} scans, got one of {scans}")
+    if count_parts(image_bytes, _MOST_PARTS) > _MOST_PARTS:
+        raise UnreadableImage(f"wanted a file of at most {_MOST_PARTS:,} segments, chunks or blocks, got one of more")
     if is_run_length_bmp(image_bytes):
         _check_run_lengths(image_bytes)
 

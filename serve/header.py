@@ -1,7 +1,7 @@
 """The bytes of a small image file -> its width and height, read where its header has them, in some microseconds.
 
 Enters: the bytes of any file. Leaves: width and height, or None for what is not ordinary: how long that takes to decode
-cannot be told from its header. Does not know: what is large, what a caller is told, pixels.
+cannot be told from its header. And how many parts it has. Does not know: what is large, what a caller is told, pixels.
 
 Ordinary is what encoders write: few parts, little in them beside the pixels, and nothing that unfolds or that Pillow
 decodes in Python. All before the pixels Pillow reads in Python, a microsecond or two for every segment, chunk, tag and
@@ -11,6 +11,7 @@ ITU-T T.81 for JPEG, RFC 9649 for WebP, and Windows' BITMAPCOREHEADER and BITMAP
 
 import struct
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 PNG, JPEG, RIFF, GIF, BMP = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF", b"GIF8", b"BM"
 
@@ -36,6 +37,9 @@ _BARE_CODES = {0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)}
 _SEGMENTS = frozenset(b"\xff" + bytes([code]) for code in {*range(0xC0, 0xFF)} - _BARE_CODES)
 _FRAMES = frozenset(b"\xff" + bytes([code]) for code in {*range(0xC0, 0xD0), 0xDE} - {0xC4, 0xC8, 0xCC})
 _SCAN = b"\xff\xda"
+_FILL = b"\xff\xff"
+_GIF_HEADER_BYTES = 13
+_GIF_EXTENSION = 0x21
 _BMP_HEADER_BYTES = (40, 52, 56, 64, 108, 124)
 _BMP_OLD_HEADER_BYTES = 12
 _BMP_RUN_LENGTHS = (1, 2)
@@ -68,6 +72,17 @@ def read_bmp_size(data: bytes) -> Size:
 def is_run_length_bmp(data: bytes) -> bool:
     """Whether a BMP's pixels are compressed by run lengths; in the oldest header they cannot be."""
     return data.startswith(BMP) and _u32(data, 14) != _BMP_OLD_HEADER_BYTES and _u32(data, 30) in _BMP_RUN_LENGTHS
+
+
+def count_parts(data: bytes, most: int) -> int:
+    """Of how many parts a file is that Pillow looks at one by one, in Python; at most one more than `most`."""
+    if data.startswith(PNG):
+        parts: Iterator[object] = _png_chunks(data)
+    elif data.startswith(JPEG):
+        parts = _jpeg_parts(data)
+    else:
+        parts = _gif_blocks(data) if data.startswith(GIF) else iter(())
+    return sum(1 for _ in islice(parts, most + 1))
 
 
 def _read_png(data: bytes) -> Size | None:
@@ -131,6 +146,30 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int]]:
         length = int.from_bytes(data[at : at + 4])
         yield data[at + 4 : at + 8], length
         at += 12 + length
+
+
+def _jpeg_parts(data: bytes) -> Iterator[int]:
+    """Where each segment before the first scan begins; a byte that fills or does not belong is one as well."""
+    at = 2
+    while at < len(data) and (marker := data[at : at + 2]) != _SCAN:
+        yield at
+        if marker in _SEGMENTS:
+            at += max(4, 2 + int.from_bytes(data[at + 2 : at + 4]))
+        else:
+            at += 1 if marker == _FILL or marker[0] != _FILL[0] else 2
+
+
+def _gif_blocks(data: bytes) -> Iterator[int]:
+    """Where each block of the extensions before the first frame begins (GIF89a)."""
+    flags = data[10] if len(data) > _GIF_HEADER_BYTES else 0
+    at = _GIF_HEADER_BYTES + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
+    while data[at : at + 1] == bytes([_GIF_EXTENSION]):
+        at += 2
+        while at < len(data) and (length := data[at]):
+            yield at
+            at += 1 + length
+        yield at
+        at += 1
 
 
 def _riff_chunks(data: bytes) -> Iterator[tuple[bytes, int]]:

@@ -15,6 +15,7 @@ from PIL import Image
 
 START = b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR"
 _END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
+_MOST_CHUNKS = 1_000  # of pixels; a file of more is none that Pillow's plugin is slower with
 _HEADER_BYTES = 33  # the signature, and all of IHDR
 # By bit depth, colour type, and the methods of compression, filtering and interlacing.
 _MODES = {b"\x08\x00\x00\x00\x00": "L", b"\x08\x02\x00\x00\x00": "RGB", b"\x08\x06\x00\x00\x00": "RGBA"}
@@ -38,9 +39,10 @@ def decode_plain_png(data: bytes, max_pixels: int) -> Image.Image | None:
 
 
 def _join_pixels(data: bytes) -> bytes | None:
-    """What the IDAT chunks hold, or None where anything else lies between header and end."""
-    parts, at, end = [], _HEADER_BYTES, len(data) - len(_END)
-    while at < end:
+    """What the IDAT chunks hold, or None where anything else lies between header and end, or too many of them."""
+    parts: list[bytes] = []
+    at, end = _HEADER_BYTES, len(data) - len(_END)
+    while at < end and len(parts) < _MOST_CHUNKS:
         stop = at + 8 + int.from_bytes(data[at : at + 4])
         if data[at + 4 : at + 8] != b"IDAT" or not _is_sound(data, at + 4, stop):
             return None
