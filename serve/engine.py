@@ -62,12 +62,12 @@ class Engine:
         self._session = session
         self._output_names = [output.name for output in session.get_outputs()]
 
-    def run(self, images: npt.NDArray[np.uint8]) -> Outputs:
+    def run(self, images: npt.NDArray[np.uint8], options: ort.RunOptions | None = None) -> Outputs:
         """Run uint8 [N, H, W, C], N at most `max_batch`; `probabilities` is float32 [N, K]."""
         count = len(images)
         if self.placement.device != "cpu":
             images = _pad(images, next(size for size in self.placement.batch_sizes if size >= count))
-        outputs = self._session.run(None, {INPUT: images})
+        outputs = self._session.run(None, {INPUT: images}, options)
         return {name: output[:count] for name, output in zip(self._output_names, outputs, strict=True)}
 
     def warm_up(self) -> None:
@@ -79,23 +79,32 @@ class Engine:
         would wait for it at the same time.
         """
         on_cpu = self.placement.device == "cpu"
+        last = _shrinking() if on_cpu else None
         for size in (1,) if on_cpu else self.placement.batch_sizes:
             self._measure(size)
-        self.one_image_s = self._measure(1)
+        self.one_image_s = self._measure(1, last)
         if on_cpu and self.max_batch * self.one_image_s > PLAINLY_SLOW_S:
             self.max_batch = min(self.max_batch, max(1, int(LONGEST_RUN_S / self.one_image_s)))
             self.full_batch_s = self.max_batch * self.one_image_s
         else:
-            self.full_batch_s = min(self._measure(self.max_batch) for _ in range(2))  # the first has fresh memory
+            # The first has fresh memory, the other gives it back.
+            self.full_batch_s = min(self._measure(self.max_batch, options) for options in (None, last))
 
-    def _measure(self, size: int) -> float:
+    def _measure(self, size: int, options: ort.RunOptions | None = None) -> float:
         start_s = time.thread_time()  # not the clock's: other processes warm up at the same time
         try:
-            self.run(np.zeros((size, *self.spec.input.shape), np.uint8))
+            self.run(np.zeros((size, *self.spec.input.shape), np.uint8), options)
         except Exception as error:  # as in load()
             kind = f"a run of {size} images on {self.placement.device}"
             raise ModelFileError(f"{kind} broke off while warming up: {_summarise(error)}") from error
         return time.thread_time() - start_s
+
+
+def _shrinking() -> ort.RunOptions:
+    """A run on the CPU that leaves the arena as small as it can: of a server's models, most wait for their callers."""
+    options = ort.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
 
 
 def _pad(images: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
@@ -184,7 +193,7 @@ def _share_arena() -> None:
 
     Without one, glibc gives it back to the kernel after a run where it happens to lie at the heap's end, and the next
     run has it page by page again: a batch of `mnist-cnn` in int8 took 65 instead of 11 us an image in two processes of
-    three. An arena for each model takes 45 MiB more in two workers with six models, one for all 20.
+    three. An arena for each model takes 45 MiB more in two workers with six models, one for all, once shrunk, none.
     """
     memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
     # As much as is asked for, not the next power of two; no limit; ONNX Runtime's own sizes for the rest.

@@ -70,7 +70,7 @@ def test_runs_that_are_measured_as_long_have_a_thread(bands: Path, monkeypatch: 
 def test_a_lone_image_of_a_long_net_is_run_at_once_where_one_is_short(
     bands: Path, monkeypatch: pytest.MonkeyPatch, one_image_s: float, at_once: bool
 ) -> None:
-    monkeypatch.setattr(engine.Engine, "_measure", lambda self, size: one_image_s if size == 1 else 1.0)
+    monkeypatch.setattr(engine.Engine, "_measure", lambda self, size, options=None: one_image_s if size == 1 else 1.0)
     made: list[tuple[object, ...]] = []
     monkeypatch.setattr(
         classifier, "ThreadBatcher", lambda *settings: made.append(settings) or ThreadBatcher(*settings)
