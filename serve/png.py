@@ -15,7 +15,7 @@ from PIL import Image
 
 START = b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR"
 _END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
-_MOST_CHUNKS = 1_000  # of pixels; a file of more is none that Pillow's plugin is slower with
+_MOST_CHUNKS = 1_000  # of pixels; a file of more goes to Pillow's plugin, once its parts are counted
 _HEADER_BYTES = 33  # the signature, and all of IHDR
 # By bit depth, colour type, and the methods of compression, filtering and interlacing.
 _MODES = {b"\x08\x00\x00\x00\x00": "L", b"\x08\x02\x00\x00\x00": "RGB", b"\x08\x06\x00\x00\x00": "RGBA"}

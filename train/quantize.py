@@ -94,6 +94,7 @@ def pool_first(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
+    del changed.graph.value_info[:]  # shapes that were noted between the two
     links = Links(changed.graph)
     for conv in changed.graph.node:
         relu = links.user(conv, "Relu") if _is_grey(links, conv) else None
