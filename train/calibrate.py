@@ -13,7 +13,10 @@ labels is therefore subtracted first. Either step is the same for all images, an
 
 Tried on halves of the held-out images of four nets of `cifar10`, fitted to one half and measured on the other: the
 temperature at which mean confidence is the accuracy (Clarté et al. 2023); a second number, be it a floor under all
-probabilities, how much smoothing to undo, or a slope of the temperature. None was better for three of the four.
+probabilities, how much smoothing to undo, or a slope of the temperature. None was better for three of the four. Nor
+are the 2,000 images held out easier by themselves than the others, though these nets answer them better than the test
+set: the net of `cifar10-half-hour`, fitted to 20,000 others for six epochs, is right about 0.884 of them, and about
+0.889 of 12,000 others that it has not seen. Weights by how hard they are would make the probabilities no more careful.
 """
 
 from dataclasses import dataclass
