@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
+from test_simplify import kinds, optimize
 
 from train.export import convert
 from train.models import build
@@ -21,36 +22,27 @@ def draw_images(shape: tuple[int, int, int], count: int = 60) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, *shape), np.uint8)
 
 
-def optimize(model: onnx.ModelProto, path: Path) -> list[str]:
-    """The operations that ONNX Runtime would run, in their order, of its own making included."""
-    options = onnxruntime.SessionOptions()
-    options.optimized_model_filepath = str(path)
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return [node.op_type for node in onnx.load(path).graph.node]
-
-
 def quantize(net: Net, shape: tuple[int, int, int], path: Path) -> list[str]:
     keras.utils.set_random_seed(0)
     return optimize(make_int8(convert(build(net, shape, 3)), draw_images(shape)), path)
 
 
 def test_convolutions_compute_in_eight_bits_and_gelu_between_them_does_not(tmp_path: Path) -> None:
-    kinds = quantize((NormConv(8, pooled=True), NormConv(8), GlobalMax()), RGB, tmp_path / "optimized.onnx")
-    assert (kinds.count("QLinearConv"), kinds.count("Conv"), kinds.count("Gelu")) == (2, 0, 2)
+    found = quantize((NormConv(8, pooled=True), NormConv(8), GlobalMax()), RGB, tmp_path / "optimized.onnx")
+    assert (found.count("QLinearConv"), found.count("Conv"), found.count("Gelu")) == (2, 0, 2)
 
 
 def test_a_convolution_of_one_channel_stays_float32_and_the_next_does_not(tmp_path: Path) -> None:
-    kinds = quantize((NormConv(8, pooled=True), NormConv(8), GlobalMax()), GREY, tmp_path / "optimized.onnx")
-    assert (kinds.count("QLinearConv"), kinds.count("Conv")) == (1, 1)
+    found = quantize((NormConv(8, pooled=True), NormConv(8), GlobalMax()), GREY, tmp_path / "optimized.onnx")
+    assert (found.count("QLinearConv"), found.count("Conv")) == (1, 1)
 
 
 def test_what_a_convolution_of_one_channel_gives_is_pooled_before_it_becomes_bytes(tmp_path: Path) -> None:
     """Otherwise ONNX Runtime pools bytes in a layout for which that takes longer than all else."""
     net = (Conv(8), Pool(), Flatten(), Dense(8))
-    kinds = quantize(net, GREY, tmp_path / "optimized.onnx")
-    assert "QLinearMatMul" in kinds
-    assert kinds.index("MaxPool") < kinds.index("QuantizeLinear")
+    found = quantize(net, GREY, tmp_path / "optimized.onnx")
+    assert "QLinearMatMul" in found
+    assert found.index("MaxPool") < found.index("QuantizeLinear")
 
 
 def test_an_int8_net_of_grey_images_answers_as_the_net_does() -> None:
@@ -85,7 +77,7 @@ def test_pooling_first_changes_no_value() -> None:
     before = make_pooled(1, 1)
     after = pool_first(before)
     onnx.checker.check_model(after, full_check=True)
-    assert [node.op_type for node in after.graph.node] == ["Conv", "MaxPool", "Relu"]
+    assert kinds(after) == ["Conv", "MaxPool", "Relu"]
     np.testing.assert_array_equal(run(after, 1), run(before, 1))
 
 
