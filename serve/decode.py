@@ -91,7 +91,8 @@ def _check_before_opening(image_bytes: bytes, max_pixels: int) -> None:
             raise _too_large(max_pixels, width, height)
     if image_bytes.startswith(JPEG) and (scans := image_bytes.count(_JPEG_SCAN)) > _MOST_JPEG_SCANS:
         raise UnreadableImage(f"wanted a JPEG of at most {_MOST_JPEG_SCANS} scans, got one of {scans}")
-    if count_parts(image_bytes, _MOST_PARTS) > _MOST_PARTS:
+    # Of fewer bytes than that there are no more parts: a small image is not walked through once more.
+    if len(image_bytes) > _MOST_PARTS and count_parts(image_bytes, _MOST_PARTS) > _MOST_PARTS:
         raise UnreadableImage(f"wanted a file of at most {_MOST_PARTS:,} segments, chunks or blocks, got one of more")
     if is_run_length_bmp(image_bytes):
         _check_run_lengths(image_bytes)

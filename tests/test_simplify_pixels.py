@@ -12,17 +12,22 @@ from test_simplify import kinds, optimize
 from train.simplify import simplify
 
 
-def make_scaling(step: np.ndarray, *, kind: int = TensorProto.UINT8, shift: float = 0.0) -> onnx.ModelProto:
-    """A graph [N, 4, 4, 1] `x` of a kind -> `y`, which is x times the step, and a shift."""
+def make_scaling(
+    step: np.ndarray, *, kind: int = TensorProto.UINT8, to: int = TensorProto.FLOAT, shift: float = 0.0
+) -> onnx.ModelProto:
+    """A graph [N, 4, 4, 1] `x` of a kind -> `y`, which is x times the step, and a shift, computed in the kind `to`."""
     nodes = [
-        helper.make_node("Cast", ["x"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["x"], ["f"], to=to),
         helper.make_node("Mul", ["f", "step"], ["m"]),
         helper.make_node("Add", ["m", "shift"], ["y"]),
     ]
     shape = ["N", 4, 4, 1]
-    x, y = (helper.make_tensor_value_info(*each, shape) for each in (("x", kind), ("y", TensorProto.FLOAT)))
+    x, y = (helper.make_tensor_value_info(*each, shape) for each in (("x", kind), ("y", to)))
     weights = {"step": step, "shift": np.array(shift)}
-    tensors = [numpy_helper.from_array(array.astype(np.float32), name) for name, array in weights.items()]
+    tensors = [
+        numpy_helper.from_array(array.astype(helper.tensor_dtype_to_np_dtype(to)), name)
+        for name, array in weights.items()
+    ]
     graph = helper.make_graph(nodes, "graph", [x], [y], tensors)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
 
@@ -32,7 +37,7 @@ def run_bytes(model: onnx.ModelProto) -> np.ndarray:
     return np.asarray(session.run(None, {"x": np.arange(256, dtype=np.uint8).reshape(-1, 4, 4, 1)})[0])
 
 
-@pytest.mark.parametrize("step", [np.array(1 / 255), np.array([0.5]), np.array([[[[3.0]]]])])
+@pytest.mark.parametrize("step", [np.array(1 / 255), np.array([0.5])])
 def test_pixels_become_numbers_of_a_step_in_one_operation(step: np.ndarray) -> None:
     model = make_scaling(step)
     simple = simplify(model)
@@ -68,6 +73,9 @@ def test_a_shift_of_pixels_stays() -> None:
     "model",
     [
         make_scaling(np.array(1 / 255), kind=TensorProto.INT64),
+        make_scaling(np.array(1 / 255), to=TensorProto.DOUBLE),
+        make_scaling(np.array(1 / 255), to=TensorProto.FLOAT16),
+        make_scaling(np.array([[[[[3.0]]]]])),
         make_scaling(np.array(-1.0)),
         make_scaling(np.arange(1, 5).reshape(4, 1)),
     ],

@@ -104,7 +104,7 @@ def _join_scaling(model: onnx.ModelProto, cast: onnx.NodeProto) -> None:
     links = Links(model.graph)
     product = links.user(cast, "Mul")
     step = links.weight(product) if product else None
-    if not product or step is None or step.size != 1 or step.item() <= 0 or not _takes_bytes(model, cast):
+    if not product or step is None or not _is_step(step) or not _takes_bytes(model, cast):
         return
     sum_ = links.user(product, "Add")
     old = [cast, product, sum_] if sum_ and links.is_by(sum_, 0) else [cast, product]
@@ -124,6 +124,11 @@ def _scale_last(pixels: str, mover: onnx.NodeProto | None, scale: str, result: s
     moving.input[0], moving.output[0] = pixels, f"{result}/bytes"
     scaling.input[0] = moving.output[0]
     return [moving, scaling]
+
+
+def _is_step(weight: Array) -> bool:
+    """Whether it is one number of float32, above 0, by which a product has the shape that it had."""
+    return weight.dtype == np.float32 and weight.shape in ((), (1,)) and weight.item() > 0
 
 
 def _takes_bytes(model: onnx.ModelProto, node: onnx.NodeProto) -> bool:
