@@ -6,6 +6,7 @@ An image that is already in the model's size and mode comes out bit for bit as i
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
@@ -16,7 +17,6 @@ from serve.errors import UnknownPolicy, UnreadableImage
 from serve.model_file import InputSpec, PrepareSpec
 
 Pixels = npt.NDArray[np.uint8]
-Policy = Callable[[Image.Image], Pixels]
 
 _WHITE = 255
 _DARK = 128
@@ -43,8 +43,21 @@ _TURNS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a model wants done with an image. Called with a decoded one, it gives uint8 [H, W, C]."""
+
+    prepare: Callable[[Image.Image], Pixels]
+    are_ready: Callable[[Pixels], list[bool]]
+    """Which of some pixels uint8 [N, H, W, C], in the model's own size and colours, `prepare` leaves as they are."""
+
+    def __call__(self, image: Image.Image) -> Pixels:
+        """Raises UnreadableImage."""
+        return self.prepare(image)
+
+
 def find_policy(prepare: PrepareSpec, target: InputSpec) -> Policy:
-    """The function of a policy's name, version and parameters. Raises UnknownPolicy."""
+    """The policy of a name, version and parameters. Raises UnknownPolicy."""
     height, width, _ = target.shape
     known: dict[tuple[str, int, str], Callable[..., Policy]] = {
         ("digit", 1, "grey"): _digit,
@@ -72,14 +85,14 @@ def _digit(width: int, height: int, *, box: int) -> Policy:
         image = _upright(image)
         if image.mode == "L" and image.size == (width, height) and "transparency" not in image.info:
             pixels = image.tobytes()
-            if _has_dark_edge(pixels, width):
+            if _is_dark(pixels[:width] + pixels[-width:] + pixels[::width] + pixels[width - 1 :: width]):
                 return np.frombuffer(pixels, np.uint8).reshape(height, width, 1)
         grey = _over_white(image).convert("L")
         # Strokes this fine vanish in the box anyway, and a photograph as float32 takes four times its memory.
         small = _array(grey.reduce(max(1, max(grey.size) // _LONGEST_SIDE)))
         return _centred_by_mass(_fitted(_ink(small), box), width, height)[..., None]
 
-    return prepare
+    return Policy(prepare, lambda pixels: [_is_dark(edge.tobytes()) for edge in _edges(pixels[..., 0])])
 
 
 def _photo(width: int, height: int) -> Policy:
@@ -94,7 +107,7 @@ def _photo(width: int, height: int) -> Policy:
             rgb = rgb.resize((width, height), Image.Resampling.BICUBIC, box=_centre(rgb.size, width / height))
         return np.frombuffer(rgb.tobytes(), np.uint8).reshape(height, width, 3)
 
-    return prepare
+    return Policy(prepare, lambda pixels: [True] * len(pixels))
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -144,10 +157,14 @@ def _array(grey: Image.Image) -> Pixels:
     return np.frombuffer(grey.tobytes(), np.uint8).reshape(grey.height, grey.width)
 
 
-def _has_dark_edge(pixels: bytes, width: int) -> bool:
-    """Whether the median along the edge of grey pixels is dark; MNIST's edges are black throughout."""
-    edge = pixels[:width] + pixels[-width:] + pixels[::width] + pixels[width - 1 :: width]
-    return not edge.translate(None, _DARK_LEVELS) or sorted(edge)[len(edge) // 2] < _DARK
+def _edges(pixels: Pixels) -> Pixels:
+    """The edges of grey pixels [N, H, W], [N, 2 W + 2 H]."""
+    return np.concatenate([pixels[:, 0], pixels[:, -1], pixels[:, :, 0], pixels[:, :, -1]], axis=1)
+
+
+def _is_dark(edge: bytes) -> bool:
+    """Whether the median of the levels along an image's edge is dark; MNIST's edges are black throughout."""
+    return 2 * len(edge.translate(None, _DARK_LEVELS)) < len(edge)
 
 
 def _ink(grey: Pixels) -> npt.NDArray[np.float32]:

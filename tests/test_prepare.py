@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from conftest import Png
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from serve.decode import decode
@@ -72,6 +74,20 @@ def test_an_image_in_the_models_size_and_mode_comes_out_bit_for_bit(png: Png, ba
     policy = find_policy(PrepareSpec("digit", 1, {"box": 8}), InputSpec((12, 12, 1), "uint8", "grey"))
     image = decode(png(band, mode="L"), 1_000)
     np.testing.assert_array_equal(policy(image)[..., 0], np.asarray(image))
+
+
+@given(st.integers(50, 60), st.integers(0, 99))
+def test_a_digit_is_ready_exactly_where_nothing_is_done_to_it(light_count: int, seed: int) -> None:
+    """About half of the levels along the edge are light: the median is on either side."""
+    pixels = np.zeros((3, 28, 28, 1), np.uint8)
+    ring = np.argwhere(np.pad(np.zeros((26, 26)), 1, constant_values=1))
+    for number, each in enumerate(pixels):
+        places = np.random.default_rng((seed, number)).permutation(ring)[:light_count]
+        each[places[:, 0], places[:, 1]] = 128 + number
+    for each, is_ready in zip(pixels, DIGIT.are_ready(pixels), strict=True):
+        edge = np.concatenate([each[0], each[-1], each[:, 0], each[:, -1]])
+        assert is_ready == (np.sort(edge, axis=None)[edge.size // 2] < 128)
+        assert is_ready == np.array_equal(DIGIT(Image.fromarray(each[..., 0])), each)
 
 
 @pytest.mark.parametrize("points", [SEVEN, ONE, EL])

@@ -1,0 +1,112 @@
+"""serve.image_reader: images that are read together are what each would be alone."""
+
+import io
+import time
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from serve.errors import EmptyImage, ImageTooLarge, TruncatedImage, UnreadableImage
+from serve.image_reader import ImageReader, Prepared
+from serve.model_file import InputSpec, PrepareSpec
+from serve.prepare import find_policy
+
+GREY, RGB = (28, 28, 1), (32, 32, 3)
+DIGIT = find_policy(PrepareSpec("digit", 1, {"box": 20}), InputSpec(GREY, "uint8", "grey"))
+PHOTO = find_policy(PrepareSpec("photo", 1, {}), InputSpec(RGB, "uint8", "rgb"))
+
+
+def encode(image: Image.Image, format_name: str = "PNG") -> bytes:
+    """The bytes of an image file."""
+    buffer = io.BytesIO()
+    image.save(buffer, format_name)
+    return buffer.getvalue()
+
+
+def draw_digit(place: int, paper: int = 0, side: int = 28) -> Image.Image:
+    """A stroke on paper of a grey level."""
+    image = Image.new("L", (side, side), paper)
+    ImageDraw.Draw(image).line((8 + place, 4, 12, 24), fill=255 - paper, width=3)
+    return image
+
+
+def draw_photo(seed: int, size: tuple[int, int] = (32, 32)) -> Image.Image:
+    """Noise."""
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), np.uint8))
+
+
+DIGITS = [
+    *(encode(draw_digit(place)) for place in range(3)),
+    encode(draw_digit(3, paper=255)),  # alike, but not ready
+    encode(draw_digit(4, side=60)),
+    encode(draw_digit(5).convert("RGB")),
+    encode(draw_digit(6), "GIF"),
+    encode(draw_digit(7)),
+]
+PHOTOS = [
+    *(encode(draw_photo(seed)) for seed in range(2)),
+    encode(draw_photo(2, (50, 40))),
+    encode(draw_photo(3).convert("L")),
+    encode(draw_photo(4).convert("RGBA")),
+    encode(draw_photo(5), "JPEG"),
+    encode(draw_photo(6)),
+]
+MODELS = {"digit": (ImageReader(DIGIT, GREY, 10_000), DIGITS), "photo": (ImageReader(PHOTO, RGB, 10_000), PHOTOS)}
+
+
+def take(found: Prepared | Exception) -> Prepared:
+    """What was found, where nothing was wrong."""
+    assert isinstance(found, Prepared), found
+    return found
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_images_that_are_read_together_are_what_each_is_alone(name: str) -> None:
+    reader, files = MODELS[name]
+    for file, found in zip(files, reader.read_all(files), strict=True):
+        np.testing.assert_array_equal(take(found).pixels, take(reader.read(file)).pixels)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_few_images_have_their_pixels_too(name: str, count: int) -> None:
+    reader, files = MODELS[name]
+    found = reader.read_all(files[:count])
+    assert [take(each).pixels.tolist() for each in found] == [
+        take(reader.read(file)).pixels.tolist() for file in files[:count]
+    ]
+
+
+def test_a_fault_stays_where_it_is() -> None:
+    reader, _ = MODELS["digit"]
+    good, cut = DIGITS[0], DIGITS[1][:-30]
+    faults = [EmptyImage, UnreadableImage, TruncatedImage]
+    found = reader.read_all([good, b"", good, b"no image", cut, good])
+    assert [type(found[place]) for place in (1, 3, 4)] == faults
+    for place in (0, 2, 5):
+        np.testing.assert_array_equal(take(found[place]).pixels, take(reader.read(good)).pixels)
+
+
+def test_what_was_read_before_is_handed_through() -> None:
+    reader, files = MODELS["photo"]
+    before, fault = take(reader.read(files[2])), UnreadableImage("before")
+    found = reader.read_all([files[0], before, files[1], fault])
+    assert found[1] is before
+    assert found[3] is fault
+    np.testing.assert_array_equal(take(found[2]).pixels, take(reader.read(files[1])).pixels)
+
+
+def test_more_pixels_than_allowed_are_refused_together_too() -> None:
+    reader = ImageReader(DIGIT, GREY, 28 * 28 - 1)
+    assert [type(each) for each in reader.read_all(DIGITS[:3])] == [ImageTooLarge] * 3
+    assert isinstance(ImageReader(DIGIT, GREY, 28 * 28).read_all(DIGITS[:3])[0], Prepared)
+
+
+def test_images_that_are_read_together_share_the_time() -> None:
+    reader, _ = MODELS["digit"]
+    start_ns = time.perf_counter_ns()
+    found = [take(each) for each in reader.read_all(DIGITS[:1] * 500)]
+    took_us = (time.perf_counter_ns() - start_ns) / 1000
+    assert len({(each.decode_us, each.prepare_us) for each in found}) == 1
+    assert 0 < sum(each.decode_us + each.prepare_us for each in found) <= took_us
