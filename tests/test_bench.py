@@ -16,9 +16,10 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from serve.bench.h2load import FRAME_BYTES, _run, count_good, leave_out_warm_up, run_h2load, run_h2load_beside
 from serve.bench.load import GrpcLoad, Plan
-from serve.bench.measure import _medians, check_answer, find_file, start_server
+from serve.bench.measure import _medians, check_answer, find_file
 from serve.bench.peer import make_infer_request, make_peer_requests
 from serve.bench.probe import Probe
+from serve.bench.target import start_server
 from serve.bench.use import measure_stolen_s
 from serve.bench.workload import make_images, make_requests
 from serve.cores import count_usable_cores
@@ -63,6 +64,14 @@ def test_an_interrupted_run_leaves_no_process_behind(repository_folder: Path, sh
     assert "Traceback" not in said
     assert len(children) > 1
     assert not any(Path(f"/proc/{child}").exists() for child in children)
+
+
+def test_all_that_the_server_says_until_its_end_is_passed_on(
+    repository_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with start_server(["--models", str(repository_folder), "--workers", "2"]):
+        pass
+    assert capsys.readouterr().err.splitlines()[-1].endswith("serve.supervisor: stopped")
 
 
 needs_h2load = pytest.mark.skipif(

@@ -21,7 +21,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from serve.bench.measure import Subject, Target, find_file, make_subject, measure, measure_beside, start_server
+from serve.bench.measure import Subject, find_file, make_subject, measure, measure_beside
+from serve.bench.target import Target, start_server
 from serve.cores import count_usable_cores
 from serve.errors import InklingError
 

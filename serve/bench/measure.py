@@ -7,15 +7,11 @@ Does not know: how the rows are shown.
 import argparse
 import asyncio
 import math
-import re
 import statistics
-import subprocess
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +22,7 @@ from serve.bench.h2load import run_h2load, run_h2load_beside
 from serve.bench.load import GrpcLoad, Measurement, Plan, look_at_reply, percentile
 from serve.bench.peer import METHOD, make_peer_requests, start_peer
 from serve.bench.probe import Probe
+from serve.bench.target import Target
 from serve.bench.use import measure_stolen_s, measure_use
 from serve.bench.workload import make_images, make_requests
 from serve.client import Client
@@ -39,34 +36,6 @@ CLASSIFY = "/inkling.v1.ClassifierService/Classify"
 BATCH_CLASSIFY = "/inkling.v1.ClassifierService/BatchClassify"
 HEALTH_CHECK = "/grpc.health.v1.Health/Check"
 PARTS = ("run_us", "decode_us", "call_us", "generator_us")
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """The server under load: where it is, and its process where it is ours to look at."""
-
-    address: str
-    pid: int | None
-
-
-@contextmanager
-def start_server(flags: Sequence[str]) -> Iterator[Target]:
-    """`python -m serve` on a free port, until the end of the block."""
-    command = [sys.executable, "-m", "serve", "--port", "0", *flags]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603  # our own module
-        try:
-            lines = iter(process.stderr or ())
-            address = next((found[1] for line in lines if (found := re.search(r"serving .* on (\S+)$", line))), "")
-            if not address:
-                raise ConfigError("the server ended before it served; start it by hand to see why")
-            # Read on, or a full pipe would hold up the server.
-            log = threading.Thread(target=sys.stderr.writelines, args=(lines,))
-            log.start()
-            yield Target(address, process.pid)
-        finally:
-            process.terminate()
-            process.wait()
-    log.join()
 
 
 def load(target: str, requests: Sequence[bytes], plan: Plan, generator: str) -> Measurement:
