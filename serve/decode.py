@@ -18,6 +18,7 @@ from serve.header import (
     count_parts,
     is_run_length_bmp,
     read_bmp_size,
+    read_gif_size,
     read_png_size,
     read_size,
 )
@@ -85,15 +86,15 @@ def is_large(image_bytes: bytes) -> bool:
 
 def _check_before_opening(image_bytes: bytes, max_pixels: int) -> None:
     """Raise ImageError for what Pillow would spend much on before it says a size, or although the size is small."""
-    if image_bytes.startswith(GIF):
-        width, height = int.from_bytes(image_bytes[6:8], "little"), int.from_bytes(image_bytes[8:10], "little")
-        if width * height > max_pixels:
-            raise _too_large(max_pixels, width, height)
     if image_bytes.startswith(JPEG) and (scans := image_bytes.count(_JPEG_SCAN)) > _MOST_JPEG_SCANS:
         raise UnreadableImage(f"wanted a JPEG of at most {_MOST_JPEG_SCANS} scans, got one of {scans}")
     # Of fewer bytes than that there are no more parts: a small image is not walked through once more.
     if len(image_bytes) > _MOST_PARTS and count_parts(image_bytes, _MOST_PARTS) > _MOST_PARTS:
         raise UnreadableImage(f"wanted a file of at most {_MOST_PARTS:,} segments, chunks or blocks, got one of more")
+    if image_bytes.startswith(GIF):
+        width, height = read_gif_size(image_bytes)
+        if width * height > max_pixels:
+            raise _too_large(max_pixels, width, height)
     if is_run_length_bmp(image_bytes):
         _check_run_lengths(image_bytes)
 

@@ -40,6 +40,8 @@ _SCAN = b"\xff\xda"
 _FILL = b"\xff\xff"
 _GIF_HEADER_BYTES = 13
 _GIF_EXTENSION = 0x21
+_GIF_FRAME = b","
+_GIF_ENDS = b",;"
 _BMP_HEADER_BYTES = (40, 52, 56, 64, 108, 124)
 _BMP_OLD_HEADER_BYTES = 12
 _BMP_RUN_LENGTHS = (1, 2)
@@ -59,6 +61,17 @@ def read_size(data: bytes) -> Size | None:
 def read_png_size(data: bytes) -> Size:
     """Width and height of a PNG, which the specification puts at a fixed place: IHDR comes first and once."""
     return int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
+
+
+def read_gif_size(data: bytes) -> Size:
+    """Width and height of a GIF's screen, grown where its first frame reaches over the edge; so Pillow takes it."""
+    width, height = struct.unpack_from("<2H", data.ljust(10, b"\0"), 6)
+    *_, at = _gif_parts(data)
+    frame = data[at : at + 9]
+    if not frame.startswith(_GIF_FRAME) or len(frame) < 9:
+        return width, height
+    left, top, frame_width, frame_height = struct.unpack_from("<4H", frame, 1)
+    return max(width, left + frame_width), max(height, top + frame_height)
 
 
 def read_bmp_size(data: bytes) -> Size:
@@ -81,7 +94,7 @@ def count_parts(data: bytes, most: int) -> int:
     elif data.startswith(JPEG):
         parts = _jpeg_parts(data)
     else:
-        parts = _gif_blocks(data) if data.startswith(GIF) else iter(())
+        parts = _gif_parts(data) if data.startswith(GIF) else iter(())
     return sum(1 for _ in islice(parts, most + 1))
 
 
@@ -159,17 +172,22 @@ def _jpeg_parts(data: bytes) -> Iterator[int]:
             at += 1 if marker == _FILL or marker[0] != _FILL[0] else 2
 
 
-def _gif_blocks(data: bytes) -> Iterator[int]:
-    """Where each block of the extensions before the first frame begins (GIF89a)."""
+def _gif_parts(data: bytes) -> Iterator[int]:
+    """Where each block of the extensions before the first frame begins (GIF89a), and each byte that belongs to none.
+
+    The last is where the frame begins, or what ends the file.
+    """
     flags = data[10] if len(data) > _GIF_HEADER_BYTES else 0
     at = _GIF_HEADER_BYTES + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
-    while data[at : at + 1] == bytes([_GIF_EXTENSION]):
-        at += 2
-        while at < len(data) and (length := data[at]):
-            yield at
-            at += 1 + length
+    while at < len(data) and data[at] not in _GIF_ENDS:
+        if data[at] == _GIF_EXTENSION:
+            at += 2
+            while at < len(data) and (length := data[at]):
+                yield at
+                at += 1 + length
         yield at
         at += 1
+    yield at
 
 
 def _riff_chunks(data: bytes) -> Iterator[tuple[bytes, int]]:

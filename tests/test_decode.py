@@ -227,6 +227,14 @@ def tall_gif(side: int) -> bytes:
     return bytes(data)
 
 
+def wide_gif(side: int) -> bytes:
+    """The same with a screen of one pixel, and a frame of `side` x `side`."""
+    data = bytearray(tall_gif(1))
+    frame = data.index(b",", 13)
+    data[frame + 5 : frame + 9] = struct.pack("<HH", side, side)
+    return bytes(data)
+
+
 def rescanned_jpeg(scans: int) -> bytes:
     """A progressive JPEG whose last scan comes again and again, `scans` in all."""
     whole = encode(draw(), "JPEG", progressive=True)
@@ -244,6 +252,7 @@ def test_a_jpeg_of_many_scans_is_refused_before_it_is_decoded() -> None:
 BOMBS = {
     "png": huge_png(),
     "gif-under-pillows-own-limit": tall_gif(13_300),
+    "gif-frame-under-pillows-own-limit": wide_gif(13_300),
     "webp-under-pillows-own-limit": huge_webp(13_000),
     "webp": huge_webp(16_383),
     "gif": huge_gif(),

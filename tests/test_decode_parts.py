@@ -45,6 +45,8 @@ REPEATED = {
     "png-pixels": (repeat_in_png, chunk(b"IDAT", b""), 1),
     "gif-comments": (repeat_in_gif, COMMENT, 2),
     "gif-blocks": (lengthen_gif, BLOCK, 1),
+    "gif-between": (repeat_in_gif, b"\0", 1),
+    "gif-between-comments": (repeat_in_gif, b"\0" + COMMENT, 3),
 }
 
 

@@ -1,15 +1,18 @@
 """serve.header: the size of what encoders write is read without opening it, and no other is taken for such a file."""
 
+import io
 import struct
 import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import GifImagePlugin, Image, ImageCms
 from test_decode import FORMATS, LIMIT, PNG_SIGNATURE, chunk, draw, encode, mend_checksums, try_decode
 
 from serve.decode import decode, is_large
-from serve.header import read_size
+from serve.header import read_gif_size, read_size
 
 SIZE = draw().size
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -144,3 +147,21 @@ def test_of_a_png_32_chunks_are_ordinary(count: int) -> None:
 @pytest.mark.parametrize("format_name", ["GIF", "TIFF", "PPM"])
 def test_other_formats_have_no_size(format_name: str) -> None:
     assert read_size(encode(draw(), format_name)) is None
+
+
+EXTENSIONS = st.lists(
+    st.sampled_from([b"!\xfe\3abc\0", b"!\xfe\1,\1;\0", b"!\xf9\4\0\0\0\0\0", b"\0", b"x"]), max_size=4
+)
+
+
+@given(st.tuples(*[st.integers(1, 60)] * 2), st.tuples(*[st.integers(0, 60)] * 4), st.booleans(), EXTENSIONS)
+def test_a_gif_is_as_large_as_pillow_takes_it(
+    screen: tuple[int, int], frame: tuple[int, int, int, int], has_palette: bool, extensions: list[bytes]
+) -> None:
+    """Screen, and left, top, width and height of the first frame, which may reach over its edge."""
+    palette = (b"\x80\0\0" + bytes(6)) if has_palette else bytes(3)
+    start = b"GIF89a" + struct.pack("<2H", *screen) + palette + b"".join(extensions)
+    data = start + b"," + struct.pack("<4H", *frame) + b"\0\2\0;"
+    assert read_gif_size(data) == GifImagePlugin.GifImageFile(io.BytesIO(data)).size
+    for length in range(6, len(data)):
+        assert read_gif_size(data[:length])[0] <= 120
