@@ -203,10 +203,14 @@ def test_the_kernels_are_muons_which_keeps_their_length(net: keras.Model) -> Non
 
 
 def test_the_flag_decides_the_precision_that_is_trained_in(dataset: Dataset, tmp_path: Path) -> None:
-    """As an interrupted run left it, which read it from the net's layers."""
+    """As an interrupted run left it, which read it from the net's layers, and as the file of its end says."""
     flat = dataclasses.replace(RECIPE, net=(Flatten(),))
     unfinished, flags = tmp_path / "unfinished.npz", parse(tmp_path, "--precision", "bfloat16")
     with redirect_stdout(Interrupting("epoch 2 of 3")), pytest.raises(KeyboardInterrupt):
         train_recipe(flat, dataset, flags, unfinished)
     with np.load(unfinished) as stored:
         assert json.loads(str(stored["facts"]))["settings"]["precision"] == "bfloat16"
+    flags.resume = True
+    train_recipe(flat, dataset, flags, unfinished)
+    _, spec = read_model_file(tmp_path / "cifar10" / "1" / "model.onnx")
+    assert (spec.recipe["precision"], spec.precision) == ("bfloat16", "float32")

@@ -141,6 +141,26 @@ def test_the_learning_rate_rises_in_a_line_and_falls_to_nothing() -> None:
     assert rates == pytest.approx([0, 5e-4, 1e-3, 5e-4, 0], abs=1e-9)
 
 
+def test_the_learning_rate_comes_to_nothing_behind_the_last_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Epochs of 100 images in batches of 30: the fourth, of ten images, is a step like the others."""
+    compiled: list[keras.Model] = []
+
+    def keep(*arguments: Any) -> keras.Model:
+        compiled.append(compile_for_training(*arguments))
+        return compiled[0]
+
+    monkeypatch.setattr("train.fit.compile_for_training", keep)
+    model = build(BASE.net, (8, 8, 3), 2)
+    fit(model, draw_numbered(), np.arange(COUNT) % 2, SHORT, seed=SEED, unfinished=tmp_path / "unfinished.npz")
+    optimizer = compiled[0].optimizer
+    assert int(optimizer.iterations) == 8
+    assert float(optimizer.learning_rate) == pytest.approx(0, abs=1e-9)
+    optimizer.iterations.assign(7)
+    assert float(optimizer.learning_rate) > 1e-6
+
+
 def test_a_single_epoch_begins_at_the_peak() -> None:
     schedule = schedule_learning_rate(dataclasses.replace(BASE, epochs=1, warmup_epochs=2), steps_per_epoch=50)
     assert [float(schedule(step)) for step in (0, 50)] == pytest.approx([BASE.peak_learning_rate, 0], abs=1e-9)
