@@ -40,6 +40,8 @@ _SCAN = b"\xff\xda"
 _FILL = b"\xff\xff"
 _GIF_HEADER_BYTES = 13
 _GIF_EXTENSION = 0x21
+_GIF_COMMENT, _GIF_APPLICATION = b"\xfe", b"\xff"
+_GIF_LOOP = b"NETSCAPE2.0"
 _GIF_FRAME = b","
 _GIF_ENDS = b",;"
 _BMP_HEADER_BYTES = (40, 52, 56, 64, 108, 124)
@@ -181,12 +183,26 @@ def _gif_parts(data: bytes) -> Iterator[int]:
     at = _GIF_HEADER_BYTES + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
     while at < len(data) and data[at] not in _GIF_ENDS:
         if data[at] == _GIF_EXTENSION:
-            at += 2
-            while at < len(data) and (length := data[at]):
-                yield at
-                at += 1 + length
-        yield at
+            for block_at in _gif_blocks(data, at):
+                yield (at := block_at)
+        else:
+            yield at
         at += 1
+    yield at
+
+
+def _gif_blocks(data: bytes, at: int) -> Iterator[int]:
+    """Where each block of one extension begins; the last is the empty one that ends it.
+
+    As Pillow reads them: the first is no end, though it is empty, but in a comment; nor is the second, of a loop.
+    """
+    label, at = data[at + 1 : at + 2], at + 2
+    is_loop = label == _GIF_APPLICATION and data[at + 1 : at + 12] == _GIF_LOOP and data[at] >= len(_GIF_LOOP)
+    no_ends = 0 if label == _GIF_COMMENT else 2 if is_loop else 1
+    while at < len(data) and (data[at] or no_ends > 0):
+        yield at
+        no_ends -= 1
+        at += 1 + data[at]
     yield at
 
 

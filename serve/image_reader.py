@@ -1,4 +1,4 @@
-"""Image files -> the pixels that a model takes: those of its own kind together, every other alone.
+"""Image files -> the pixels that a model takes: those that it can take as they are together, every other alone.
 
 Enters: the bytes of image files. Leaves: of each its pixels, uint8 [H, W, C], and what they took, or what was wrong
 with it. Does not know: batches and who waits for them, ONNX Runtime, gRPC.
@@ -54,7 +54,10 @@ class ImageReader:
         ]
 
     def _read_alike(self, images: Sequence[bytes | Prepared | Exception]) -> dict[int, Prepared]:
-        """By their places the plain PNGs that are what the model takes; each took an equal share of the time."""
+        """By their places the plain PNGs that are what the model takes; each took an equal share of the time.
+
+        Those that the policy would change, such as digits on light paper, are left to `read`, and their share is lost.
+        """
         height, width, _ = self._shape
         if height * width > self._max_pixels:
             return {}
@@ -65,11 +68,15 @@ class ImageReader:
         decoded_ns = time.perf_counter_ns()
         are_ready = self._policy.are_ready(pixels)
         prepared_ns = time.perf_counter_ns()
-        decode_us, prepare_us = (
-            duration_ns // (1000 * len(places)) for duration_ns in (decoded_ns - start_ns, prepared_ns - decoded_ns)
-        )
+        decode_us = _share_us(decoded_ns - start_ns, len(places))
+        prepare_us = _share_us(prepared_ns - decoded_ns, len(places))
         return {
             place: Prepared(each, decode_us, prepare_us)
             for place, each, is_ready in zip(places, pixels, are_ready, strict=True)
             if is_ready
         }
+
+
+def _share_us(duration_ns: int, count: int) -> int:
+    """Rounded up: what was done took some time, and a reply that lacks a time is shorter than others."""
+    return -(-duration_ns // (1000 * count))

@@ -5,9 +5,9 @@ for what is not a plain PNG, or not whole, or has a fault: `decode.py` then take
 every PNG and knows what is wrong with one. Does not know: what a caller is told, models.
 
 Plain is what most libraries write: grey, RGB or RGBA in 8 bits, not interlaced, and nothing but IHDR, IDAT and IEND
-(PNG, third edition, W3C 2025). Decompression and filters are Pillow's; only the way through the chunks is ours. Of a
-small image, that way took Pillow's plugin more time than the pixels; and of many, what Pillow does around the pixels
-of one takes more than all of these.
+(PNG, third edition, W3C 2025). Filters are undone by Pillow; the way through the chunks is ours. Of a small image, that
+way took Pillow's plugin more time than the pixels; and of many, what Pillow does around the pixels of one takes more
+than all of these.
 """
 
 import zlib
@@ -22,8 +22,9 @@ _END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _MOST_CHUNKS = 1_000  # of pixels; a file of more goes to Pillow's plugin, once its parts are counted
 _HEADER_BYTES = 33  # the signature, and all of IHDR
 # By bit depth, colour type, and the methods of compression, filtering and interlacing.
-_MODES = {b"\x08\x00\x00\x00\x00": "L", b"\x08\x02\x00\x00\x00": "RGB", b"\x08\x06\x00\x00\x00": "RGBA"}
-_KINDS = {1: b"\x08\x00\x00\x00\x00", 3: b"\x08\x02\x00\x00\x00"}  # those bytes by the number of channels
+_GREY, _RGB, _RGBA = b"\x08\x00\x00\x00\x00", b"\x08\x02\x00\x00\x00", b"\x08\x06\x00\x00\x00"
+_MODES = {_GREY: "L", _RGB: "RGB", _RGBA: "RGBA"}
+_KINDS = {1: _GREY, 3: _RGB}  # by the number of channels
 _FILTERS = bytes(range(5))
 
 
@@ -48,7 +49,7 @@ def decode_alike(files: Sequence[bytes], shape: tuple[int, int, int]) -> tuple[l
     """The places of those files that are plain and sound PNGs of one shape, grey or RGB, and their uint8 [N, H, W, C].
 
     Their rows, still filtered, are put below each other and decoded as one image. A row of zeros stands between two:
-    a filter takes the row above an image's first for that (section 9.2 of the specification).
+    a filter takes the row above an image's first for that (section 9.2 of the specification). All are in one buffer.
     """
     height, width, channels = shape
     header, row_bytes = _write_header(shape), 1 + width * channels
@@ -62,7 +63,8 @@ def decode_alike(files: Sequence[bytes], shape: tuple[int, int, int]) -> tuple[l
         return places, np.empty((0, *shape), np.uint8)
     mode = _MODES[_KINDS[channels]]
     image = Image.new(mode, (width, (height + 1) * len(places)), None)
-    image.frombytes(zlib.compress(b"".join(rows), 0), "zip", (mode, False))
+    stored = zlib.compress(b"".join(rows), 0)  # Pillow undoes filters behind its decompression alone
+    image.frombytes(stored, "zip", (mode, False))
     return places, np.frombuffer(image.tobytes(), np.uint8).reshape(-1, height + 1, width, channels)[:, :height]
 
 

@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,12 +68,27 @@ def test_an_interrupted_run_leaves_no_process_behind(repository_folder: Path, sh
     assert not any(Path(f"/proc/{child}").exists() for child in children)
 
 
+class SlowTerminal:
+    """Takes its time for every line."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Keep each a while after it came."""
+        for line in lines:
+            time.sleep(0.3)
+            self.lines.append(line)
+
+
 def test_all_that_the_server_says_until_its_end_is_passed_on(
-    repository_folder: Path, capsys: pytest.CaptureFixture[str]
+    repository_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    terminal = SlowTerminal()
+    monkeypatch.setattr("sys.stderr", terminal)
     with start_server(["--models", str(repository_folder), "--workers", "2"]):
         pass
-    assert capsys.readouterr().err.splitlines()[-1].endswith("serve.supervisor: stopped")
+    assert terminal.lines[-1].endswith("serve.supervisor: stopped\n")
 
 
 needs_h2load = pytest.mark.skipif(

@@ -235,6 +235,14 @@ def wide_gif(side: int) -> bytes:
     return bytes(data)
 
 
+def veiled_gif(side: int) -> bytes:
+    """The same behind blocks that look like a frame and like the end; an empty block before them ends nothing."""
+    data = wide_gif(side)
+    start = 13 + (3 << (data[10] & 7) + 1) * (data[10] >> 7)
+    veil = b"!\xf9\0," + bytes(44) + b"\0" + b"!\1\0;" + bytes(59) + b"\0"
+    return data[:start] + veil + data[start:]
+
+
 def rescanned_jpeg(scans: int) -> bytes:
     """A progressive JPEG whose last scan comes again and again, `scans` in all."""
     whole = encode(draw(), "JPEG", progressive=True)
@@ -253,6 +261,7 @@ BOMBS = {
     "png": huge_png(),
     "gif-under-pillows-own-limit": tall_gif(13_300),
     "gif-frame-under-pillows-own-limit": wide_gif(13_300),
+    "gif-veiled": veiled_gif(13_300),
     "webp-under-pillows-own-limit": huge_webp(13_000),
     "webp": huge_webp(16_383),
     "gif": huge_gif(),

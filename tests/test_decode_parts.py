@@ -33,6 +33,11 @@ def lengthen_gif(part: bytes, count: int) -> bytes:
     return GIF_HEADER + LONG_COMMENT + part * count + b"\0" + GIF[len(GIF_HEADER) :]
 
 
+def repeat_behind_an_empty_block(part: bytes, count: int) -> bytes:
+    """Behind a block that looks like a frame, in an extension whose first block is empty, which ends nothing."""
+    return repeat_in_gif(b"!\xf9\0," + bytes(44) + b"\0" + part * count, 1)
+
+
 # The maker, what is repeated, and how many parts each time is.
 REPEATED = {
     "jpeg-comments": (repeat_in_jpeg, b"\xff\xfe\0\2", 1),
@@ -46,6 +51,8 @@ REPEATED = {
     "gif-comments": (repeat_in_gif, COMMENT, 2),
     "gif-blocks": (lengthen_gif, BLOCK, 1),
     "gif-between": (repeat_in_gif, b"\0", 1),
+    "gif-behind-an-empty-block": (repeat_behind_an_empty_block, COMMENT, 2),
+    "gif-of-empty-blocks": (repeat_in_gif, b"!\xf9\0\0", 2),
     "gif-between-comments": (repeat_in_gif, b"\0" + COMMENT, 3),
 }
 

@@ -109,4 +109,5 @@ def test_images_that_are_read_together_share_the_time() -> None:
     found = [take(each) for each in reader.read_all(DIGITS[:1] * 500)]
     took_us = (time.perf_counter_ns() - start_ns) / 1000
     assert len({(each.decode_us, each.prepare_us) for each in found}) == 1
-    assert 0 < sum(each.decode_us + each.prepare_us for each in found) <= took_us
+    assert found[0].prepare_us > 0
+    assert 0 < sum(each.decode_us + each.prepare_us - 2 for each in found) <= took_us  # each is rounded up
