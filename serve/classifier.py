@@ -21,6 +21,7 @@ from serve.engine import OUTPUT, Engine
 from serve.image_reader import ImageReader, Prepared
 from serve.loop_batcher import LoopBatcher
 from serve.prepare import find_policy
+from serve.scheduling import Turns
 from serve.thread_batcher import ThreadBatcher
 
 # The longest run that may hold up the event loop. A net of 30 ms lost a quarter of its throughput there, one of 2 ms
@@ -58,6 +59,7 @@ class Classifier:
         *,
         admission: Admission,
         side_thread: Executor,
+        turns: Turns,
         max_queue_delay_us: int,
         max_image_pixels: int,
     ) -> None:
@@ -70,6 +72,7 @@ class Classifier:
         self._reader = ImageReader(policy, engine.spec.input.shape, max_image_pixels)
         self._admission = admission
         self._side_thread = side_thread
+        self._turns = turns
         self._batcher = self._make_batcher(max_queue_delay_us)
 
     async def classify(self, images: Sequence[bytes], deadline_s: float | None = None) -> list[Answer | Exception]:
@@ -117,6 +120,7 @@ class Classifier:
     def _run(self, batch: list[_Waiting]) -> list[Answer | Exception]:
         """In the batcher's thread: prepare all, run the good ones together, and put every answer in its place."""
         begun_ns = time.perf_counter_ns()
+        self._turns.follow(len(batch))
         prepared = self._reader.read_all([waiting.image for waiting in batch])
         good = [image for image in prepared if isinstance(image, Prepared)]
         if not good:

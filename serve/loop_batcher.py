@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 
 from serve.batcher import Batcher, Group, Part, R, T, cut, deliver
+from serve.scheduling import give_way
 
 
 class LoopBatcher(Batcher[T, R]):
@@ -63,6 +64,8 @@ class LoopBatcher(Batcher[T, R]):
             patience_turns = 1 if self._has_been_alone else self.PATIENCE_TURNS
             reads_on = waiting < self._max_batch and quiet_turns < patience_turns
         if reads_on:
+            if not self._has_been_alone:
+                give_way()  # to the threads that read what has come
             self._loop.call_soon(self._take_turn, quiet_turns, waiting, now_s)
             return
         if batch := self._next_batch():

@@ -32,6 +32,7 @@ from serve.port import SPREADS_CONNECTIONS, join_address, reserve_port
 from serve.reflect import Reflection
 from serve.registrar import Registrar
 from serve.repository import ModelFile, Repository, load_repository
+from serve.scheduling import Turns
 from serve.service import ClassifierService, make_handlers
 from serve.watch import Health
 
@@ -69,6 +70,7 @@ class Server:
         """Load and warm every model. Raises ConfigError where none can be served."""
         self._config = config
         self._side_thread = ThreadPoolExecutor(1, "large-images")
+        self._turns = Turns()
         device, problem = choose_device(config.device, config.device_id)
         if problem:
             logger.info("running on %s: %s", device, problem)
@@ -151,6 +153,7 @@ class Server:
             loaded,
             admission=Admission(config.max_pending, config.max_pending_bytes),
             side_thread=self._side_thread,
+            turns=self._turns,
             max_queue_delay_us=config.max_queue_delay_us,
             max_image_pixels=config.max_image_pixels,
         )

@@ -16,6 +16,7 @@ from serve.admission import Admission
 from serve.batcher import Batcher
 from serve.classifier import Classifier
 from serve.loop_batcher import LoopBatcher
+from serve.scheduling import Turns
 from serve.thread_batcher import ThreadBatcher
 
 
@@ -31,6 +32,7 @@ def make_classifier(
         loaded,
         admission=admission,
         side_thread=side_thread,
+        turns=Turns(),
         max_queue_delay_us=max_queue_delay_us,
         max_image_pixels=2**20,
     )

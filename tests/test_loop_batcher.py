@@ -53,6 +53,25 @@ def test_callers_that_come_within_a_few_turns_of_each_other_share_a_run() -> Non
     assert run_on_loop(scenario) == [[1, 2], [0, 5, 12]]
 
 
+def test_other_threads_have_the_core_while_a_batch_is_waited_for_and_not_between_lone_calls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: list[None] = []
+    monkeypatch.setattr("serve.loop_batcher.give_way", lambda: given.append(None))
+
+    async def scenario(batcher: LoopBatcher[int, int]) -> None:
+        for item in range(5):
+            await batcher.submit([item])
+            await asyncio.sleep(0)
+        assert not given
+        await batcher.submit([1, 2])  # of those before it each was alone
+        assert not given
+        await batcher.submit([3])
+        assert len(given) == LoopBatcher.PATIENCE_TURNS
+
+    run_on_loop(scenario)
+
+
 def test_a_full_batch_waits_for_nobody_and_the_rest_is_next() -> None:
     async def scenario(batcher: LoopBatcher[int, int]) -> None:
         answers = await asyncio.gather(batcher.submit([0, 1, 2]), batcher.submit([3, 4]), batcher.submit([5]))

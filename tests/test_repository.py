@@ -16,6 +16,7 @@ from serve.classifier import Classifier
 from serve.errors import ConfigError, NotFound
 from serve.model_file import PrepareSpec
 from serve.repository import ModelFile, Repository, find_model_files, list_some, load_repository
+from serve.scheduling import Turns
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +49,7 @@ def opened(folder: Path, precision: str = "float32") -> Iterator[Repository]:
                 engine.load(file.path, engine.Placement("cpu", threads=1, max_batch=8, gpu_memory_bytes=0)),
                 admission=Admission(8, 2**20),
                 side_thread=side_thread,
+                turns=Turns(),
                 max_queue_delay_us=0,
                 max_image_pixels=10_000,
             )

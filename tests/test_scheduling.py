@@ -1,0 +1,78 @@
+"""serve.scheduling: threads wait for their turns while callers are many, under no policy but the default."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from serve.scheduling import Turns
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has these policies")
+
+
+def run(script: str) -> list[str]:
+    """What a process prints that has a second thread, `policies`, and a clock in `now`; its policies are its own."""
+    start = """
+        import os, sys, threading
+        from serve.scheduling import Turns
+        now = [100.0]
+        ready, over = threading.Event(), threading.Event()
+        def policies():
+            return sorted({os.sched_getscheduler(int(each)) for each in os.listdir("/proc/self/task")})
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        threading.Thread(target=lambda: (ready.set(), over.wait()), daemon=True).start()
+        ready.wait()
+    """
+    command = [sys.executable, "-c", textwrap.dedent(start) + textwrap.dedent(script)]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
+
+
+@linux
+def test_all_threads_wait_for_their_turns_while_runs_are_shared() -> None:
+    found = run("""
+        turns = Turns(lambda: now[0])
+        for seconds, image_count in [(0, 1), (0, 2), (0.5, 1), (0.4, 1), (0.2, 1), (0, 1), (0, 32)]:
+            now[0] += seconds
+            turns.follow(image_count)
+            print(policies() == [os.SCHED_BATCH], policies() == [os.SCHED_OTHER])
+    """)
+    waits, usual = "True False", "False True"
+    assert found == [usual, waits, waits, waits, usual, usual, waits]
+
+
+@linux
+def test_a_thread_that_starts_meanwhile_waits_too() -> None:
+    found = run("""
+        turns = Turns(lambda: now[0])
+        turns.follow(8)
+        threading.Thread(target=over.wait, daemon=True).start()
+        print(policies() == [os.SCHED_BATCH])
+    """)
+    assert found == ["True"]
+
+
+@linux
+def test_a_policy_that_somebody_chose_is_kept() -> None:
+    found = run("""
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        before = policies()
+        Turns(lambda: now[0]).follow(8)
+        print(policies() == before, len(before))
+    """)
+    assert found == ["True 2"]
+
+
+def test_a_run_costs_nothing_where_the_kernel_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each run is followed: the kernel is asked when something changes."""
+    asked: list[bool] = []
+    monkeypatch.setattr("serve.scheduling._set_policy", asked.append)
+    now_s = [0.0]
+    turns = Turns(lambda: now_s[0])
+    turns._is_ours = True
+    for image_count in (1, 1, 8, 8, 8):
+        turns.follow(image_count)
+    now_s[0] += Turns.HOLD_S
+    for _ in range(3):
+        turns.follow(1)
+    assert asked == [True, False]
