@@ -6,6 +6,7 @@ Enters: how many images each run had. Leaves: the policy of this process's threa
 import contextlib
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,36 +20,46 @@ class Turns:
     A call wakes gRPC's threads and the event loop several times each, and by default each of them interrupts what
     runs, be it a run of a model, and is interrupted by the next. Under Linux's SCHED_BATCH (sched(7)) a thread that
     wakes waits until the one that runs pauses or has had its time. A lone caller gains nothing by that, and would wait
-    for other processes, too, where these keep the cores busy. A process under another policy than the default keeps it.
+    for other processes, too, where these keep the cores busy. Nor does the event loop wait beside runs in a thread,
+    which are long: it would refuse calls, and say that it is well, late. A process under another policy than the
+    default keeps it.
     """
 
     HOLD_S = 1.0
-    """How long callers stay many after a run of several images."""
+    """How long callers stay many after a run of several images, and the event loop beside runs after one of those."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """On the event loop."""
         self._clock = clock
-        self._shared_s = float("-inf")
-        self._waits = False
+        self._loop_thread = threading.get_native_id()
+        self._shared_s = self._beside_loop_s = float("-inf")
+        self._waits = self._loop_waits = False
         self._is_ours = sys.platform == "linux" and os.sched_getscheduler(0) == os.SCHED_OTHER
 
     def follow(self, image_count: int) -> None:
-        """Take notice of a run; from any thread."""
+        """Take notice of a run, in the thread that makes it."""
         now_s = self._clock()
         if image_count > 1:
             self._shared_s = now_s
+        if threading.get_native_id() != self._loop_thread:
+            self._beside_loop_s = now_s
         waits = now_s - self._shared_s < self.HOLD_S
-        if waits != self._waits and self._is_ours:
-            self._waits = waits
-            _set_policy(waits)
+        loop_waits = waits and now_s - self._beside_loop_s >= self.HOLD_S
+        if (waits, loop_waits) != (self._waits, self._loop_waits) and self._is_ours:
+            self._waits, self._loop_waits = waits, loop_waits
+            for thread in _list_threads():
+                _set_policy(thread, loop_waits if thread == self._loop_thread else waits)
 
 
-def _set_policy(waits: bool) -> None:
-    """Of all threads that there are; those to come have that of the thread which starts them."""
+def _list_threads() -> list[int]:
+    """All that there are; those to come have the policy of the thread which starts them."""
+    return [int(thread.name) for thread in _THREADS.iterdir()]
+
+
+def _set_policy(thread: int, waits: bool) -> None:
     if sys.platform == "linux":
-        policy = os.SCHED_BATCH if waits else os.SCHED_OTHER
-        for thread in _THREADS.iterdir():
-            with contextlib.suppress(OSError):  # it has ended; or a sandbox forbids it: slower then, and as sound
-                os.sched_setscheduler(int(thread.name), policy, os.sched_param(0))
+        with contextlib.suppress(OSError):  # it has ended; or a sandbox forbids it: slower then, and as sound
+            os.sched_setscheduler(thread, os.SCHED_BATCH if waits else os.SCHED_OTHER, os.sched_param(0))
 
 
 def give_way() -> None:

@@ -12,7 +12,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has these
 
 
 def run(script: str) -> list[str]:
-    """What a process prints that has a second thread, `policies`, and a clock in `now`; its policies are its own."""
+    """What a process prints that has a thread `other`, `policies`, and a clock in `now`; its policies are its own."""
     start = """
         import os, sys, threading
         from serve.scheduling import Turns
@@ -21,7 +21,8 @@ def run(script: str) -> list[str]:
         def policies():
             return sorted({os.sched_getscheduler(int(each)) for each in os.listdir("/proc/self/task")})
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-        threading.Thread(target=lambda: (ready.set(), over.wait()), daemon=True).start()
+        other = threading.Thread(target=lambda: (ready.set(), over.wait()), daemon=True)
+        other.start()
         ready.wait()
     """
     command = [sys.executable, "-c", textwrap.dedent(start) + textwrap.dedent(script)]
@@ -39,6 +40,28 @@ def test_all_threads_wait_for_their_turns_while_runs_are_shared() -> None:
     """)
     waits, usual = "True False", "False True"
     assert found == [usual, waits, waits, waits, usual, usual, waits]
+
+
+@linux
+def test_the_event_loop_does_not_wait_beside_runs_in_a_thread() -> None:
+    """It would refuse late. In a run it makes itself, it waits as all do, once no other was made for a while."""
+    found = run("""
+        turns = Turns(lambda: now[0])
+        def run_in_thread(image_count):
+            thread = threading.Thread(target=turns.follow, args=(image_count,))
+            thread.start()
+            thread.join()
+        for seconds, follow, image_count in [
+            (0, turns.follow, 8), (0.1, run_in_thread, 1), (0.5, turns.follow, 8), (0.6, turns.follow, 8),
+            (0.1, run_in_thread, 8), (1.1, run_in_thread, 1),
+        ]:
+            now[0] += seconds
+            follow(image_count)
+            loop_waits = os.sched_getscheduler(os.getpid()) == os.SCHED_BATCH
+            print(loop_waits, os.sched_getscheduler(other.native_id) == os.SCHED_BATCH)
+    """)
+    all_wait, others_wait, none = "True True", "False True", "False False"
+    assert found == [all_wait, others_wait, others_wait, all_wait, others_wait, none]
 
 
 @linux
@@ -66,7 +89,8 @@ def test_a_policy_that_somebody_chose_is_kept() -> None:
 def test_a_run_costs_nothing_where_the_kernel_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each run is followed: the kernel is asked when something changes."""
     asked: list[bool] = []
-    monkeypatch.setattr("serve.scheduling._set_policy", asked.append)
+    monkeypatch.setattr("serve.scheduling._list_threads", lambda: [1])
+    monkeypatch.setattr("serve.scheduling._set_policy", lambda thread, waits: asked.append(waits))
     now_s = [0.0]
     turns = Turns(lambda: now_s[0])
     turns._is_ours = True
