@@ -31,6 +31,7 @@ class Turns:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """On the event loop."""
         self._clock = clock
+        self._lock = threading.Lock()  # the loop and the batchers' threads run models at the same time
         self._loop_thread = threading.get_native_id()
         self._shared_s = self._beside_loop_s = float("-inf")
         self._waits = self._loop_waits = False
@@ -38,10 +39,14 @@ class Turns:
 
     def follow(self, image_count: int) -> None:
         """Take notice of a run, in the thread that makes it."""
+        with self._lock:
+            self._follow(image_count, threading.get_native_id() == self._loop_thread)
+
+    def _follow(self, image_count: int, is_on_loop: bool) -> None:
         now_s = self._clock()
         if image_count > 1:
             self._shared_s = now_s
-        if threading.get_native_id() != self._loop_thread:
+        if not is_on_loop:
             self._beside_loop_s = now_s
         waits = now_s - self._shared_s < self.HOLD_S
         loop_waits = waits and now_s - self._beside_loop_s >= self.HOLD_S
