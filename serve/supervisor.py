@@ -92,9 +92,11 @@ class Supervisor:
         return await self._attend(process, number)
 
     async def _start_worker(self) -> Process:
-        # A session of its own: Ctrl-C reaches the supervisor alone, which then stops the workers in order.
+        # A process group of its own: Ctrl-C reaches the supervisor alone, which then stops the workers in order. Not a
+        # session: Linux shares the cores out among sessions first (sched(7), autogroup), and one worker's event loop
+        # then waited up to 0.4 s while the batches of another ran.
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "serve.worker", stdin=PIPE, stdout=PIPE, start_new_session=True, env=_environment()
+            sys.executable, "-m", "serve.worker", stdin=PIPE, stdout=PIPE, process_group=0, env=_environment()
         )
         _pipe(process.stdin).write(json.dumps(asdict(self._config), default=str).encode() + b"\n")
         return process

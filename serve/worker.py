@@ -6,6 +6,7 @@ Ends when told by a signal, or when its stdin ends because the supervisor is gon
 
 import asyncio
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from serve.supervisor import READY_LINE
 
 def main() -> int:
     """Exit code 0 after a clean stop, 2 where it could not start."""
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # a terminal may be told to stop the process groups behind that log
     settings = json.loads(sys.stdin.buffer.readline())
     config = ServerConfig(**settings | {"models": Path(settings["models"])})
     start_logging(config)

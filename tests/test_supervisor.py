@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,22 @@ from serve.client import Client
 from serve.config import ServerConfig
 from serve.supervisor import Supervisor, choose_workers
 
+IN_A_TERMINAL = """
+import os, pty, sys
+os.dup2(2, 1)
+stop_who_writes_behind = ["sh", "-c", 'stty tostop && exec "$@"', "sh"]
+sys.exit(os.waitstatus_to_exitcode(pty.spawn(stop_who_writes_behind + sys.argv[1:])))
+"""
+"""A program whose stdin is the keyboard of another, and whose stderr is its screen."""
+
 
 class Supervised:
     """`python -m serve --workers 2` on a free port, and what it logs."""
 
-    def __init__(self, models: Path) -> None:
-        command = [sys.executable, "-m", "serve", "--models", str(models), "--port", "0", "--device", "cpu"]
-        self.process = subprocess.Popen([*command, "--workers", "2"], stderr=subprocess.PIPE, text=True)
+    def __init__(self, models: Path, starter: Sequence[str] = ()) -> None:
+        command = [*starter, sys.executable, "-m", "serve", "--models", str(models), "--port", "0", "--device", "cpu"]
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen([*command, "--workers", "2"], stdin=pipe, stderr=pipe, text=True)
         self.lines: list[str] = []
         self._grown = threading.Condition()
         self._reader = threading.Thread(target=self._read)
@@ -66,13 +75,14 @@ class Supervised:
         self.process.kill()
         self.process.wait()
         self._reader.join(30)
-        if self.process.stderr:
-            self.process.stderr.close()
+        for stream in (self.process.stdin, self.process.stderr):
+            if stream:
+                stream.close()
 
 
 @contextmanager
-def supervised(models: Path) -> Iterator[Supervised]:
-    running = Supervised(models)
+def supervised(models: Path, starter: Sequence[str] = ()) -> Iterator[Supervised]:
+    running = Supervised(models, starter)
     try:
         yield running
     finally:
@@ -128,6 +138,28 @@ def test_sigterm_stops_the_workers_and_then_the_supervisor(repository_folder: Pa
         running.process.terminate()
         assert running.process.wait(20) == 0
         assert not any(map(is_alive, pids))
+
+
+def test_ctrl_c_in_a_terminal_reaches_the_supervisor_alone_which_stops_the_workers(repository_folder: Path) -> None:
+    """The terminal also stops whoever writes to it from behind, as `stty tostop` asks: not the workers, who log."""
+    with supervised(repository_folder, [sys.executable, "-c", IN_A_TERMINAL]) as running:
+        pids = running.worker_pids()
+        assert running.process.stdin is not None
+        print("\x03", end="", file=running.process.stdin, flush=True)
+        assert running.process.wait(20) == 0
+        running.wait_for("INFO serve.server: stopped", 2)
+        assert not any("Traceback" in line for line in running.lines)
+        assert not any(map(is_alive, pids))
+
+
+def test_workers_share_the_session_of_their_supervisor_and_have_process_groups_of_their_own(
+    repository_folder: Path,
+) -> None:
+    """Linux shares the cores out among sessions first: in sessions of their own, workers waited for each other."""
+    with supervised(repository_folder) as running:
+        pids = running.worker_pids()
+        assert {os.getsid(pid) for pid in pids} == {os.getsid(running.process.pid)}
+        assert [os.getpgid(pid) for pid in pids] == pids
 
 
 @pytest.mark.parametrize("state", ["starting 2 workers", "is ready"])
