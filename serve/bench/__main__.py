@@ -28,7 +28,7 @@ from serve.errors import InklingError
 
 SHORT = {"seconds": 1.0, "warm_up": 0.3, "rounds": 1}
 HEADS = ["model", "capacity_per_s", "images_per_s", "p50_ms", "p90_ms", "p99_ms", "p99.9_ms", "refusals_per_s"]
-HEADS += ["refusal_p99_ms", "health_p99_ms", "cpu", "pss_mib", "pss_growth"]
+HEADS += ["refusal_p99_ms", "health_p99_ms", "cpu", "pss_mib", "pss_growth_at_once", "pss_growth"]
 HEADS += ["peer_per_s", "over_peer", "fraction", "stolen_cores", "given_fraction", "busy_fraction"]
 HEADS += ["of_decode_and_run", "over_floor"]
 BESIDE_HEADS = ["model", "batches_per_s", "p99_ms_beside_batches", "singles_per_s", "p99_ms_beside_singles", "ratio"]

@@ -36,6 +36,8 @@ CLASSIFY = "/inkling.v1.ClassifierService/Classify"
 BATCH_CLASSIFY = "/inkling.v1.ClassifierService/BatchClassify"
 HEALTH_CHECK = "/grpc.health.v1.Health/Check"
 PARTS = ("run_us", "decode_us", "call_us", "generator_us")
+REST_S = 4.0
+"""Before and after an open loop, until memory is looked at: a server gives back what it took once it is quiet."""
 
 
 def load(target: str, requests: Sequence[bytes], plan: Plan, generator: str) -> Measurement:
@@ -125,6 +127,7 @@ def _measure_round(subject: Subject, plan: Plan, options: argparse.Namespace) ->
 def measure_server(subject: Subject, plan: Plan, generator: str) -> dict[str, Any]:
     """One round of load."""
     pid = subject.target.pid
+    time.sleep(REST_S if plan.rate else 0)
     before, stolen_s, start_s = measure_use(pid) if pid else None, measure_stolen_s(), time.perf_counter()
     with Probe(subject.target.address, HEALTH_CHECK, b"") as health:
         found = load(subject.target.address, subject.requests, plan, generator)
@@ -138,7 +141,9 @@ def measure_server(subject: Subject, plan: Plan, generator: str) -> dict[str, An
     if pid and before:
         after = measure_use(pid)
         row |= {"cpu": (after.cpu_s - before.cpu_s) / elapsed_s}
-        row |= {"pss_mib": after.pss_mib, "pss_growth": after.pss_mib / before.pss_mib}
+        row |= {"pss_mib": after.pss_mib, "pss_growth_at_once": after.pss_mib / before.pss_mib}
+        time.sleep(REST_S if plan.rate else 0)
+        row["pss_growth"] = measure_use(pid).pss_mib / before.pss_mib
     return row
 
 

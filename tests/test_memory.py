@@ -1,0 +1,91 @@
+"""serve.memory: what lies between things in use goes back to the system, once many calls have come and no more."""
+
+import asyncio
+import contextlib
+import itertools
+import platform
+import re
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import grpc
+import pytest
+from conftest import Png
+from test_server import running
+
+from serve import memory
+from serve.pb.classifier_pb2 import ClassifyRequest
+from serve.server import SERVICE
+
+MIB = 2**20
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library gives back as it likes")
+
+
+def resident_bytes(process: int | str = "self") -> int:
+    """Of a process."""
+    found = re.search(r"^VmRSS:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)
+    assert found
+    return int(found[1]) * 1024
+
+
+def take_and_keep_a_hundredth() -> list[bytes]:
+    """50 MiB, of which every hundredth piece stays in use: glibc gives back nothing by itself."""
+    pieces = [bytes(1000) for _ in range(50 * MIB // 1000)]
+    return pieces[::100]
+
+
+def test_what_is_free_between_things_in_use_goes_back_to_the_system() -> None:
+    kept = take_and_keep_a_hundredth()
+    before = resident_bytes()
+    memory.give_back()
+    assert before - resident_bytes() > 30 * MIB
+    assert len(kept) > 500
+
+
+async def watch_for(seconds: float, count_calls: Callable[[], int]) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(memory.give_back_after_crowds(count_calls), seconds)
+
+
+@pytest.mark.parametrize(
+    ("claim", "counts", "gives_back"),
+    [
+        ("many calls, then none", itertools.chain([0], itertools.repeat(500)), True),
+        ("many calls, and more all the time", itertools.count(0, 100), False),
+        ("no calls", itertools.repeat(500), False),
+        ("few calls, with a pause", itertools.chain([0], itertools.repeat(3)), False),
+    ],
+)
+def test_it_goes_back_once_no_call_comes_after_many(
+    monkeypatch: pytest.MonkeyPatch, claim: str, counts: Iterable[int], gives_back: bool
+) -> None:
+    monkeypatch.setattr(memory, "QUIET_S", 0.01)
+    kept = take_and_keep_a_hundredth()
+    before = resident_bytes()
+    numbers = iter(counts)
+    asyncio.run(watch_for(0.2, lambda: next(numbers)))
+    assert (before - resident_bytes() > 30 * MIB) == gives_back, claim
+    assert len(kept) > 500
+    memory.give_back()
+
+
+def test_a_server_gives_back_what_a_crowd_took(repository_folder: Path, png: Png) -> None:
+    request = ClassifyRequest(model="bands", image=png(1)).SerializeToString()
+
+    async def call(address: str) -> None:
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        async with contextlib.AsyncExitStack() as stack:
+            channels = [
+                await stack.enter_async_context(grpc.aio.insecure_channel(address, options=options)) for _ in range(16)
+            ]
+            calls = [channel.unary_unary(f"/{SERVICE}/Classify")(request) for channel in 60 * channels]
+            await asyncio.gather(*calls, return_exceptions=True)
+
+    with running(repository_folder) as (process, address):
+        asyncio.run(call(address))
+        before = resident_bytes(process.pid)
+        deadline_s = time.monotonic() + 20
+        while before - resident_bytes(process.pid) < MIB and time.monotonic() < deadline_s:
+            time.sleep(0.1)
+        assert before - resident_bytes(process.pid) >= MIB
