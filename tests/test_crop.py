@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from train.crop import Cropper, cut_out, shift_images
+from train.crop import Cropper, cut_out, move_often, shift_images
 from train.recipe import Crop
 
 INDICES = np.arange(40)
@@ -31,6 +31,18 @@ def test_whether_an_image_is_mirrored_goes_by_its_place_in_the_training_set(imag
     order = np.random.default_rng(3).permutation(40)
     shuffled = make_cropper(Crop(0))(images[order], order)
     np.testing.assert_array_equal(shuffled[np.argsort(order)], make_cropper(Crop(0))(images, INDICES))
+
+
+def test_images_moved_often_are_all_there_each_time_moved_anew_and_never_cut_out(images: np.ndarray) -> None:
+    crop = Crop(shift_pixels=2, cutout_pixels=3)
+    moved = move_often(images, crop, 3)
+    views = moved.reshape(3, 40, 8, 6, 3)
+    assert not (moved == 128).any()
+    assert all((views[one] != views[other]).any() for one, other in [(0, 1), (0, 2), (1, 2)])
+    shifts = [np.array([[0, right]]) for right in range(-2, 3)]  # down changes nothing: all rows of an image are alike
+    possible = [shift_images(images[:1], shift)[0] for shift in shifts]
+    assert all(any((view == other).all() for other in possible) for view in moved)
+    np.testing.assert_array_equal(moved, move_often(images, crop, 3))
 
 
 def test_an_image_moves_down_and_right_by_its_shift_with_a_mirrored_border() -> None:

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from test_data import draw_bars
 
+from train.calibrate import calibrate
+from train.crop import move_often
 from train.data import split
 from train.fit import describe_settings, finish, fit, is_over
-from train.models import build, complete
+from train.models import build, complete, predict_logits
 from train.net import Flatten
 from train.progress import Progress
-from train.recipe import Adam, Recipe
+from train.recipe import Adam, Crop, Recipe
 from train.recipes import NOTEBOOK_AUGMENTATION, RECIPES
 
 Problem = tuple[np.ndarray, np.ndarray]
@@ -138,6 +140,25 @@ def test_a_calibration_is_fitted_to_validation_images_where_there_are_enough(
     assert progress.calibration.smoothing == recipe.label_smoothing
     for old, new in zip(before.get_weights(), after.get_weights(), strict=True):
         np.testing.assert_allclose(old, new, rtol=1e-4)  # the model stays as it was; `models.complete` comes later
+
+
+def test_a_net_trained_on_crops_is_calibrated_on_images_that_are_moved_as_those_were(
+    problem: Problem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, labels = problem
+    crop = Crop(shift_pixels=3)
+    recipe = dataclasses.replace(RECIPE, augmentation=crop, mirrors=True)
+    model = build((Flatten(),), (28, 28, 1), 10)
+    _, validation = split(len(images), recipe.validation_count)
+    moved, truth = move_often(images[validation], crop, 4), np.tile(labels[validation], 4)
+    expected = calibrate(predict_logits(model, moved, mirrors=True), truth, recipe.label_smoothing)
+    plain = calibrate(
+        predict_logits(model, images[validation], mirrors=True), labels[validation], recipe.label_smoothing
+    )
+    monkeypatch.setattr("train.fit.CALIBRATION_LEAST", 1)
+    progress = Progress({}, best_weights=model.get_weights())
+    finish(model, images, labels, recipe, progress)
+    assert progress.calibration == expected != plain
 
 
 def test_a_run_interrupted_and_resumed_ends_as_one_that_was_not(problem: Problem, tmp_path: Path) -> None:

@@ -35,6 +35,13 @@ class Cropper:
         return self._random.integers(-reach, reach + 1, (count, 2))
 
 
+def move_often(images: Images, crop: Crop, times: int) -> Images:
+    """Images uint8 [N, H, W, C] -> [times N, H, W, C]: all of them, moved as in training and not cut out, and again."""
+    random, reach = np.random.default_rng(0), crop.shift_pixels
+    draws = (random.integers(-reach, reach + 1, (len(images), 2)) for _ in range(times))
+    return np.concatenate([shift_images(images, shifts) for shifts in draws])
+
+
 def shift_images(images: Images, shifts: Indices) -> Images:
     """Move images uint8 [N, H, W, C] by whole pixels [N, 2] (down, right); a new border is the image mirrored there."""
     reach = int(np.abs(shifts).max(initial=0))
