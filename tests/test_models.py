@@ -8,6 +8,7 @@ import pytest
 
 from train.calibrate import Calibration
 from train.models import (
+    ReluPool,
     build,
     build_float32,
     centre_layer,
@@ -17,7 +18,7 @@ from train.models import (
     prepare_first_layer,
     take_logits,
 )
-from train.net import Conv, Flatten, GlobalAverage, GlobalMax, NormConv, Residual, Whitening
+from train.net import Conv, Flatten, GlobalAverage, GlobalMax, NormConv, Pool, Residual, Whitening
 from train.recipes import RECIPES
 
 SHAPES = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
@@ -206,3 +207,27 @@ def test_a_normed_model_can_be_saved_and_loaded(normed: keras.Model, photos: np.
     whole.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(loaded(photos[:5]), whole(photos[:5]), atol=1e-6)
+
+
+def test_a_convolution_before_a_pool_leaves_its_relu_to_it_and_another_has_its_own() -> None:
+    model = build((Conv(4), Conv(5), Pool(), Conv(6), Flatten()), (8, 8, 3), 2)
+    given = {layer.name: layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)}
+    assert [layer.activation.__name__ for layer in given.values()] == ["relu", "linear", "relu"]
+    assert [type(layer) for layer in model.layers].count(ReluPool) == 1
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_relu_behind_the_pool_trains_as_relu_before_it(policy: str) -> None:
+    """To the last bit: the largest of a square is what ReLU leaves of it, and has the slope, or nothing has one."""
+    values = np.random.default_rng(0).normal(size=(6, 7, 9, 4)).astype(np.float32)
+    weights: list[list[np.ndarray]] = []
+    for behind in (keras.Sequential([keras.layers.ReLU(), keras.layers.MaxPooling2D()]), ReluPool()):
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input(values.shape[1:])
+        model = keras.Model(inputs, behind(keras.layers.Conv2D(5, 3, dtype=policy)(inputs)))
+        model.compile(optimizer=keras.optimizers.SGD(3.0), loss="mse")
+        model.train_on_batch(values, np.ones((6, *model.output_shape[1:])))
+        assert (np.asarray(keras.ops.cast(model(values), "float32")) >= 0).all()
+        weights.append(model.get_weights())
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -11,7 +11,7 @@ import pytest
 
 from train import speed
 from train.models import build, take_logits
-from train.net import Conv, Flatten
+from train.net import Conv, Drop, Flatten
 from train.recipes import RECIPES
 
 RECIPE = dataclasses.replace(RECIPES["cifar10-cnn"], net=(Conv(2), Flatten()), batch_size=8)
@@ -41,10 +41,12 @@ def test_the_notebooks_way_trains_on_as_many_images_as_it_says(data: tuple[np.nd
     assert [step(), step()] == [16, 16]
 
 
-def test_the_notebooks_way_convolves_as_keras_does() -> None:
-    model = take_logits(build((Conv(4), Flatten()), (8, 8, 3), 2))
+def test_the_notebooks_way_convolves_and_drops_as_keras_does() -> None:
+    model = take_logits(build((Conv(4), Drop(0.3), Flatten()), (8, 8, 3), 2))
     plain = speed.make_plain(model)
-    assert [type(layer) for layer in plain.layers if "conv" in layer.name] == [keras.layers.Conv2D]
+    kinds = [type(layer) for layer in plain.layers if "conv" in layer.name or "drop" in layer.name]
+    assert kinds == [keras.layers.Conv2D, keras.layers.Dropout]
+    assert plain.layers[-3].rate == 0.3
     assert (plain.count_params(), plain.output_shape) == (model.count_params(), model.output_shape)
 
 

@@ -28,7 +28,7 @@ from train.net import (
     Residual,
     Whitening,
 )
-from train.one_pass import Gelu, Norm
+from train.one_pass import Dropout, Gelu, Norm
 from train.winograd import WinogradConv2D
 
 Images = npt.NDArray[np.uint8]
@@ -51,6 +51,15 @@ class Dirac(keras.initializers.Initializer):
         return ops.convert_to_tensor(kernel, dtype)
 
 
+@keras.saving.register_keras_serializable("inkling")
+class ReluPool(layers.MaxPooling2D):
+    """Max pooling with ReLU before it; in training behind it, which gives the same and has fewer values to go over."""
+
+    def call(self, values: Any, training: bool = False) -> Any:
+        """Float [N, H, W, C] -> [N, H', W', C]."""
+        return ops.relu(super().call(values)) if training else super().call(ops.relu(values))
+
+
 def build(
     net: Net, shape: tuple[int, int, int], class_count: int, policy: str = "float32", name: str = "net"
 ) -> keras.Model:
@@ -63,8 +72,8 @@ def build(
     try:
         images = keras.Input(shape, dtype="uint8", name="images")
         values = layers.Rescaling(1 / 255)(images)
-        for part in net:
-            values = _add(part, values, shape[2])
+        for part, following in zip(net, (*net[1:], None), strict=True):
+            values = _add(part, values, shape[2], isinstance(following, Pool))
         logits = layers.Dense(class_count, dtype="float32", name="logits")(values)
         probabilities = layers.Softmax(dtype="float32", name="probabilities")(logits)
         model = keras.Model(images, probabilities, name=name)
@@ -73,12 +82,14 @@ def build(
     return model
 
 
-def _add(part: Part, values: Any, channels: int) -> Any:  # noqa: PLR0911  # a table, one line a part
-    """Values behind a part, of the values before it; `channels` is the image's."""
+def _add(part: Part, values: Any, channels: int, is_pooled: bool) -> Any:  # noqa: PLR0911  # a table, one line a part
+    """Values behind a part, of the values before it; `channels` is the image's. A pool that follows brings the ReLU."""
     match part:
         case Conv(filters, kernel, padding):
-            conv = WinogradConv2D(filters, kernel, padding=padding, activation="relu", kernel_initializer="he_normal")
-            return conv(values)
+            activation = None if is_pooled else "relu"
+            return WinogradConv2D(
+                filters, kernel, padding=padding, activation=activation, kernel_initializer="he_normal"
+            )(values)
         case Whitening(kernel):
             filters = 2 * kernel * kernel * channels
             return Gelu()(layers.Conv2D(filters, kernel, name="whitening", trainable=False)(values))
@@ -88,9 +99,9 @@ def _add(part: Part, values: Any, channels: int) -> Any:  # noqa: PLR0911  # a t
             inner = Gelu()(_add_norm_conv(filters, values))
             return Gelu()(layers.Add()([values, _add_norm_conv(filters, inner)]))
         case Pool(size):
-            return layers.MaxPooling2D(size)(values)
+            return ReluPool(size)(values)
         case Drop(rate):
-            return layers.Dropout(rate)(values)
+            return Dropout(rate)(values)
         case Dense(width):
             return layers.Dense(width, activation="relu", kernel_initializer="he_normal")(values)
         case Flatten():

@@ -1,9 +1,9 @@
-"""Batch normalisation and GELU in one pass over the values each way, for training by TensorFlow on a CPU.
+"""Batch normalisation, GELU and dropout in one pass over the values each way, for training by TensorFlow on a CPU.
 
 Enters: values float32 or bfloat16 [N, ..., C]. Leaves: what the formulas give of them, to the rounding of their type.
 Does not know: nets, or what is trained. Left alone, TensorFlow goes over all values once for each operation of a
-formula and again for its derivative. Here XLA makes one loop of GELU, and the norm is oneDNN's. Other backends make
-loops of all that they compile.
+formula and again for its derivative. Here XLA makes one loop of GELU and of dropout, and the norm is oneDNN's. Other
+backends make loops of all that they compile.
 """
 
 import functools
@@ -64,6 +64,49 @@ class Norm(layers.BatchNormalization):
 
     def _follow(self, moving: Any, found: Any) -> None:
         moving.assign(moving * self.momentum + found * (1 - self.momentum))
+
+
+@keras.saving.register_keras_serializable("inkling")
+class Dropout(layers.Dropout):
+    """Keras' Dropout, which TensorFlow trains with 8 or 16 random bits a value; else its own, which draws 32.
+
+    A rate that is no multiple of 1 / 256 is met to 1 / 65,536, and what is kept is scaled by the rate that was met.
+    """
+
+    def call(self, values: Any, training: bool = False) -> Any:
+        """Float [...] -> the same shape."""
+        if not (training and self.rate > 0 and self.noise_shape is None and is_suitable()):
+            return super().call(values, training=training)
+        word = "uint8" if (256 * self.rate).is_integer() else "uint16"
+        seed = ops.cast(self.seed_generator.next(), "int32")
+        return compile_dropout(self.rate, word)(values, draw_words(ops.shape(values), seed, word))
+
+
+def draw_words(shape: Any, seed: Any, word: str) -> Any:
+    """Random integers of a shape and a type, `uint8` or `uint16`, of a seed int32 [2]: each number drawn is several."""
+    import tensorflow as tf  # the backend that is loaded already
+
+    count, together = tf.reduce_prod(shape), 4 // tf.as_dtype(word).size
+    drawn = tf.random.stateless_uniform([-(-count // together)], seed, minval=None, maxval=None, dtype=tf.int32)
+    return tf.reshape(tf.reshape(tf.bitcast(drawn, word), [-1])[:count], shape)
+
+
+@functools.cache
+def compile_dropout(rate: float, word: str) -> Callable[[Any, Any], Any]:
+    """Dropout by random words of a type with its derivative by TensorFlow: a loop each, by the same words."""
+    import tensorflow as tf
+
+    words = int(tf.as_dtype(word).max) + 1
+    dropped = round(rate * words)
+    scale = words / (words - dropped) if dropped < words else 0.0
+
+    def drop(values: Any, drawn: Any) -> Any:
+        return ops.where(ops.cast(drawn, "int32") < dropped, ops.zeros_like(values), values * scale)
+
+    compiled = tf.function(drop, jit_compile=True)
+    return tf.custom_gradient(  # type: ignore[no-any-return]  # TensorFlow has no types
+        lambda values, drawn: (compiled(values, drawn), lambda error: (compiled(error, drawn), None))
+    )
 
 
 @functools.cache

@@ -116,12 +116,12 @@ def make_notebook_step(recipe: Recipe, images: Any, targets: Any, batches: int) 
 
 
 def make_plain(model: "keras.Model") -> "keras.Model":
-    """The same net of Keras' own convolutions: the notebooks knew no other."""
+    """The same net of Keras' own layers: the notebooks knew no others."""
     import keras
 
     def take(layer: keras.Layer) -> keras.Layer:
-        kind = keras.layers.Conv2D if isinstance(layer, keras.layers.Conv2D) else type(layer)
-        return kind.from_config(layer.get_config())
+        own = (kind for kind in (keras.layers.Conv2D, keras.layers.Dropout) if isinstance(layer, kind))
+        return next(own, type(layer)).from_config(layer.get_config())
 
     return keras.models.clone_model(model, clone_function=take)
 
