@@ -22,7 +22,7 @@ from train.calibrate import Calibration, calibrate, undo_calibration
 from train.command import train_recipe
 from train.data import Dataset, split
 from train.evaluate import measure_accuracy
-from train.fit import CALIBRATION_LEAST, fit
+from train.fit import CALIBRATION_LEAST, CALIBRATION_VIEWS, fit, show_as_in_training
 from train.flags import add_run_flags
 from train.halve import LEAST_SIZE
 from train.models import build, prepare_first_layer
@@ -161,12 +161,13 @@ def test_the_validation_accuracy_is_that_of_the_files_answers_and_is_printed(
     assert f"validation accuracy {stated:.4f} with the mirror image's answer" in printed
 
 
-def test_the_calibration_is_what_the_held_out_images_give(
+def test_the_calibration_is_what_the_held_out_images_give_when_they_are_moved(
     file: tuple[bytes, ModelSpec], held_out: tuple[np.ndarray, np.ndarray]
 ) -> None:
     """Of the file's own answers, with the calibration that the metadata name taken out again."""
     data, spec = file
-    images, labels = held_out
+    images = show_as_in_training(held_out[0], RECIPE)
+    labels = np.tile(held_out[1], CALIBRATION_VIEWS)
     named = Calibration(**spec.recipe["calibration"])
     before = undo_calibration(run_onnx(data, images), named.temperature, named.smoothing)
     found = calibrate(np.log(before), labels, DEFAULT.label_smoothing)
