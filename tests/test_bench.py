@@ -273,6 +273,7 @@ def test_images_and_requests_differ_from_call_to_call() -> None:
         ("--batch", "8", "--beside", "8"),
         ("--rate", "9", "--overload", "2"),
         ("--beside", "8", "--workers", "2"),
+        ("--start", "--overload", "2"),
     ],
 )
 def test_flags_that_would_give_wrong_figures_together_are_refused(flags: tuple[str, ...]) -> None:

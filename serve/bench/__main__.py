@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from serve.bench.measure import Subject, find_file, make_subject, measure, measure_beside
+from serve.bench.start import measure_start
 from serve.bench.target import Target, start_server
 from serve.cores import count_usable_cores
 from serve.errors import InklingError
@@ -31,12 +32,13 @@ HEADS = ["model", "capacity_per_s", "images_per_s", "p50_ms", "p90_ms", "p99_ms"
 HEADS += ["refusal_p99_ms", "health_p99_ms", "cpu", "pss_mib", "pss_growth_at_once", "pss_growth"]
 HEADS += ["peer_per_s", "over_peer", "fraction", "stolen_cores", "given_fraction", "busy_fraction"]
 HEADS += ["of_decode_and_run", "over_floor"]
+START_HEADS = ["workers", "imports_s", "start_s", "over_imports_s", "pss_mib"]
 BESIDE_HEADS = ["model", "batches_per_s", "p99_ms_beside_batches", "singles_per_s", "p99_ms_beside_singles", "ratio"]
 
 
 def print_table(rows: Sequence[dict[str, Any]]) -> None:
-    """A row per model."""
-    heads = BESIDE_HEADS if "ratio" in rows[0] else HEADS
+    """A row per model, or per number of workers."""
+    heads = next((kind for kind in (BESIDE_HEADS, START_HEADS) if set(kind) <= rows[0].keys()), HEADS)
     heads = [head for head in heads if head in rows[0] and any(_is_known(row[head]) for row in rows)]
     cells = [heads] + [[_format(row[head]) for head in heads] for row in rows]
     widths = [max(len(row[column]) for row in cells) for column in range(len(heads))]
@@ -93,9 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.short:
         vars(options).update(SHORT)
     try:
-        with _find_target(options) as target:
-            subjects = [_make_subject(target, name, options) for name in options.model]
-            rows = [measure_beside(each, options) if options.beside else measure(each, options) for each in subjects]
+        rows = _measure_start(options) if options.start else _measure_load(options)
     except InklingError as error:
         print(f"serve.bench: {error}", file=sys.stderr)
         return 1
@@ -105,6 +105,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print_table(rows)
     print(describe_run(options, rows))
     return 0
+
+
+def _measure_start(options: argparse.Namespace) -> list[dict[str, Any]]:
+    return measure_start(options.models, options.precision, [1, max(2, options.workers)], options.rounds)
+
+
+def _measure_load(options: argparse.Namespace) -> list[dict[str, Any]]:
+    with _find_target(options) as target:
+        subjects = [_make_subject(target, name, options) for name in options.model]
+        return [measure_beside(each, options) if options.beside else measure(each, options) for each in subjects]
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -117,6 +127,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--rate, --overload: wanted one of them, got both")
     if options.beside and options.workers > 1:
         parser.error("--beside: with several workers chance decides whether the callers share one; leave out --workers")
+    loads = (options.address, options.peer, options.beside, options.overload, options.rate, options.batch)
+    if options.start and any(loads):
+        parser.error("--start: wanted it without --address and loads: it starts servers of its own, and loads none")
     if options.peer and not shutil.which(options.peer):
         parser.error(f"--peer: wanted an interpreter that can be run, got {options.peer!r}")
     return options
@@ -158,6 +171,11 @@ def _parser() -> argparse.ArgumentParser:
         default="",
         metavar="PYTHON",
         help="an interpreter with nvidia-pytriton, onnxruntime and pillow: a Triton is measured in turn; Classify only",
+    )
+    add(
+        "--start",
+        action="store_true",
+        help="how long a server of one worker, and one of two (or of --workers), take to start",
     )
     add("--precision", default="float32", help="of its own server's files; the ceiling's is always float32")
     add("--batch", type=int, default=0, metavar="N", help="BatchClassify of N images (default: Classify)")
