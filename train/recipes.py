@@ -65,7 +65,7 @@ _ALL = (
         halves_weights=True,
         prepare=PHOTO,
         target_accuracy=0.947,
-        measured_accuracy=0.9504,
+        measured_accuracy=0.9528,
     ),
     Recipe(
         name="mnist-mlp",
