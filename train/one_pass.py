@@ -75,7 +75,7 @@ class Dropout(layers.Dropout):
 
     def call(self, values: Any, training: bool = False) -> Any:
         """Float [...] -> the same shape."""
-        if not (training and self.rate > 0 and self.noise_shape is None and is_suitable()):
+        if not (training and self.rate > 0 and is_suitable()):
             return super().call(values, training=training)
         word = "uint8" if (256 * self.rate).is_integer() else "uint16"
         seed = ops.cast(self.seed_generator.next(), "int32")

@@ -33,7 +33,7 @@ class OnePassAdam(keras.optimizers.Adam):
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Move a variable (TensorFlow's own), its momentum and its velocity by a gradient of its shape."""
-        if self.amsgrad or not is_suitable():
+        if not is_suitable():
             super().update_step(gradient, variable, learning_rate)
             return
         import tensorflow as tf  # the backend that is loaded already
