@@ -4,9 +4,6 @@ Enters: the size of a request. Leaves: a place, or Overloaded at once. Does not 
 Used on the event loop alone, so it needs no lock.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from serve.errors import Overloaded
 
 
@@ -21,8 +18,7 @@ class Admission:
         self.images = 0
         self.image_bytes = 0
 
-    @contextmanager
-    def admit(self, images: int, image_bytes: int) -> Iterator[None]:
+    def admit(self, images: int, image_bytes: int) -> "_Place":
         """Hold places for a request while it is worked on. Raises Overloaded where they are not free.
 
         A request larger than the bounds is taken when nothing else waits: it could never run otherwise.
@@ -31,10 +27,21 @@ class Admission:
             self.images + images > self._max_images or self.image_bytes + image_bytes > self._max_bytes
         ):
             raise Overloaded(self._refusal)
-        self.images += images
-        self.image_bytes += image_bytes
-        try:
-            yield
-        finally:
-            self.images -= images
-            self.image_bytes -= image_bytes
+        return _Place(self, images, image_bytes)
+
+
+class _Place:
+    """Held from `with` to the end of its block. A class, for a generator takes longer: it is made for every call."""
+
+    __slots__ = ("_admission", "_image_bytes", "_images")
+
+    def __init__(self, admission: Admission, images: int, image_bytes: int) -> None:
+        self._admission, self._images, self._image_bytes = admission, images, image_bytes
+
+    def __enter__(self) -> None:
+        self._admission.images += self._images
+        self._admission.image_bytes += self._image_bytes
+
+    def __exit__(self, *_: object) -> None:
+        self._admission.images -= self._images
+        self._admission.image_bytes -= self._image_bytes

@@ -64,12 +64,12 @@ class Batcher(ABC, Generic[T, R]):
         """
         if self._closed:
             raise Draining("the server is stopping and takes no new work")
-        group: Group[T, R] = Group(items, self._loop.create_future(), deadline_s)
-        if self._alone_at_once and len(items) == 1 and self._is_alone() and self._is_wanted(group):
-            self._run_at_once(group)
+        done: asyncio.Future[list[R]] = self._loop.create_future()
+        if self._alone_at_once and len(items) == 1 and self._is_alone() and not self._is_late(deadline_s):
+            self._run_at_once(items, done)
         else:
-            self._queue(group)
-        return group.done
+            self._queue(Group(items, done, deadline_s))
+        return done
 
     @abstractmethod
     async def close(self) -> None:
@@ -87,18 +87,23 @@ class Batcher(ABC, Generic[T, R]):
         """Whether nothing else is under way. Of several that come in one turn of the loop, only the first is."""
         return self._has_been_alone and not self._turn_is_taken
 
-    def _run_at_once(self, group: Group[T, R]) -> None:
+    def _run_at_once(self, items: Sequence[T], done: asyncio.Future[list[R]]) -> None:
         """Without a queue, a thread, or a turn of the loop: its caller does not even have to wait for its future."""
         self._turn_is_taken = True
         self._loop.call_soon(self._free_turn)
-        batch = [(group, 0, len(group.items))]
-        deliver(batch, self._run_safely(batch))
+        results = self._run_safely(list(items))
+        if isinstance(results, Exception):
+            done.set_exception(results)
+        else:
+            done.set_result(results)
 
     def _free_turn(self) -> None:
         self._turn_is_taken = False
 
-    def _run_safely(self, batch: list[Part[T, R]]) -> list[R] | Exception:
-        items = [item for group, start, stop in batch for item in group.items[start:stop]]
+    def _run_batch(self, batch: list[Part[T, R]]) -> list[R] | Exception:
+        return self._run_safely([item for group, start, stop in batch for item in group.items[start:stop]])
+
+    def _run_safely(self, items: list[T]) -> list[R] | Exception:
         self._recent_size = max(float(len(items)), SIZE_MEMORY * self._recent_size)
         try:
             return self._run(items)
@@ -109,10 +114,13 @@ class Batcher(ABC, Generic[T, R]):
         """Whether somebody still waits. Read beside the event loop: at worst a result is thrown away."""
         if group.done.done():
             return False
-        if group.deadline_s is not None and self._clock() >= group.deadline_s:
+        if self._is_late(group.deadline_s):
             self._loop.call_soon_threadsafe(_expire, group)
             return False
         return True
+
+    def _is_late(self, deadline_s: float | None) -> bool:
+        return deadline_s is not None and self._clock() >= deadline_s
 
 
 def _expire(group: Group[T, R]) -> None:

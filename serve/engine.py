@@ -64,11 +64,13 @@ class Engine:
 
     def run(self, images: npt.NDArray[np.uint8], options: ort.RunOptions | None = None) -> Outputs:
         """Run uint8 [N, H, W, C], N at most `max_batch`; `probabilities` is float32 [N, K]."""
-        count = len(images)
-        if self.placement.device != "cpu":
+        count, on_cpu = len(images), self.placement.device == "cpu"
+        if not on_cpu:
             images = _pad(images, next(size for size in self.placement.batch_sizes if size >= count))
-        outputs = self._session.run(None, {INPUT: images}, options)
-        return {name: output[:count] for name, output in zip(self._output_names, outputs, strict=True)}
+        outputs = self._session.run(self._output_names, {INPUT: images}, options)
+        if not on_cpu:
+            outputs = [output[:count] for output in outputs]
+        return dict(zip(self._output_names, outputs, strict=True))
 
     def warm_up(self) -> None:
         """Run once, on CUDA every batch size, so that no caller pays for memory and algorithms; time runs.

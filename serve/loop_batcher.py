@@ -69,7 +69,7 @@ class LoopBatcher(Batcher[T, R]):
             self._loop.call_soon(self._take_turn, quiet_turns, waiting, now_s)
             return
         if batch := self._next_batch():
-            deliver(batch, self._run_safely(batch))
+            deliver(batch, self._run_batch(batch))
         self._last_run_s = self._clock()
         if self._waiting:
             self._loop.call_soon(self._take_turn, 0, 0, self._last_run_s)

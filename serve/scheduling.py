@@ -39,8 +39,11 @@ class Turns:
 
     def follow(self, image_count: int) -> None:
         """Take notice of a run, in the thread that makes it."""
+        is_on_loop = threading.get_native_id() == self._loop_thread
+        if image_count == 1 and is_on_loop and not self._waits:
+            return  # nothing comes of it, and a lone caller waits
         with self._lock:
-            self._follow(image_count, threading.get_native_id() == self._loop_thread)
+            self._follow(image_count, is_on_loop)
 
     def _follow(self, image_count: int, is_on_loop: bool) -> None:
         now_s = self._clock()

@@ -60,7 +60,7 @@ class ThreadBatcher(Batcher[T, R]):
             with contextlib.suppress(OSError):  # a sandbox may forbid it, and nothing else depends on it
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self.NICENESS)
         while batch := self._next_batch():
-            self._loop.call_soon_threadsafe(deliver, batch, self._run_safely(batch))
+            self._loop.call_soon_threadsafe(deliver, batch, self._run_batch(batch))
             self._is_idle = True
 
     def _next_batch(self) -> list[Part[T, R]]:
