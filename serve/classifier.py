@@ -20,6 +20,7 @@ from serve.decode import is_large
 from serve.engine import OUTPUT, Engine
 from serve.image_reader import ImageReader, Prepared
 from serve.loop_batcher import LoopBatcher
+from serve.neighbours import Neighbours
 from serve.prepare import find_policy
 from serve.scheduling import Turns
 from serve.thread_batcher import ThreadBatcher
@@ -60,6 +61,7 @@ class Classifier:
         admission: Admission,
         side_thread: Executor,
         turns: Turns,
+        neighbours: Neighbours,
         max_queue_delay_us: int,
         max_image_pixels: int,
     ) -> None:
@@ -73,6 +75,8 @@ class Classifier:
         self._admission = admission
         self._side_thread = side_thread
         self._turns = turns
+        self._neighbours = neighbours
+        self._is_quick = engine.full_batch_s <= MOST_LOOP_RUN_S
         self._batcher = self._make_batcher(max_queue_delay_us)
 
     async def classify(self, images: Sequence[bytes], deadline_s: float | None = None) -> list[Answer | Exception]:
@@ -92,7 +96,7 @@ class Classifier:
         """On the event loop where that holds up nobody for long and nothing else could use the time."""
         engine, placement = self._engine, self._engine.placement
         has_one_core = placement.device == "cpu" and placement.threads == 1 and not max_queue_delay_us
-        if has_one_core and engine.full_batch_s <= MOST_LOOP_RUN_S:
+        if has_one_core and self._is_quick:
             return LoopBatcher(self._run, engine.max_batch)
         alone_at_once = has_one_core and engine.one_image_s <= MOST_LOOP_RUN_S
         return ThreadBatcher(self._run, engine.max_batch, max_queue_delay_us, alone_at_once)
@@ -118,11 +122,34 @@ class Classifier:
         return self._reader.read(held.pop())
 
     def _run(self, batch: list[_Waiting]) -> list[Answer | Exception]:
-        """In the batcher's thread: prepare all, run the good ones together, and put every answer in its place."""
+        """In the batcher's thread: an answer for each image, or what was wrong with it.
+
+        Over two cores where others leave one idle; a short run anyway, for to keep to one takes longer than it.
+        """
         begun_ns = time.perf_counter_ns()
         self._turns.follow(len(batch))
         if len(batch) == 1:
             return [self._answer_one(batch[0], begun_ns)]
+        core_count = self._neighbours.take()
+        try:
+            return self._answer_many(batch, begun_ns, spread=core_count > 1 or self._is_quick)
+        finally:
+            self._neighbours.give_back(core_count)
+
+    def _answer_one(self, waiting: _Waiting, begun_ns: int) -> Answer | Exception:
+        """A lone caller's call finds the caches cold, and every step that joins many would be microseconds."""
+        image = self._reader.read(waiting.image) if isinstance(waiting.image, bytes) else waiting.image
+        if isinstance(image, Exception):
+            return image
+        run_ns = time.perf_counter_ns()
+        probabilities = self._engine.run(image.pixels[np.newaxis])[OUTPUT][0]
+        inference_us = (time.perf_counter_ns() - run_ns) // 1000
+        ranking = (-probabilities).argsort(kind="stable").tolist()
+        queue_us = (begun_ns - waiting.since_ns) // 1000
+        return Answer(probabilities.tolist(), ranking, image, queue_us, inference_us, 1)
+
+    def _answer_many(self, batch: list[_Waiting], begun_ns: int, spread: bool) -> list[Answer | Exception]:
+        """Prepare all, run the good ones together, and put every answer in its place."""
         prepared = self._reader.read_all([waiting.image for waiting in batch])
         good = [image for image in prepared if isinstance(image, Prepared)]
         if not good:
@@ -131,7 +158,7 @@ class Classifier:
         for index, image in enumerate(good):
             pixels[index] = image.pixels
         run_ns = time.perf_counter_ns()
-        probabilities = self._engine.run(pixels)[OUTPUT]
+        probabilities = self._engine.run(pixels, spread=spread)[OUTPUT]
         inference_us = (time.perf_counter_ns() - run_ns) // 1000
         rankings = (-probabilities).argsort(axis=1, kind="stable").tolist()
         # As Python lists at once: one conversion a batch, not one a number.
@@ -142,15 +169,3 @@ class Classifier:
             else Answer(*next(rows), image, (begun_ns - waiting.since_ns) // 1000, inference_us, len(good))
             for waiting, image in zip(batch, prepared, strict=True)
         ]
-
-    def _answer_one(self, waiting: _Waiting, begun_ns: int) -> Answer | Exception:
-        """The same for one image: a lone caller's call finds the caches cold, and every step less is microseconds."""
-        image = self._reader.read(waiting.image) if isinstance(waiting.image, bytes) else waiting.image
-        if isinstance(image, Exception):
-            return image
-        run_ns = time.perf_counter_ns()
-        probabilities = self._engine.run(image.pixels[np.newaxis])[OUTPUT][0]
-        inference_us = (time.perf_counter_ns() - run_ns) // 1000
-        ranking = (-probabilities).argsort(kind="stable").tolist()
-        queue_us = (begun_ns - waiting.since_ns) // 1000
-        return Answer(probabilities.tolist(), ranking, image, queue_us, inference_us, 1)

@@ -1,6 +1,7 @@
 """Whose turn it is on a core: what a process asks of the kernel's scheduler.
 
-Enters: how many images each run had. Leaves: the policy of this process's threads. Does not know: what they do.
+Enters: how many images each run had, and which threads run batches. Leaves: the policy and the niceness of this
+process's threads. Does not know: what they do.
 """
 
 import contextlib
@@ -10,6 +11,9 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+NICENESS = 5
+"""Of threads that run batches."""
 
 _THREADS = Path("/proc/self/task")
 
@@ -68,6 +72,16 @@ def _set_policy(thread: int, waits: bool) -> None:
     if sys.platform == "linux":
         with contextlib.suppress(OSError):  # it has ended; or a sandbox forbids it: slower then, and as sound
             os.sched_setscheduler(thread, os.SCHED_BATCH if waits else os.SCHED_OTHER, os.sched_param(0))
+
+
+def stand_back() -> None:
+    """Put the calling thread behind the event loop.
+
+    Under overload that has to refuse calls at once, and batches have what it leaves.
+    """
+    if sys.platform == "linux":  # where a thread has a priority of its own
+        with contextlib.suppress(OSError):  # a sandbox may forbid it, and nothing else depends on it
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
 def give_way() -> None:

@@ -25,6 +25,7 @@ from serve.cores import count_usable_cores
 from serve.device import choose_device
 from serve.errors import ConfigError
 from serve.memory import give_back_after_crowds, settle
+from serve.neighbours import MOST_CORES, Neighbours
 from serve.pb import classifier_pb2
 from serve.port import SPREADS_CONNECTIONS, join_address, reserve_port
 from serve.reflect import Reflection
@@ -65,9 +66,11 @@ LONGEST_FAREWELL_S = 1.0
 class Server:
     """A server that has loaded its models. Created and used on one event loop."""
 
-    def __init__(self, config: ServerConfig) -> None:
+    def __init__(self, config: ServerConfig, neighbours: Neighbours | None = None) -> None:
         """Load and warm every model. Raises ConfigError where none can be served."""
         self._config = config
+        cores = count_usable_cores()
+        self._neighbours = neighbours or Neighbours(cores)
         self._side_thread = ThreadPoolExecutor(1, "large-images")
         self._turns = Turns()
         device, problem = choose_device(config.device, config.device_id)
@@ -75,7 +78,8 @@ class Server:
             logger.info("running on %s: %s", device, problem)
         self._placement = engine.Placement(
             device=device,
-            threads=max(1, count_usable_cores() // config.workers),
+            threads=max(1, cores // config.workers),
+            most_threads=min(cores, MOST_CORES),
             max_batch=config.max_batch,
             gpu_memory_bytes=config.gpu_memory_mib * 2**20,
         )
@@ -155,6 +159,7 @@ class Server:
             admission=Admission(config.max_pending, config.max_pending_bytes),
             side_thread=self._side_thread,
             turns=self._turns,
+            neighbours=self._neighbours,
             max_queue_delay_us=config.max_queue_delay_us,
             max_image_pixels=config.max_image_pixels,
         )
@@ -188,11 +193,16 @@ class Server:
         return ["", SERVICE, *self.repository.names]
 
 
-async def serve(config: ServerConfig, stop: asyncio.Event, on_serving: Callable[[], None] = lambda: None) -> None:
+async def serve(
+    config: ServerConfig,
+    stop: asyncio.Event,
+    on_serving: Callable[[], None] = lambda: None,
+    neighbours: Neighbours | None = None,
+) -> None:
     """Serve until `stop` is set, by SIGTERM, SIGINT or the caller. Raises ConfigError where it cannot start."""
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    server = Server(config)
+    server = Server(config, neighbours)
     settle()
     await server.start()
     on_serving()

@@ -4,8 +4,9 @@ Enters: a ServerConfig with a number of workers. Leaves: an exit code when all w
 Does not know: gRPC, ONNX Runtime, models. It imports neither, so that it stays small and may start processes
 at any time; the kernel spreads connections over the workers (SO_REUSEPORT).
 
-A worker (`worker.py`) gets its settings as a line of JSON on stdin, and says "ready" on stdout. Its stdin stays open
-as long as the supervisor lives: when that ends in any way, the worker reads the end of file and drains.
+A worker (`worker.py`) gets its settings as a line of JSON on stdin, and a byte of memory that all share. It says
+"ready" on stdout. Its stdin stays open as long as the supervisor lives: when that ends in any way, the worker reads the
+end of file and drains.
 """
 
 import asyncio
@@ -23,6 +24,7 @@ from typing import TypeVar
 
 from serve.config import ServerConfig
 from serve.cores import count_usable_cores
+from serve.neighbours import share_memory
 from serve.port import join_address, reserve_port
 
 logger = logging.getLogger(__name__)
@@ -45,6 +47,7 @@ class Supervisor:
     def __init__(self, config: ServerConfig) -> None:
         self._reserved = reserve_port(config.host, config.port)
         self._config = replace(config, port=self._reserved.getsockname()[1])
+        self._memory = share_memory(config.workers)
         self._stopping = asyncio.Event()
         self._exit_code = 0
         self._ready: set[int] = set()
@@ -61,6 +64,7 @@ class Supervisor:
             for number in range(self._config.workers):
                 group.create_task(self._keep_alive(number))
         self._reserved.close()
+        os.close(self._memory)
         logger.info("stopped")
         return self._exit_code
 
@@ -85,20 +89,27 @@ class Supervisor:
     async def _run_worker(self, number: int) -> tuple[bool, int]:
         """A worker from its start to its end: whether it served, its exit code."""
         try:
-            process = await self._start_worker()
+            process = await self._start_worker(number)
         except OSError as error:  # no more processes, or no memory for one: for now, and the others still serve
             logger.error("worker %d: the system starts no process: %s", number, error)
             return False, 1
         return await self._attend(process, number)
 
-    async def _start_worker(self) -> Process:
+    async def _start_worker(self, number: int) -> Process:
         # A process group of its own: Ctrl-C reaches the supervisor alone, which then stops the workers in order. Not a
         # session: Linux shares the cores out among sessions first (sched(7), autogroup), and one worker's event loop
         # then waited up to 0.4 s while the batches of another ran.
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "serve.worker", stdin=PIPE, stdout=PIPE, process_group=0, env=_environment()
+            sys.executable,
+            *("-m", "serve.worker"),
+            stdin=PIPE,
+            stdout=PIPE,
+            process_group=0,
+            pass_fds=(self._memory,),
+            env=_environment(),
         )
-        _pipe(process.stdin).write(json.dumps(asdict(self._config), default=str).encode() + b"\n")
+        told = {"settings": asdict(self._config), "number": number, "memory": self._memory}
+        _pipe(process.stdin).write(json.dumps(told, default=str).encode() + b"\n")
         return process
 
     async def _attend(self, process: Process, number: int) -> tuple[bool, int]:

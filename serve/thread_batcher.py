@@ -5,15 +5,13 @@ Does not know: images, models, gRPC.
 """
 
 import asyncio
-import contextlib
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
 from serve.batcher import Batcher, Group, Part, R, T, cut, deliver
+from serve.scheduling import stand_back
 
 
 class ThreadBatcher(Batcher[T, R]):
@@ -21,10 +19,6 @@ class ThreadBatcher(Batcher[T, R]):
 
     `alone_at_once` spares a lone item the way to the thread and back: for one that takes a few milliseconds.
     """
-
-    NICENESS = 5
-    """How far the thread stands behind the event loop: under overload the loop has to refuse calls at once, and the
-    batches have what it leaves."""
 
     def __init__(
         self,
@@ -56,9 +50,7 @@ class ThreadBatcher(Batcher[T, R]):
         self._waiting.put((group, 0, len(group.items)))
 
     def _work(self) -> None:
-        if sys.platform == "linux":  # where a thread has a priority of its own
-            with contextlib.suppress(OSError):  # a sandbox may forbid it, and nothing else depends on it
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self.NICENESS)
+        stand_back()
         while batch := self._next_batch():
             self._loop.call_soon_threadsafe(deliver, batch, self._run_batch(batch))
             self._is_idle = True

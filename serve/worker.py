@@ -1,6 +1,7 @@
 """`python -m serve.worker`: one of many processes, started by `supervisor.py` and by nobody else.
 
-Enters: the settings, a line of JSON on stdin. Leaves: "ready" on stdout once it serves; logs on stderr.
+Enters: the settings and its place among the workers, a line of JSON on stdin. Leaves: "ready" on stdout once it
+serves; logs on stderr.
 Ends when told by a signal, or when its stdin ends because the supervisor is gone.
 """
 
@@ -12,7 +13,9 @@ from pathlib import Path
 
 from serve.__main__ import end, new_event_loop, start_logging
 from serve.config import ServerConfig
+from serve.cores import count_usable_cores
 from serve.errors import ConfigError
+from serve.neighbours import Neighbours
 from serve.server import serve
 from serve.supervisor import READY_LINE
 
@@ -20,22 +23,23 @@ from serve.supervisor import READY_LINE
 def main() -> int:
     """Exit code 0 after a clean stop, 2 where it could not start."""
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # a terminal may be told to stop the process groups behind that log
-    settings = json.loads(sys.stdin.buffer.readline())
-    config = ServerConfig(**settings | {"models": Path(settings["models"])})
+    told = json.loads(sys.stdin.buffer.readline())
+    config = ServerConfig(**told["settings"] | {"models": Path(told["settings"]["models"])})
+    neighbours = Neighbours.at(count_usable_cores(), told["memory"], told["number"])
     start_logging(config)
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            runner.run(_serve(config))
+            runner.run(_serve(config, neighbours))
     except ConfigError as error:
         print(f"serve: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-async def _serve(config: ServerConfig) -> None:
+async def _serve(config: ServerConfig, neighbours: Neighbours) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_reader(0, _notice_orphanage, stop)
-    await serve(config, stop, _say_ready)
+    await serve(config, stop, _say_ready, neighbours)
 
 
 def _notice_orphanage(stop: asyncio.Event) -> None:

@@ -16,15 +16,22 @@ from serve.admission import Admission
 from serve.batcher import Batcher
 from serve.classifier import Classifier
 from serve.loop_batcher import LoopBatcher
+from serve.neighbours import Neighbours
 from serve.scheduling import Turns
 from serve.thread_batcher import ThreadBatcher
 
 
 def make_classifier(
-    path: Path, threads: int, side_thread: Executor, admission: Admission, max_queue_delay_us: int = 0
+    path: Path,
+    threads: int,
+    side_thread: Executor,
+    admission: Admission,
+    max_queue_delay_us: int = 0,
+    *,
+    neighbours: Neighbours | None = None,
 ) -> Classifier:
     """A warmed-up classifier of a model file."""
-    loaded = engine.load(path, engine.Placement("cpu", threads=threads, max_batch=8, gpu_memory_bytes=0))
+    loaded = engine.load(path, engine.Placement("cpu", threads, max_batch=8, gpu_memory_bytes=0, most_threads=2))
     loaded.warm_up()
     return Classifier(
         "bands",
@@ -33,6 +40,7 @@ def make_classifier(
         admission=admission,
         side_thread=side_thread,
         turns=Turns(),
+        neighbours=neighbours or Neighbours(2),
         max_queue_delay_us=max_queue_delay_us,
         max_image_pixels=2**20,
     )
@@ -86,6 +94,44 @@ def test_the_servers_of_the_other_tests_batch_in_both_ways(server: RunningServer
     for each in server.server.repository.list():
         wanted = LoopBatcher if each._engine.placement.threads == 1 else ThreadBatcher
         assert type(each._batcher) is wanted
+
+
+async def note_spreads(path: Path, monkeypatch: pytest.MonkeyPatch, images: list[bytes], busy: int) -> list[bool]:
+    """Whether each run of some images in one call was spread, beside a worker that has taken `busy` cores."""
+    spreads: list[bool] = []
+    run = engine.Engine.run
+
+    def note(self: engine.Engine, *arguments: object, spread: bool = True) -> engine.Outputs:
+        spreads.append(spread)
+        return run(self, *arguments, spread=spread)
+
+    memory = bytearray(2)
+    neighbours = Neighbours(2, memory, number=0)
+    memory[1] = busy
+    with ThreadPoolExecutor(1) as side_thread:
+        made = make_classifier(path, 1, side_thread, Admission(8, 2**20), neighbours=neighbours)
+        monkeypatch.setattr(engine.Engine, "run", note)
+        answers = await made.classify(images)
+        await made.close()
+    assert all(isinstance(answer, classifier.Answer) for answer in answers)
+    assert memory == bytes([0, busy]), "what was taken is given back"
+    return spreads
+
+
+@pytest.mark.parametrize(("busy", "spreads"), [(0, True), (1, False), (2, False)])
+def test_a_long_run_of_many_images_spreads_only_where_others_leave_a_core_idle(
+    bands: Path, png: Png, monkeypatch: pytest.MonkeyPatch, busy: int, spreads: bool
+) -> None:
+    monkeypatch.setattr(classifier, "MOST_LOOP_RUN_S", 0.0)
+    assert asyncio.run(note_spreads(bands, monkeypatch, [png(0), png(1)], busy)) == [spreads]
+
+
+@pytest.mark.parametrize("image_count", [1, 2])
+def test_a_short_run_and_a_lone_image_spread_anyway(
+    bands: Path, png: Png, monkeypatch: pytest.MonkeyPatch, image_count: int
+) -> None:
+    monkeypatch.setattr(classifier, "MOST_LOOP_RUN_S", 0.0 if image_count == 1 else 1.0)
+    assert asyncio.run(note_spreads(bands, monkeypatch, [png(0)] * image_count, busy=2)) == [True]
 
 
 async def leave_while_waiting(path: Path, image: bytes, callers: int) -> tuple[int, int]:

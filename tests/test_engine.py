@@ -55,6 +55,42 @@ def test_an_engine_answers_many_threads_at_once(model_file: Path) -> None:
             np.testing.assert_array_equal(found[OUTPUT], wanted)
 
 
+@pytest.mark.parametrize("count", [1, 2, 33])
+def test_a_run_that_keeps_to_one_core_gives_the_answers_of_one_that_spreads(model_file: Path, count: int) -> None:
+    engine = load(model_file, replace(CPU, most_threads=2))
+    expected = engine.run(draw_images(count))[OUTPUT]
+    np.testing.assert_array_equal(engine.run(draw_images(count), spread=False)[OUTPUT], expected)
+
+
+def test_what_goes_wrong_in_a_run_that_keeps_to_one_core_is_raised(model_file: Path) -> None:
+    engine = load(model_file, replace(CPU, most_threads=2))
+    with pytest.raises(RuntimeError, match="images"):
+        engine.run(np.zeros((1, 3, 3, 1), np.uint8), spread=False)
+    assert len(engine.run(draw_images(2), spread=False)[OUTPUT]) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a niceness for each thread")
+@pytest.mark.parametrize(("threads", "behind"), [(1, 1), (2, 0)])
+def test_a_run_that_keeps_to_one_core_is_made_behind_the_event_loop(
+    model_file: Path, threads: int, behind: int
+) -> None:
+    """In a thread of the session's own, unless the process has several cores for itself: that run keeps to nothing."""
+    program = f"""
+import os
+import numpy as np
+from pathlib import Path
+from serve.engine import Placement, load
+from serve.scheduling import NICENESS
+engine = load(Path("{model_file}"), Placement("cpu", {threads}, 64, 0, most_threads=2))
+for _ in range(3):
+    engine.run(np.zeros((2, *{SHAPE}), np.uint8), spread=False)
+threads = [int(each) for each in os.listdir("/proc/self/task")]
+print([os.getpriority(os.PRIO_PROCESS, each) for each in threads].count(NICENESS))
+"""
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    assert int(found.stdout) == behind
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="page faults of a thread are counted by Linux alone")
 def test_a_run_has_the_memory_of_the_run_before() -> None:
     """Page by page anew it would take up to six times as long: here always, elsewhere where glibc happens to."""

@@ -15,6 +15,7 @@ from serve.admission import Admission
 from serve.classifier import Classifier
 from serve.errors import ConfigError, NotFound
 from serve.model_file import PrepareSpec
+from serve.neighbours import Neighbours
 from serve.repository import ModelFile, Repository, find_model_files, list_some, load_repository
 from serve.scheduling import Turns
 
@@ -50,6 +51,7 @@ def opened(folder: Path, precision: str = "float32") -> Iterator[Repository]:
                 admission=Admission(8, 2**20),
                 side_thread=side_thread,
                 turns=Turns(),
+                neighbours=Neighbours(1),
                 max_queue_delay_us=0,
                 max_image_pixels=10_000,
             )
