@@ -95,16 +95,16 @@ class Engine:
         return outputs
 
     def warm_up(self) -> None:
-        """Run once, on CUDA every batch size, so that no caller pays for memory and algorithms; time runs.
+        """Run, on CUDA every batch size, so that no caller pays for memory and algorithms; time runs.
 
         Raises ModelFileError where a run breaks off.
 
-        On the CPU a batch of a slow net is not run: what it takes is plain from one image, and twice as many workers
-        would wait for it at the same time.
+        On the CPU the self-test was the first run, and a batch of a slow net is not run: what it takes is plain from
+        one image, and twice as many workers would wait for it at the same time.
         """
         on_cpu = self.placement.device == "cpu"
         last = _shrinking() if on_cpu else None
-        for size in (1,) if on_cpu else self.placement.batch_sizes:
+        for size in () if on_cpu else self.placement.batch_sizes:
             self._measure(size)
         self.one_image_s = self._measure(1, last)
         if on_cpu and self.max_batch * self.one_image_s > PLAINLY_SLOW_S:
