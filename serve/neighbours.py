@@ -10,19 +10,21 @@ import mmap
 import os
 import tempfile
 import threading
+from array import array
 from typing import Self
 
 MOST_CORES = 2
 """Of a run that spreads. Two share its work nearly in halves; four leave each too little of a small net."""
+PLACE_BYTES = array("I").itemsize
 
 
 class Neighbours:
-    """The cores that each worker's runs have taken: a byte a worker, in memory that they share."""
+    """The cores that each worker's runs have taken, a number a worker in memory that they share."""
 
-    def __init__(self, cores: int, taken: mmap.mmap | bytearray | None = None, number: int = 0) -> None:
+    def __init__(self, cores: int, memory: mmap.mmap | bytearray | None = None, number: int = 0) -> None:
         """One worker's view; `number` is its place. Without memory it has no neighbours."""
         self._cores = cores
-        self._taken = bytearray(1) if taken is None else taken
+        self._taken = memoryview(bytearray(PLACE_BYTES) if memory is None else memory).cast("I")
         self._number = number
         self._taken[number] = 0  # who was here before may have been killed in a run
         self._lock = threading.Lock()  # a process has batches of several models at a time
@@ -35,7 +37,7 @@ class Neighbours:
     def take(self) -> int:
         """Take the cores for a run: two where so many are idle, and else the worker's own. To be given back."""
         with self._lock:
-            free = self._cores - sum(self._taken[:])
+            free = self._cores - sum(self._taken)
             count = MOST_CORES if free >= MOST_CORES else 1
             self._taken[self._number] += count
         return count
@@ -47,11 +49,11 @@ class Neighbours:
 
 
 def share_memory(workers: int) -> int:
-    """A file descriptor of memory with a byte for each worker, which they inherit; it has no name."""
+    """A file descriptor of memory with a place for each worker, which they inherit; it has no name."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("inkling")  # not under /tmp, which a container may not have
     else:
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
-    os.truncate(descriptor, workers)
+    os.truncate(descriptor, workers * PLACE_BYTES)
     return descriptor

@@ -4,7 +4,7 @@ Enters: a ServerConfig with a number of workers. Leaves: an exit code when all w
 Does not know: gRPC, ONNX Runtime, models. It imports neither, so that it stays small and may start processes
 at any time; the kernel spreads connections over the workers (SO_REUSEPORT).
 
-A worker (`worker.py`) gets its settings as a line of JSON on stdin, and a byte of memory that all share. It says
+A worker (`worker.py`) gets its settings as a line of JSON on stdin, and a place in memory that all share. It says
 "ready" on stdout. Its stdin stays open as long as the supervisor lives: when that ends in any way, the worker reads the
 end of file and drains.
 """

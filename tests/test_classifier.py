@@ -16,7 +16,7 @@ from serve.admission import Admission
 from serve.batcher import Batcher
 from serve.classifier import Classifier
 from serve.loop_batcher import LoopBatcher
-from serve.neighbours import Neighbours
+from serve.neighbours import PLACE_BYTES, Neighbours
 from serve.scheduling import Turns
 from serve.thread_batcher import ThreadBatcher
 
@@ -105,16 +105,17 @@ async def note_spreads(path: Path, monkeypatch: pytest.MonkeyPatch, images: list
         spreads.append(spread)
         return run(self, *arguments, spread=spread)
 
-    memory = bytearray(2)
+    memory = bytearray(2 * PLACE_BYTES)
     neighbours = Neighbours(2, memory, number=0)
-    memory[1] = busy
+    taken = memoryview(memory).cast("I")
+    taken[1] = busy
     with ThreadPoolExecutor(1) as side_thread:
         made = make_classifier(path, 1, side_thread, Admission(8, 2**20), neighbours=neighbours)
         monkeypatch.setattr(engine.Engine, "run", note)
         answers = await made.classify(images)
         await made.close()
     assert all(isinstance(answer, classifier.Answer) for answer in answers)
-    assert memory == bytes([0, busy]), "what was taken is given back"
+    assert list(taken) == [0, busy], "what was taken is given back"
     return spreads
 
 
