@@ -50,9 +50,9 @@ class Neighbours:
 
 def share_memory(workers: int) -> int:
     """A file descriptor of memory with a place for each worker, which they inherit; it has no name."""
-    if hasattr(os, "memfd_create"):
+    try:
         descriptor = os.memfd_create("inkling")  # not under /tmp, which a container may not have
-    else:
+    except (AttributeError, OSError):  # no Linux; a sandbox forbids it
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
     os.truncate(descriptor, workers * PLACE_BYTES)

@@ -20,9 +20,16 @@ sys.stdin.readline()
 """
 
 
-@pytest.fixture
-def memory() -> Iterator[int]:
+def forbid(name: str) -> int:
+    """As a sandbox does."""
+    raise PermissionError(name)
+
+
+@pytest.fixture(params=["memory alone", "a file"])
+def memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """Of a server with three workers."""
+    if request.param == "a file":
+        monkeypatch.setattr(os, "memfd_create", forbid, raising=False)
     descriptor = share_memory(3)
     yield descriptor
     os.close(descriptor)
