@@ -46,7 +46,7 @@ class Placement:
     gpu_memory_bytes: int
     """Most memory that one model takes on CUDA; 0 for no limit."""
     most_threads: int = 1
-    """Threads of a run on the CPU that spreads over cores which others leave idle; it never has fewer than `threads`."""
+    """Threads of a run on the CPU that spreads over cores which others leave idle; where fewer, it has `threads`."""
 
     @property
     def batch_sizes(self) -> tuple[int, ...]:
