@@ -77,6 +77,7 @@ class Classifier:
         self._turns = turns
         self._neighbours = neighbours
         self._is_quick = engine.full_batch_s <= MOST_LOOP_RUN_S
+        self._is_quick_alone = engine.one_image_s <= MOST_LOOP_RUN_S
         self._batcher = self._make_batcher(max_queue_delay_us)
 
     async def classify(self, images: Sequence[bytes], deadline_s: float | None = None) -> list[Answer | Exception]:
@@ -98,8 +99,7 @@ class Classifier:
         has_one_core = placement.device == "cpu" and placement.threads == 1 and not max_queue_delay_us
         if has_one_core and self._is_quick:
             return LoopBatcher(self._run, engine.max_batch)
-        alone_at_once = has_one_core and engine.one_image_s <= MOST_LOOP_RUN_S
-        return ThreadBatcher(self._run, engine.max_batch, max_queue_delay_us, alone_at_once)
+        return ThreadBatcher(self._run, engine.max_batch, max_queue_delay_us, has_one_core and self._is_quick_alone)
 
     async def close(self) -> None:
         """Finish what was accepted, then stop."""
@@ -128,7 +128,7 @@ class Classifier:
         """
         begun_ns = time.perf_counter_ns()
         self._turns.follow(len(batch))
-        if len(batch) == 1:
+        if len(batch) == 1 and self._is_quick_alone:
             return [self._answer_one(batch[0], begun_ns)]
         core_count = self._neighbours.take()
         try:
@@ -142,11 +142,12 @@ class Classifier:
         if isinstance(image, Exception):
             return image
         run_ns = time.perf_counter_ns()
-        probabilities = self._engine.run(image.pixels[np.newaxis])[OUTPUT][0]
+        probabilities = self._engine.run_one(image.pixels)
         inference_us = (time.perf_counter_ns() - run_ns) // 1000
-        ranking = (-probabilities).argsort(kind="stable").tolist()
+        # Python's, which is stable as well: numpy's way to sort ten numbers is longer than to sort them.
+        ranking = sorted(range(len(probabilities)), key=probabilities.__getitem__, reverse=True)
         queue_us = (begun_ns - waiting.since_ns) // 1000
-        return Answer(probabilities.tolist(), ranking, image, queue_us, inference_us, 1)
+        return Answer(probabilities, ranking, image, queue_us, inference_us, 1)
 
     def _answer_many(self, batch: list[_Waiting], begun_ns: int, spread: bool) -> list[Answer | Exception]:
         """Prepare all, run the good ones together, and put every answer in its place."""

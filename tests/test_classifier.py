@@ -99,11 +99,15 @@ def test_the_servers_of_the_other_tests_batch_in_both_ways(server: RunningServer
 async def note_spreads(path: Path, monkeypatch: pytest.MonkeyPatch, images: list[bytes], busy: int) -> list[bool]:
     """Whether each run of some images in one call was spread, beside a worker that has taken `busy` cores."""
     spreads: list[bool] = []
-    run = engine.Engine.run
+    run, run_one = engine.Engine.run, engine.Engine.run_one
 
     def note(self: engine.Engine, *arguments: object, spread: bool = True) -> engine.Outputs:
         spreads.append(spread)
         return run(self, *arguments, spread=spread)
+
+    def note_one(self: engine.Engine, *arguments: object) -> list[float]:
+        spreads.append(True)
+        return run_one(self, *arguments)
 
     memory = bytearray(2 * PLACE_BYTES)
     neighbours = Neighbours(2, memory, number=0)
@@ -112,6 +116,7 @@ async def note_spreads(path: Path, monkeypatch: pytest.MonkeyPatch, images: list
     with ThreadPoolExecutor(1) as side_thread:
         made = make_classifier(path, 1, side_thread, Admission(8, 2**20), neighbours=neighbours)
         monkeypatch.setattr(engine.Engine, "run", note)
+        monkeypatch.setattr(engine.Engine, "run_one", note_one)
         answers = await made.classify(images)
         await made.close()
     assert all(isinstance(answer, classifier.Answer) for answer in answers)
@@ -119,20 +124,36 @@ async def note_spreads(path: Path, monkeypatch: pytest.MonkeyPatch, images: list
     return spreads
 
 
-@pytest.mark.parametrize(("busy", "spreads"), [(0, True), (1, False), (2, False)])
-def test_a_long_run_of_many_images_spreads_only_where_others_leave_a_core_idle(
-    bands: Path, png: Png, monkeypatch: pytest.MonkeyPatch, busy: int, spreads: bool
+@pytest.mark.parametrize("image_count", [1, 2])
+@pytest.mark.parametrize("busy", [0, 1, 2])
+def test_a_long_run_spreads_only_where_others_leave_a_core_idle(
+    bands: Path, png: Png, monkeypatch: pytest.MonkeyPatch, busy: int, image_count: int
 ) -> None:
     monkeypatch.setattr(classifier, "MOST_LOOP_RUN_S", 0.0)
-    assert asyncio.run(note_spreads(bands, monkeypatch, [png(0), png(1)], busy)) == [spreads]
+    assert asyncio.run(note_spreads(bands, monkeypatch, [png(0)] * image_count, busy)) == [busy == 0]
 
 
 @pytest.mark.parametrize("image_count", [1, 2])
-def test_a_short_run_and_a_lone_image_spread_anyway(
-    bands: Path, png: Png, monkeypatch: pytest.MonkeyPatch, image_count: int
-) -> None:
-    monkeypatch.setattr(classifier, "MOST_LOOP_RUN_S", 0.0 if image_count == 1 else 1.0)
+def test_a_short_run_spreads_anyway(bands: Path, png: Png, monkeypatch: pytest.MonkeyPatch, image_count: int) -> None:
+    monkeypatch.setattr(classifier, "MOST_LOOP_RUN_S", 1.0)
     assert asyncio.run(note_spreads(bands, monkeypatch, [png(0)] * image_count, busy=2)) == [True]
+
+
+async def rank(path: Path, calls: list[list[bytes]]) -> list[list[list[int]]]:
+    """The rankings of the images of each call, one call after the other."""
+    with ThreadPoolExecutor(1) as side_thread:
+        made = make_classifier(path, 1, side_thread, Admission(8, 2**20))
+        answers = [await made.classify(images) for images in calls]
+        await made.close()
+    return [[each.ranking for each in call if isinstance(each, classifier.Answer)] for call in answers]
+
+
+def test_classes_that_are_as_probable_keep_their_order_alone_and_among_others(bands: Path, png: Png) -> None:
+    """One band is bright, and the two others are as dark."""
+    images = [png(0), png(1), png(2)]
+    together, *alone = asyncio.run(rank(bands, [images, *([each] for each in images)]))
+    assert together == [[0, 1, 2], [1, 0, 2], [2, 0, 1]]
+    assert [ranking for (ranking,) in alone] == together
 
 
 async def leave_while_waiting(path: Path, image: bytes, callers: int) -> tuple[int, int]:

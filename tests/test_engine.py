@@ -55,6 +55,17 @@ def test_an_engine_answers_many_threads_at_once(model_file: Path) -> None:
             np.testing.assert_array_equal(found[OUTPUT], wanted)
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda:0"])
+def test_one_image_has_the_probabilities_that_a_run_of_one_gives(model_file: Path, device: str) -> None:
+    """On both ways to them, over a session of the CPU."""
+    engine = load(model_file, CPU)
+    session = onnxruntime.InferenceSession(model_file, providers=["CPUExecutionProvider"])
+    placed = Engine(engine.spec, session, replace(CPU, device=device))
+    images = draw_images(5)
+    expected = [engine.run(each[None])[OUTPUT][0].tolist() for each in images]
+    assert [placed.run_one(each) for each in images] == expected
+
+
 @pytest.mark.parametrize("count", [1, 2, 33])
 def test_a_run_that_keeps_to_one_core_gives_the_answers_of_one_that_spreads(model_file: Path, count: int) -> None:
     engine = load(model_file, replace(CPU, most_threads=2))
