@@ -8,7 +8,6 @@ connection, its core would stand idle beside a batch that is waited for.
 
 import mmap
 import os
-import tempfile
 import threading
 from array import array
 from typing import Self
@@ -53,6 +52,8 @@ def share_memory(workers: int) -> int:
     try:
         descriptor = os.memfd_create("inkling")  # not under /tmp, which a container may not have
     except (AttributeError, OSError):  # no Linux; a sandbox forbids it
+        import tempfile  # here: it takes 5 ms of every start
+
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
     os.truncate(descriptor, workers * PLACE_BYTES)
