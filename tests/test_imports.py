@@ -22,7 +22,8 @@ GRPC_PACKAGES = {"grpc", "grpc_health", "grpc_reflection", "grpc_status"}
 _EDGE = ("service", "status", "server", "registrar", "reflect", "watch", "client", "bench", "health", "pb")
 GRPC_MODULES = {f"serve.{name}" for name in _EDGE}
 ONNXRUNTIME_MODULES = {
-    *("serve.device", "serve.engine", "serve.bench", "train.onnx_file", "train.quantize", "train.variants"),
+    *("serve.bound_run", "serve.device", "serve.engine", "serve.bench"),
+    *("train.onnx_file", "train.quantize", "train.variants"),
 }
 SHARED_MODULES = {f"serve.{name}" for name in ("errors", "decode", "header", "png", "prepare", "model_file")}
 
