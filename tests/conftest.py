@@ -18,6 +18,7 @@ from typing import Any
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -32,7 +33,8 @@ from train.onnx_file import measure_self_test, write_model_file
 
 LABELS = {"en": ("top", "middle", "bottom"), "ru": ("верх", "середина", "низ")}
 GREY = InputSpec((12, 12, 1), "uint8", "grey")
-RGB = InputSpec((12, 12, 3), "uint8", "rgb")
+SHAPE = (12, 12, 3)
+RGB = InputSpec(SHAPE, "uint8", "rgb")
 Png = Callable[..., bytes]
 
 
@@ -41,6 +43,11 @@ def same_weights() -> None:
     """The nets that a test itself makes start from the same weights, whichever tests ran before it."""
     if "keras" in sys.modules:
         sys.modules["keras"].utils.set_random_seed(0)
+
+
+def draw_images(count: int) -> npt.NDArray[np.uint8]:
+    """Noise, uint8 [count, 12, 12, 3]."""
+    return np.random.default_rng(count).integers(0, 256, (count, *SHAPE), np.uint8)
 
 
 def make_graph(shape: tuple[int, int, int]) -> onnx.ModelProto:

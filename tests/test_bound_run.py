@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 import pytest
+from conftest import SHAPE, draw_images
 
 from serve.bound_run import BoundRuns
 
-SHAPE = (12, 12, 3)
 NAMES = ("images", "probabilities")
 
 
@@ -18,11 +18,6 @@ NAMES = ("images", "probabilities")
 def session(model_file: Path) -> onnxruntime.InferenceSession:
     """Of the tiny real model: three classes by the brightness of three bands."""
     return onnxruntime.InferenceSession(model_file, providers=["CPUExecutionProvider"])
-
-
-def draw_images(count: int) -> npt.NDArray[np.uint8]:
-    """Noise, uint8 [count, 12, 12, 3]."""
-    return np.random.default_rng(count).integers(0, 256, (count, *SHAPE), np.uint8)
 
 
 def run_alone(session: onnxruntime.InferenceSession, images: npt.NDArray[np.uint8]) -> list[list[float]]:

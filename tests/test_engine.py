@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 import pytest
-from conftest import make_graph, make_spec
+from conftest import SHAPE, draw_images, make_graph, make_spec
 from onnx import TensorProto, helper
 
 from serve import engine as engine_module
@@ -20,14 +20,8 @@ from serve.engine import OUTPUT, Engine, Placement, load
 from train.onnx_file import measure_self_test, seal_model
 
 REPOSITORY = Path(__file__).parents[1]
-SHAPE = (12, 12, 3)
 CPU = Placement("cpu", threads=1, max_batch=64, gpu_memory_bytes=0)
 CUDA_PROBLEM = choose_device("auto", 0)[1]
-
-
-def draw_images(count: int) -> npt.NDArray[np.uint8]:
-    """Noise, uint8 [count, 12, 12, 3]."""
-    return np.random.default_rng(count).integers(0, 256, (count, *SHAPE), np.uint8)
 
 
 @pytest.mark.parametrize("count", [1, 2, 33])
@@ -64,6 +58,21 @@ def test_one_image_has_the_probabilities_that_a_run_of_one_gives(model_file: Pat
     images = draw_images(5)
     expected = [engine.run(each[None])[OUTPUT][0].tolist() for each in images]
     assert [placed.run_one(each) for each in images] == expected
+
+
+def test_the_self_test_keeps_to_one_core(model_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other workers test their models at the same moment."""
+    spreads: list[bool] = []
+    run = Engine.run
+
+    def note(self: Engine, images: npt.NDArray[np.uint8], spread: bool = True) -> engine_module.Outputs:
+        spreads.append(spread)
+        return run(self, images, spread=spread)
+
+    monkeypatch.setattr(Engine, "run", note)
+    load(model_file, replace(CPU, most_threads=2))
+    assert spreads
+    assert not any(spreads)
 
 
 @pytest.mark.parametrize("count", [1, 2, 33])
