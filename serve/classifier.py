@@ -16,6 +16,7 @@ import numpy as np
 
 from serve.admission import Admission
 from serve.batcher import Batcher
+from serve.busy_poll import BusyPoll
 from serve.decode import is_large
 from serve.engine import OUTPUT, Engine
 from serve.image_reader import ImageReader, Prepared
@@ -61,6 +62,7 @@ class Classifier:
         admission: Admission,
         side_thread: Executor,
         turns: Turns,
+        busy_poll: BusyPoll,
         neighbours: Neighbours,
         max_queue_delay_us: int,
         max_image_pixels: int,
@@ -75,6 +77,7 @@ class Classifier:
         self._admission = admission
         self._side_thread = side_thread
         self._turns = turns
+        self._busy_poll = busy_poll
         self._neighbours = neighbours
         self._is_quick = engine.full_batch_s <= MOST_LOOP_RUN_S
         self._is_quick_alone = engine.one_image_s <= MOST_LOOP_RUN_S
@@ -91,7 +94,10 @@ class Classifier:
             for index, image in enumerate(images):
                 if is_large(image):
                     waiting[index] = await self._prepare_aside(image, waiting[index].since_ns)
-            return await self._batcher.submit(waiting, deadline_s)
+            answers = self._batcher.submit(waiting, deadline_s)
+            if answers.done():  # at once, as a lone caller's are
+                self._busy_poll.follow(waiting[0].since_ns)
+            return await answers
 
     def _make_batcher(self, max_queue_delay_us: int) -> Batcher[_Waiting, Answer | Exception]:
         """On the event loop where that holds up nobody for long and nothing else could use the time."""

@@ -40,6 +40,9 @@ class ServerConfig:
     max_queue_delay_us: int = _setting(
         0, "longest that a batch waits to fill once its first image is there; 0 never waits", most=10_000_000
     )
+    busy_poll_us: int = _setting(
+        2000, "longest that a worker looks for a lone caller's next call without sleeping; 0 sleeps", most=1_000_000
+    )
     gpu_memory_mib: int = _setting(0, "most memory of a model on CUDA; 0 for no limit")
     max_request_images: int = _setting(256, "most images in one BatchClassify", least=1)
     max_pending: int = _setting(

@@ -10,12 +10,18 @@ from pathlib import Path, PurePosixPath
 
 _MEMBERSHIP = Path("/proc/self/cgroup")
 _CGROUPS = Path("/sys/fs/cgroup")
+_NO_QUOTA = float(2**31)
 
 
 def count_usable_cores() -> int:
     """Whole cores that the affinity mask and the quotas of the cgroups all allow."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, int(min([affinity, *map(_read_quota_cores, _find_cgroups())])))
+
+
+def has_quota() -> bool:
+    """Whether a cgroup counts CPU time, and stops all threads once it is used up."""
+    return any(_read_quota_cores(folder) < _NO_QUOTA for folder in _find_cgroups())
 
 
 def _find_cgroups() -> Iterator[Path]:
@@ -44,9 +50,9 @@ def _read_quota_cores(folder: Path) -> float:
     v2 = folder / "cpu.max"
     try:
         quota, period = v2.read_text().split() if v2.exists() else _read_v1(folder)
-        return float(quota) / float(period) if float(quota) > 0 else float(2**31)
+        return float(quota) / float(period) if float(quota) > 0 else _NO_QUOTA
     except (OSError, ValueError):  # no cgroup file, or "max"
-        return float(2**31)
+        return _NO_QUOTA
 
 
 def _read_v1(folder: Path) -> tuple[str, str]:

@@ -19,9 +19,10 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from serve import engine
 from serve.admission import Admission
+from serve.busy_poll import BusyPoll
 from serve.classifier import Classifier
 from serve.config import ServerConfig
-from serve.cores import count_usable_cores
+from serve.cores import count_usable_cores, has_quota
 from serve.device import choose_device
 from serve.errors import ConfigError
 from serve.memory import give_back_after_crowds, settle
@@ -73,6 +74,7 @@ class Server:
         self._neighbours = neighbours or Neighbours(cores)
         self._side_thread = ThreadPoolExecutor(1, "large-images")
         self._turns = Turns()
+        self._busy_poll = BusyPoll(config.busy_poll_us if cores > 1 and not has_quota() else 0)
         device, problem = choose_device(config.device, config.device_id)
         if problem:
             logger.info("running on %s: %s", device, problem)
@@ -159,6 +161,7 @@ class Server:
             admission=Admission(config.max_pending, config.max_pending_bytes),
             side_thread=self._side_thread,
             turns=self._turns,
+            busy_poll=self._busy_poll,
             neighbours=self._neighbours,
             max_queue_delay_us=config.max_queue_delay_us,
             max_image_pixels=config.max_image_pixels,

@@ -14,6 +14,7 @@ from conftest import Png, RunningServer
 from serve import classifier, engine
 from serve.admission import Admission
 from serve.batcher import Batcher
+from serve.busy_poll import BusyPoll
 from serve.classifier import Classifier
 from serve.loop_batcher import LoopBatcher
 from serve.neighbours import PLACE_BYTES, Neighbours
@@ -40,6 +41,7 @@ def make_classifier(
         admission=admission,
         side_thread=side_thread,
         turns=Turns(),
+        busy_poll=BusyPoll(0),
         neighbours=neighbours or Neighbours(2),
         max_queue_delay_us=max_queue_delay_us,
         max_image_pixels=2**20,

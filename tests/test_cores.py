@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from serve import cores
-from serve.cores import count_usable_cores
+from serve.cores import count_usable_cores, has_quota
 
 ALLOWED = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -57,6 +57,14 @@ def test_without_a_quota_it_is_the_affinity(cgroup: Path) -> None:
     assert count_usable_cores() == ALLOWED
     (cgroup / "cpu.max").write_text("max 100000\n")
     assert count_usable_cores() == ALLOWED
+
+
+def test_a_quota_is_one_also_where_it_allows_more_than_all_cores(cgroup: Path) -> None:
+    assert not has_quota()
+    write_v2(cgroup, "max 100000")
+    assert not has_quota()
+    write_v2(cgroup, f"{100_000 * 10 * ALLOWED} 100000")
+    assert has_quota()
 
 
 def test_version_1_says_minus_one_for_no_quota(cgroup: Path) -> None:

@@ -12,6 +12,7 @@ from conftest import GREY, write_tiny_model
 
 from serve import engine
 from serve.admission import Admission
+from serve.busy_poll import BusyPoll
 from serve.classifier import Classifier
 from serve.errors import ConfigError, NotFound
 from serve.model_file import PrepareSpec
@@ -51,6 +52,7 @@ def opened(folder: Path, precision: str = "float32") -> Iterator[Repository]:
                 admission=Admission(8, 2**20),
                 side_thread=side_thread,
                 turns=Turns(),
+                busy_poll=BusyPoll(0),
                 neighbours=Neighbours(1),
                 max_queue_delay_us=0,
                 max_image_pixels=10_000,

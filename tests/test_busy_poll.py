@@ -1,0 +1,156 @@
+"""serve.busy_poll: a loop stays awake for a caller who comes back soon, for so long, and for nobody else."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from conftest import Png, RunningServer
+
+from serve import server
+from serve.busy_poll import CONTENDED_TURN_NS, REST_NS, BusyPoll
+from serve.client import Client
+
+LONGEST_US = 500
+US = 1000  # in nanoseconds
+
+
+class Counted(BusyPoll):
+    """Counts its turns of the loop."""
+
+    turn_count = 0
+
+    def _poll(self) -> None:
+        self.turn_count += 1
+        super()._poll()
+
+
+class Play:
+    """Calls and turns of the loop, by a clock that stands still between them."""
+
+    def __init__(self, longest_us: int) -> None:
+        self.now_ns = 0
+        self.busy_poll = Counted(longest_us, lambda: self.now_ns)
+
+    def call(self, gap_us: int, run_us: int = 300) -> None:
+        """A lone call, so long after the one before had been run."""
+        self.now_ns += gap_us * US
+        came_ns = self.now_ns
+        self.now_ns += run_us * US
+        self.busy_poll.follow(came_ns)
+
+    async def turn(self, us: int) -> bool:
+        """One turn of the loop that takes so long: whether it polls on."""
+        self.now_ns += us * US
+        await asyncio.sleep(0)
+        return self.busy_poll._is_polling
+
+
+def play(scenario: Callable[[Play], Awaitable[None]], longest_us: int = LONGEST_US) -> None:
+    """Run a scenario on a loop of its own."""
+
+    async def start() -> None:
+        await scenario(Play(longest_us))
+
+    asyncio.run(start())
+
+
+def test_the_loop_sleeps_after_a_first_call_and_polls_after_one_that_came_soon() -> None:
+    async def scenario(play: Play) -> None:
+        play.call(gap_us=10_000)
+        assert not await play.turn(us=1)
+        play.call(gap_us=LONGEST_US - 2)
+        assert await play.turn(us=1)
+
+    play(scenario)
+
+
+def test_how_long_a_run_takes_says_nothing_of_the_caller() -> None:
+    async def scenario(play: Play) -> None:
+        play.call(gap_us=10_000, run_us=9_000)
+        play.call(gap_us=100, run_us=9_000)
+        assert await play.turn(us=1)
+
+    play(scenario)
+
+
+def test_it_polls_as_long_as_it_may_and_then_sleeps() -> None:
+    async def scenario(play: Play) -> None:
+        play.call(gap_us=10_000)
+        play.call(gap_us=100)
+        assert [await play.turn(us=100) for _ in range(6)] == [True] * 4 + [False] * 2
+
+    play(scenario)
+
+
+def test_each_call_that_comes_soon_is_another_reason_and_not_another_poll() -> None:
+    async def scenario(play: Play) -> None:
+        play.call(gap_us=10_000)
+        for _ in range(50):
+            play.call(gap_us=100)
+            assert await play.turn(us=100)
+        assert play.busy_poll.turn_count == 50
+
+    play(scenario)
+
+
+def test_a_caller_who_comes_seldom_is_not_polled_for() -> None:
+    async def scenario(play: Play) -> None:
+        for _ in range(5):
+            play.call(gap_us=LONGEST_US)
+            assert not await play.turn(us=1)
+        assert not play.busy_poll.turn_count
+
+    play(scenario)
+
+
+def test_it_rests_once_somebody_else_had_the_core() -> None:
+    async def scenario(play: Play) -> None:
+        play.call(gap_us=10_000)
+        play.call(gap_us=100)
+        assert await play.turn(us=100)
+        assert not await play.turn(us=CONTENDED_TURN_NS // US + 1)
+        play.call(gap_us=100)
+        assert not await play.turn(us=1), "also for one who comes again"
+        play.call(gap_us=REST_NS // US)
+        play.call(gap_us=100)
+        assert await play.turn(us=1)
+
+    play(scenario, longest_us=10_000)
+
+
+def test_zero_never_polls() -> None:
+    async def scenario(play: Play) -> None:
+        for _ in range(5):
+            play.call(gap_us=0)
+        assert not play.busy_poll.turn_count
+
+    play(scenario, longest_us=0)
+
+
+@pytest.fixture
+def count_turns(
+    start_server: Callable[..., RunningServer], repository_folder: Path, png: Png, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[int, bool], int]:
+    """A function: how often a server on so many cores, with a quota or without, polls for a lone caller of 20 calls."""
+
+    def count(cores: int, quota: bool) -> int:
+        monkeypatch.setattr(server, "count_usable_cores", lambda: cores)
+        monkeypatch.setattr(server, "has_quota", lambda: quota)
+        monkeypatch.setattr(server, "BusyPoll", Counted)
+        started = start_server(repository_folder, workers=2, busy_poll_us=1_000_000)
+        with Client(started.address) as client:
+            for _ in range(20):
+                client.classify(png(), model="bands")
+        started.stop()
+        return started.server._busy_poll.turn_count
+
+    return count
+
+
+@pytest.mark.parametrize(("cores", "quota", "polls"), [(2, False, True), (1, False, False), (2, True, False)])
+def test_a_server_polls_where_it_has_cores_to_itself(
+    count_turns: Callable[[int, bool], int], cores: int, quota: bool, polls: bool
+) -> None:
+    """The caller may need a lone core, and a quota is used up by polling as it is by calls."""
+    assert bool(count_turns(cores, quota)) == polls
