@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import Png, RunningServer
 
-from serve import server
+from serve import busy_poll, server
 from serve.busy_poll import CONTENDED_TURN_NS, REST_NS, BusyPoll
 from serve.client import Client
 
@@ -100,6 +100,20 @@ def test_a_caller_who_comes_seldom_is_not_polled_for() -> None:
             play.call(gap_us=LONGEST_US)
             assert not await play.turn(us=1)
         assert not play.busy_poll.turn_count
+
+    play(scenario)
+
+
+def test_every_turn_gives_way_to_who_waits_for_the_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[bool] = []
+    monkeypatch.setattr(busy_poll, "give_way", lambda: given.append(True))
+
+    async def scenario(play: Play) -> None:
+        play.call(gap_us=10_000)
+        play.call(gap_us=100)
+        for turn_count in (1, 2, 3):
+            await play.turn(us=100)
+            assert len(given) == turn_count
 
     play(scenario)
 
