@@ -1,5 +1,6 @@
 """README.md and the pages beside it: every fenced command is run by a test, or listed here with the reason why not."""
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from conftest import RunningServer
+
+from serve.config import PREFIX, ServerConfig
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "BENCHMARKS.md", "train/README.md")
@@ -42,12 +45,17 @@ NOT_RUN = {
 }
 
 
-def read_commands() -> list[str]:
+def read_lines() -> list[str]:
     """The commands of every sh block, one per line, without comments; lines that end in a backslash are joined."""
     text = "".join((ROOT / page).read_text() for page in PAGES)
     blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     return [command for line in lines if (command := line.partition("  #")[0].strip()) and not command.startswith("#")]
+
+
+def read_commands() -> list[str]:
+    """The same, without the variables set for one command (`NAME=value python -m serve`)."""
+    return [re.sub(r"^(\w+=\S* +)+", "", line) for line in read_lines()]
 
 
 def begins_with(command: str, start: str) -> bool:
@@ -72,6 +80,11 @@ def test_the_python_example_runs(
 def test_every_command_is_run_by_a_test_or_has_a_reason(command: str) -> None:
     known = [start for start in {**RUN_BY, **NOT_RUN} if begins_with(command, start)]
     assert known, f"nothing runs {command!r}, and no reason says why"
+
+
+@pytest.mark.parametrize("name", sorted({name for line in read_lines() for name in re.findall(r"\b([A-Z_]+)=", line)}))
+def test_every_variable_of_a_command_is_a_setting(name: str) -> None:
+    assert name in {f"{PREFIX}{field.name.upper()}" for field in dataclasses.fields(ServerConfig)}
 
 
 @pytest.mark.parametrize("start", sorted({**RUN_BY, **NOT_RUN}))
