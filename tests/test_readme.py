@@ -7,9 +7,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import keras
+import numpy as np
 import pytest
 from conftest import RunningServer
 
+from serve.client import Client
 from serve.config import PREFIX, ServerConfig
 
 ROOT = Path(__file__).parents[1]
@@ -63,17 +66,45 @@ def begins_with(command: str, start: str) -> bool:
     return command.split()[: len(start.split())] == start.split()
 
 
-def test_the_python_example_runs(
+def read_examples() -> list[str]:
+    """The Python of the README: how to ask, and how to export a model that one has."""
+    return re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+
+
+def test_the_example_that_asks_runs(
     start_server: Callable[..., RunningServer], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a server with the shipped models."""
-    (example,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    example, _ = read_examples()
     monkeypatch.chdir(ROOT)
     exec(example.replace("127.0.0.1:50051", start_server(ROOT / "models").address), {})  # noqa: S102  # our own README
     label, probability, total_us = capsys.readouterr().out.split()
     assert label.isalpha()
     assert 0 < float(probability) <= 1
     assert int(total_us) > 0
+
+
+def test_the_example_that_exports_leaves_a_model_that_is_served(
+    start_server: Callable[..., RunningServer],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """A tiny net and noise in place of the flowers."""
+    _, example = read_examples()
+    monkeypatch.chdir(tmp_path)
+    layers = [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3, activation="softmax")]
+    keras.Sequential([keras.Input((64, 64, 3)), *layers]).save("flowers.keras")
+    random = np.random.default_rng(0)
+    images, labels = random.integers(0, 256, (20, 64, 64, 3), np.uint8), random.integers(0, 3, 20)
+    np.savez("flowers-test.npz", images=images, labels=labels)
+    exec(example, {})  # noqa: S102  # our own README
+    accuracy, difference = map(float, capsys.readouterr().out.split())
+    assert 0 <= accuracy <= 1
+    assert difference < 1e-5
+    with Client(start_server(tmp_path / "runs").address) as client:
+        answer = client.classify((ROOT / "samples/objects/cat-chelsea.jpg").read_bytes(), model="flowers")
+    assert answer.best.label in {"daisy", "rose", "tulip"}
 
 
 @pytest.mark.parametrize("command", read_commands())

@@ -71,7 +71,7 @@ def export(
     *,
     prepare: PrepareSpec,
     recipe: Mapping[str, Any],
-    source_commit: str,
+    source_commit: str = "unknown",
     halves_weights: bool = False,
 ) -> Exported:
     """Convert a float32 model, compare it with the original on the test set, and write `folder`/model.onnx.
