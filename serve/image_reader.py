@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from serve.decode import decode
+from serve.errors import ImageError
 from serve.png import decode_alike
 from serve.prepare import Pixels, Policy
 
@@ -40,7 +41,9 @@ class ImageReader:
             decoded = decode(image_bytes, self._max_pixels)
             decoded_ns = time.perf_counter_ns()
             pixels = self._policy(decoded)
-        except Exception as error:  # returned, so that no fault of one image reaches its neighbours
+        except ImageError as error:  # returned, so that no fault of one image reaches its neighbours
+            return _without_trace(error)
+        except Exception as error:  # a fault of ours; the log wants its trace
             return error
         prepared_ns = time.perf_counter_ns()
         return Prepared(pixels, (decoded_ns - start_ns) // 1000, (prepared_ns - decoded_ns) // 1000)
@@ -75,6 +78,15 @@ class ImageReader:
             for place, each, is_ready in zip(places, pixels, are_ready, strict=True)
             if is_ready
         }
+
+
+def _without_trace(error: ImageError) -> ImageError:
+    """The error alone: its trace keeps frames, and those the error, the image and the request.
+
+    Such a circle stays until the garbage collector comes by: with one caller of large images, a gigabyte later.
+    """
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
 
 
 def _share_us(duration_ns: int, count: int) -> int:

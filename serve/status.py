@@ -50,6 +50,7 @@ def answers_errors(method: Method) -> Method:
 
     The status is set, not aborted with: gRPC's context keeps the exception that its `abort` raises, and that keeps
     every frame and the request, until the garbage collector finds the circle. Under overload it took 20 ms at a time.
+    Nor does the error itself keep them: some frame has what it raised in a variable.
     """
 
     @functools.wraps(method)
@@ -59,6 +60,7 @@ def answers_errors(method: Method) -> Method:
             return await method(self, request, context)
         except Exception as error:  # the edge: whatever it is, it becomes a status
             _set_status(context, error)
+            error.__traceback__ = None
             return None  # beside a status that is not OK gRPC sends an empty message at most
 
     return answer  # type: ignore[return-value]  # the same signature, by functools.wraps

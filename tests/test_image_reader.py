@@ -1,13 +1,14 @@
 """serve.image_reader: images that are read together are what each would be alone."""
 
 import io
+import sys
 import time
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from serve.errors import EmptyImage, ImageTooLarge, TruncatedImage, UnreadableImage
+from serve.errors import EmptyImage, ImageError, ImageTooLarge, TruncatedImage, UnreadableImage
 from serve.image_reader import ImageReader, Prepared
 from serve.model_file import InputSpec, PrepareSpec
 from serve.prepare import find_policy
@@ -86,6 +87,19 @@ def test_a_fault_stays_where_it_is() -> None:
     assert [type(found[place]) for place in (1, 3, 4)] == faults
     for place in (0, 2, 5):
         np.testing.assert_array_equal(take(found[place]).pixels, take(reader.read(good)).pixels)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [b"no image", PHOTOS[0][:-30], PHOTOS[5][:-30], PHOTOS[0][:8] + bytes(70_000), encode(draw_photo(0, (200, 200)))],
+    ids=["text", "cut PNG", "cut JPEG", "signature", "large"],
+)
+def test_an_error_does_not_keep_its_image(file: bytes) -> None:
+    image, reader = bytes(bytearray(file)), MODELS["photo"][0]
+    before = sys.getrefcount(image)
+    found = [reader.read(image), *reader.read_all([image, PHOTOS[0], image])]
+    assert [isinstance(each, ImageError) for each in found] == [True, True, False, True]
+    assert sys.getrefcount(image) == before
 
 
 def test_what_was_read_before_is_handed_through() -> None:
