@@ -124,9 +124,14 @@ def load_repository(folder: Path, precision: str, load: Callable[[ModelFile], Cl
                 classifiers.append(load(candidate))
                 break
             except (ModelFileError, OSError) as error:
-                reason = str(error) if candidate == plain else f"{candidate.path.name}: {error}"
-                logger.error("refused %s version %s: %s", file.name, file.version, reason)
-                refusals.append(Refusal(candidate, reason))
+                which = "" if candidate == plain else f"{candidate.path.name}: "
+                logger.error("refused %s version %s: %s%s", file.name, file.version, which, error)
+                refusals.append(Refusal(candidate, f"{which}{_reason(error)}"))
     if not classifiers:
         raise ConfigError(f"--models: every model file under {folder} was refused; the reasons are above")
     return Repository(classifiers, refusals)
+
+
+def _reason(error: ModelFileError | OSError) -> str:
+    """What any caller may know: the system's own sentence has the path, which is for the log."""
+    return (error.strerror or "the file cannot be read") if isinstance(error, OSError) else str(error)

@@ -226,6 +226,15 @@ def test_refused_files_are_listed_with_the_reason_and_the_others_are_served(
     ]
 
 
+def test_a_file_that_cannot_be_read_is_refused_without_its_place(copy: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """ListModels tells anyone; the log has the path."""
+    (copy / "bands/12/model.onnx").mkdir(parents=True)
+    with opened(copy) as repository:
+        (refusal,) = repository.refusals
+    assert (refusal.file.version, refusal.reason) == (12, "Is a directory")
+    assert str(copy) in caplog.text
+
+
 def test_a_policy_that_the_server_does_not_know_is_a_reason_to_refuse(copy: Path) -> None:
     write_tiny_model(copy / "bands", 12, prepare=PrepareSpec("photo", 7, {}))
     with opened(copy) as repository:
