@@ -91,6 +91,14 @@ def test_all_that_the_server_says_until_its_end_is_passed_on(
     assert terminal.lines[-1].endswith("serve.supervisor: stopped\n")
 
 
+def test_its_server_is_found_whatever_the_environment_has_servers_log(
+    repository_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INKLING_SERVE_LOG_LEVEL", "error")
+    with start_server(["--models", str(repository_folder), "--workers", "1"]) as target:
+        assert target.address.startswith("127.0.0.1:")
+
+
 needs_h2load = pytest.mark.skipif(
     shutil.which("h2load") is None, reason="h2load is not installed (Debian: nghttp2-client)"
 )

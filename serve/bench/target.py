@@ -25,7 +25,8 @@ class Target:
 @contextmanager
 def start_server(flags: Sequence[str]) -> Iterator[Target]:
     """`python -m serve` on a free port, until the end of the block. Raises ConfigError where it does not serve."""
-    command = [sys.executable, "-m", "serve", "--port", "0", *flags]
+    # Where it serves is said at the level info, whatever the environment sets for servers.
+    command = [sys.executable, "-m", "serve", "--port", "0", "--log-level", "info", *flags]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603  # our own module
         lines = iter(process.stderr or ())
         log = threading.Thread(target=sys.stderr.writelines, args=(lines,))
