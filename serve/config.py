@@ -36,12 +36,16 @@ class ServerConfig:
         "float32", "which file of a model to run, where it has that one", choices=("float32", "float16", "int8")
     )
     workers: int = _setting(0, "processes; 0 takes one per usable core, up to 8, on CPU and one on CUDA", most=256)
-    max_batch: int = _setting(32, "most images in a run of a model; on the CPU fewer if they take over 0.1 s", least=1)
+    max_batch: int = _setting(
+        32, "most images in a run of a model; on the CPU fewer if they take over 0.1 s", least=1, most=65536
+    )
     max_queue_delay_us: int = _setting(
         0, "longest that a batch waits to fill once its first image is there; 0 never waits", most=10_000_000
     )
     busy_poll_us: int = _setting(
-        2000, "longest that a worker looks for a lone caller's next call without sleeping; 0 sleeps", most=1_000_000
+        2000,
+        "longest that a worker of one core looks for a lone caller's next call without sleeping; 0 sleeps",
+        most=1_000_000,
     )
     gpu_memory_mib: int = _setting(0, "most memory of a model on CUDA; 0 for no limit")
     max_request_images: int = _setting(256, "most images in one BatchClassify", least=1)
