@@ -7,6 +7,7 @@ usage. Does not know: messages and channels (`client.py`).
 import argparse
 import dataclasses
 import glob
+import io
 import json
 import os
 import sys
@@ -31,6 +32,7 @@ Outcome: TypeAlias = Classification | CallError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Classify what the command line names, and print it."""
     options = _parser().parse_args(arguments)
+    print_any_name()
     files = list(find_images(options.images))
     with Client(options.address, connections=CONNECTIONS) as client:
         if options.wait:
@@ -40,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 _parser().exit(1, f"serve.client: {options.address}: {error}\n")
 
         def classify(file: Path) -> Outcome:
-            if file.is_dir():
+            if is_folder(file):
                 return CallError("INVALID_ARGUMENT", "FOLDER_EMPTY", "wanted images in the folder, found none")
             try:
                 return client.classify(
@@ -65,13 +67,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def find_images(names: Iterable[str]) -> Iterator[Path]:
     """The files that names, folders and globs stand for; what matches or holds nothing is kept, to be reported."""
     for name in names:
-        matches = sorted(glob.glob(name, recursive=True)) or [name]  # noqa: PTH207  # Path.glob takes no absolute patterns
-        for path in map(Path, matches):
-            yield from _search(path) or [path] if path.is_dir() else [path]
+        for path in map(Path, _match(name)):
+            yield from _search(path) or [path] if is_folder(path) else [path]
+
+
+def _match(name: str) -> list[str]:
+    """What there is by that very name is meant, whatever a glob would make of it: `photo[1].png` is a usual one."""
+    if os.path.lexists(name):
+        return [name]
+    return sorted(glob.glob(name, recursive=True)) or [name]  # noqa: PTH207  # Path.glob takes no absolute patterns
 
 
 def _search(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and not file.is_dir())
+    return sorted(file for file in folder.rglob("*") if is_image(file))
+
+
+def is_image(file: Path) -> bool:
+    """By its name; a folder is none."""
+    return file.suffix.lower() in IMAGE_SUFFIXES and not is_folder(file)
+
+
+def is_folder(path: Path) -> bool:
+    """False, too, where the system does not say: a name that is too long, or behind a closed door."""
+    return os.path.isdir(path)  # noqa: PTH112  # Path.is_dir raises there
+
+
+def print_any_name() -> None:
+    """Let a file's name be printed that is no text, or a bar where the terminal has none, as escapes."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def print_each(

@@ -1,6 +1,7 @@
 """`python -m serve.client`: files, folders and globs in, rows or JSON lines out."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -95,6 +96,40 @@ def test_globs_are_understood_where_the_shell_does_not_expand_them(images: Path)
         images / "a-top.png",
         images / "deep" / "b-bottom.JPG",
     ]
+
+
+def test_a_name_that_there_is_is_no_glob(images: Path, png: Png) -> None:
+    """`photo[1].png` stands beside `photo1.png` wherever something was downloaded twice."""
+    for name in ("photo1.png", "photo[1].png", "set[ab]/1.png", "seta/1.png"):
+        (images / name).parent.mkdir(exist_ok=True)
+        (images / name).write_bytes(png(0))
+    assert list(find_images([f"{images}/photo[1].png", f"{images}/set[ab]"])) == [
+        images / "photo[1].png",
+        images / "set[ab]" / "1.png",
+    ]
+
+
+@pytest.mark.parametrize("json_flag", [[], ["--json"]])
+def test_a_name_that_is_no_text_is_printed_with_escapes(
+    server: RunningServer, images: Path, json_flag: list[str]
+) -> None:
+    """As those of old archives; Python hands them on as surrogates, which a strict terminal refuses."""
+    (images / os.fsdecode(b"caf\xe9.png")).write_bytes((images / "a-top.png").read_bytes())
+    command = [sys.executable, "-m", "serve.client", "--address", server.address, "--model", "bands", *json_flag]
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    ran = subprocess.run([*command, images], check=False, capture_output=True, text=True, env=environment)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    (name,) = [line for line in ran.stdout.splitlines() if "caf" in line]
+    assert "caf\\udce9.png" in name
+
+
+def test_a_name_that_is_too_long_is_shown_as_failed(
+    server: RunningServer, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(server, "n" * 300, images / "a-top.png") == 1
+    failed, good, _ = capsys.readouterr().out.splitlines()
+    assert "FAILED  INVALID_ARGUMENT: wanted a file that can be read" in failed
+    assert " top " in good
 
 
 def test_no_server_is_a_message_and_exit_code_1(capsys: pytest.CaptureFixture[str], images: Path) -> None:
