@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from serve.client import DEFAULT_ADDRESS, Client
-from serve.client_command import IMAGE_SUFFIXES
+from serve.client_command import is_image, print_any_name
 from serve.errors import CallError, InklingError
+from serve.pb import classifier_pb2 as pb
 
 IMAGES_PER_CALL = 64
 MOST_CALL_BYTES = 8 * 2**20
@@ -43,21 +44,25 @@ class Verdict:
 
 def find_examples(folder: Path) -> list[Path]:
     """Every image in the class folders of a folder. Raises InklingError where there is none."""
-    files = sorted(file for file in folder.glob("*/*") if file.suffix.lower() in IMAGE_SUFFIXES)
+    files = sorted(file for file in folder.glob("*/*") if is_image(file))
     if not files:
         raise InklingError(f"wanted class folders with images in them, found none in {folder}")
     return files
 
 
 def judge(client: Client, files: Sequence[Path], model: str, version: str) -> list[Verdict]:
-    """Classify every file. Raises InklingError at the first that fails, or whose folder is no label of the model."""
-    labels = set(client.get_model(model, version).label_sets[0].labels)
+    """Classify every file. Raises InklingError at the first that fails, or whose folder is no label of the model.
+
+    Raises OSError for a file that cannot be read.
+    """
+    language, labels = find_language(client.get_model(model, version))
     unknown = {file.parent.name for file in files} - labels
     if unknown:
         raise InklingError(f"wanted folders named {', '.join(sorted(labels))}; got {', '.join(sorted(unknown))}")
 
     def judge_some(some: Sequence[Path]) -> Iterator[Verdict]:
-        answers = client.classify_many([file.read_bytes() for file in some], model=model, version=version, top_k=1)
+        images = [file.read_bytes() for file in some]
+        answers = client.classify_many(images, model=model, version=version, top_k=1, language=language)
         for file, answer in zip(some, answers, strict=True):
             if isinstance(answer, CallError):
                 raise InklingError(f"{file}: {answer}")
@@ -66,6 +71,13 @@ def judge(client: Client, files: Sequence[Path], model: str, version: str) -> li
     parts = split_into_calls(files)
     with ThreadPoolExecutor(CALLS_IN_FLIGHT) as pool:
         return [verdict for verdicts in pool.map(lambda part: list(judge_some(part)), parts) for verdict in verdicts]
+
+
+def find_language(model: pb.Model) -> tuple[str, set[str]]:
+    """The language that folders are named in, and its labels: English, or the first where a model has no English."""
+    languages = {each.language_code: set(each.labels) for each in model.label_sets}
+    language = "en" if "en" in languages else next(iter(languages))
+    return language, languages[language]
 
 
 def split_into_calls(files: Sequence[Path]) -> list[list[Path]]:
@@ -120,12 +132,13 @@ def print_comparison(names: Sequence[str], first: Sequence[Verdict], second: Seq
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0 with a report, 1 where it could not be made."""
     options = _parser().parse_args(arguments)
+    print_any_name()
     try:
         with Client(options.address, connections=CONNECTIONS) as client:
             files = find_examples(options.folder)
             versions = options.compare or [options.version]
             verdicts = [judge(client, files, options.model, version) for version in versions]
-    except InklingError as error:
+    except (InklingError, OSError) as error:
         print(f"serve.evaluate: {error}")
         return 1
     if options.compare:

@@ -1,12 +1,14 @@
 """`python -m serve.evaluate`: class folders through a running server."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Png, RunningServer
+from conftest import LABELS, Png, RunningServer, write_tiny_model
 
-from serve.evaluate import MOST_CALL_BYTES, main, split_into_calls
+from serve.evaluate import MOST_CALL_BYTES, find_language, main, split_into_calls
+from serve.pb import classifier_pb2 as pb
 
 
 @pytest.fixture
@@ -41,6 +43,33 @@ def test_as_many_files_go_into_a_call_as_fit_and_a_larger_one_goes_alone(tmp_pat
     assert [file for part in parts for file in part] == files
     assert [len(part) for part in parts] == [2, 1, 1, 64, 7]
     assert split_into_calls([]) == []
+
+
+@pytest.mark.parametrize(
+    ("codes", "found"), [(["en", "de"], "en"), (["de", "en"], "en"), (["de", "ru"], "de")], ids="-".join
+)
+def test_folders_are_named_in_english_or_else_in_the_first_language(codes: list[str], found: str) -> None:
+    model = pb.Model(label_sets=[pb.LabelSet(language_code=code, labels=[f"cat in {code}"]) for code in codes])
+    assert find_language(model) == (found, {f"cat in {found}"})
+
+
+def test_answers_are_in_the_language_of_the_folders(
+    start_server: Callable[..., RunningServer], tmp_path: Path, png: Png, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_tiny_model(tmp_path / "models" / "bands", labels={"de": ("oben", "mitte", "unten"), "ru": LABELS["ru"]})
+    file = tmp_path / "images" / "oben" / "1.png"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(png(0))
+    assert run(start_server(tmp_path / "models"), "--json", tmp_path / "images") == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"] == 1
+
+
+def test_a_file_that_cannot_be_read_is_a_message(
+    server: RunningServer, examples: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (examples / "top" / "gone.png").symlink_to("nowhere")
+    assert run(server, examples) == 1
+    assert "serve.evaluate: [Errno 2] No such file" in capsys.readouterr().out
 
 
 def test_the_mistakes_are_named(server: RunningServer, examples: Path, capsys: pytest.CaptureFixture[str]) -> None:
