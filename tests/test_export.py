@@ -13,6 +13,7 @@ import onnx
 import onnxruntime
 import pytest
 
+from serve.errors import ModelFileError
 from serve.model_file import InputSpec, PrepareSpec, check_seal, from_metadata, self_test_images
 from train import export
 from train.data import OBJECTS, OBJECTS_RU, Dataset
@@ -26,14 +27,16 @@ SHAPE = (8, 8, 3)
 FACTS = {"prepare": PrepareSpec("photo", 1, {}), "recipe": {"epochs": 1}, "source_commit": "0" * 40}
 
 
-def make_model(policy: str = "float32") -> keras.Model:
+def make_model(policy: str = "float32", activation: str = "relu", classes: int = 10) -> keras.Model:
     """A small net as those of `train.models`."""
     keras.utils.set_random_seed(0)
     images = keras.Input(SHAPE, dtype="uint8", name="images")
     values = keras.layers.Rescaling(1 / 255)(images)
-    values = keras.layers.Conv2D(8, 3, activation="relu", dtype=policy)(values)
+    values = keras.layers.Conv2D(8, 3, activation=activation, dtype=policy)(values)
     values = keras.layers.Dropout(0.5)(values)
-    logits = keras.layers.Dense(10, kernel_initializer="random_normal", dtype=policy)(keras.layers.Flatten()(values))
+    logits = keras.layers.Dense(classes, kernel_initializer="random_normal", dtype=policy)(
+        keras.layers.Flatten()(values)
+    )
     return keras.Model(images, keras.layers.Softmax(dtype="float32")(logits), name="small")
 
 
@@ -148,6 +151,20 @@ def test_a_model_whose_graph_answers_otherwise_is_not_written(dataset: Dataset, 
     with pytest.raises(ParityFailed, match="wanted probabilities within 1e-05"):
         export.export(make_model("mixed_float16"), dataset, tmp_path / "1", **FACTS)
     assert not (tmp_path / "1").exists()
+
+
+def test_the_gelu_of_keras_is_exported_with_parity(dataset: Dataset, tmp_path: Path) -> None:
+    """It is written by erfc, which neither ONNX has nor tf2onnx knows."""
+    assert export.export(make_model(activation="gelu"), dataset, tmp_path / "1", **FACTS).path.is_file()
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_a_model_of_other_classes_is_refused_with_both_shapes(classes: int, dataset: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError) as caught:
+        export.export(make_model(classes=classes), dataset, tmp_path / "1", **FACTS)
+    assert str(caught.value) == (
+        "wanted a model from (None, 8, 8, 3) to (None, 10), got one from (None, 8, 8, 3) to (None, " + f"{classes})"
+    )
 
 
 def test_another_top_class_counts_unless_the_two_are_tied() -> None:

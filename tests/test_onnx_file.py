@@ -1,13 +1,14 @@
 """`train.onnx_file`: a model file is whole or is not there, and is read back as it was written."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
 import pytest
 from conftest import RGB, make_graph, make_spec
 
-from serve.errors import ModelFileError, SelfTestFailed
-from serve.model_file import ModelSpec, SelfTest
+from serve.errors import ModelFileError, SelfTestFailed, UnknownPolicy
+from serve.model_file import ModelSpec, PrepareSpec, SelfTest
 from train.onnx_file import measure_self_test, read_model_file, write_model_file
 
 
@@ -46,6 +47,14 @@ def test_a_file_that_fails_its_self_test_is_not_left_and_the_old_one_stays(
         write_model_file(graph, wrong, tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
     assert path.read_bytes() == before
+
+
+def test_a_file_whose_preparation_no_server_knows_is_not_written(
+    graph: onnx.ModelProto, spec: ModelSpec, tmp_path: Path
+) -> None:
+    with pytest.raises(UnknownPolicy, match=r"got photo/2 \(rgb\)"):
+        write_model_file(graph, replace(spec, prepare=PrepareSpec("photo", 2, {})), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_invalid_graph_is_not_written(graph: onnx.ModelProto, spec: ModelSpec, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import GREY, write_tiny_model
+from conftest import GREY, RGB, make_graph, make_spec, write_tiny_model
 
 from serve import engine
 from serve.admission import Admission
@@ -19,6 +19,7 @@ from serve.model_file import PrepareSpec
 from serve.neighbours import Neighbours
 from serve.repository import ModelFile, Repository, find_model_files, list_some, load_repository
 from serve.scheduling import Turns
+from train.onnx_file import measure_self_test, seal_model
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +237,8 @@ def test_a_file_that_cannot_be_read_is_refused_without_its_place(copy: Path, cap
 
 
 def test_a_policy_that_the_server_does_not_know_is_a_reason_to_refuse(copy: Path) -> None:
-    write_tiny_model(copy / "bands", 12, prepare=PrepareSpec("photo", 7, {}))
+    graph, later = make_graph(RGB.shape), PrepareSpec("photo", 7, {})
+    refuse(copy, "bands/12", seal_model(graph, make_spec(prepare=later, self_test=measure_self_test(graph, RGB.shape))))
     with opened(copy) as repository:
         (refusal,) = repository.refusals
         assert "got photo/7 (rgb)" in refusal.reason
@@ -262,6 +264,7 @@ def test_a_folder_without_model_files_is_a_fault_of_the_setting(tmp_path: Path) 
         find_model_files(tmp_path, "float32")
 
 
-def test_a_folder_that_does_not_exist_is_a_fault_of_the_setting(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--models: .*missing is not a folder"):
-        find_model_files(tmp_path / "missing", "float32")
+@pytest.mark.parametrize("name", ["missing", "n" * 300])
+def test_a_folder_that_does_not_exist_is_a_fault_of_the_setting(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--models: .* is not a folder"):
+        find_model_files(tmp_path / name, "float32")

@@ -77,10 +77,12 @@ def export(
     """Convert a float32 model, compare it with the original on the test set, and write `folder`/model.onnx.
 
     `prepare`, `recipe` and `source_commit` go into the file's metadata as they are. With `halves_weights`, the graph
-    that was found equal is rounded, and `recipe` also says how far that moved it. Raises ParityFailed.
+    that was found equal is rounded, and `recipe` also says how far that moved it. Raises ModelFileError for a model of
+    another shape than the dataset's, and ParityFailed.
     """
     from train.models import predict  # brings Keras in, as convert() does
 
+    require_shapes(model, dataset)
     onnx_model = convert(model)
     probabilities = run_onnx(onnx_model.SerializeToString(), dataset.test_images)
     parity = measure_parity(predict(model, dataset.test_images), probabilities)
@@ -110,6 +112,14 @@ def export(
     return Exported(write_model_file(onnx_model, spec, folder), spec, parity, probabilities)
 
 
+def require_shapes(model: "keras.Model", dataset: Dataset) -> None:
+    """Raise ModelFileError where a model does not take a dataset's images, or give a probability for each class."""
+    class_count = max(2, len(next(iter(dataset.labels.values()))))  # what one class alone would say is always the same
+    wanted, found = ((None, *dataset.shape), (None, class_count)), (model.input_shape, model.output_shape)
+    if found != wanted:
+        raise ModelFileError("wanted a model from {} to {}, got one from {} to {}".format(*wanted, *found))
+
+
 def convert(model: "keras.Model") -> onnx.ModelProto:
     """The graph of a model: `images` uint8 [N, H, W, C] -> `probabilities` float32 [N, K], without metadata."""
     import keras  # here and below, not above: a file can then be written and checked without TensorFlow
@@ -125,8 +135,18 @@ def convert(model: "keras.Model") -> onnx.ModelProto:
     answer = tf.function(
         lambda images: {"probabilities": model(images, training=False)}, input_signature=[images], autograph=False
     )
-    onnx_model, _ = tf2onnx.convert.from_function(answer, input_signature=[images], opset=OPSET)
+    onnx_model, _ = tf2onnx.convert.from_function(
+        answer, input_signature=[images], opset=OPSET, custom_op_handlers={"Erfc": (_write_erfc, [])}
+    )
     return simplify(_clean(onnx_model, model.name))
+
+
+def _write_erfc(graph: Any, node: Any, name: str, _: list[Any]) -> None:
+    """1 - erf(x): ONNX has no erfc, by which Keras writes its GELU. Called by tf2onnx, on its own kind of graph."""
+    erf, one = graph.make_node("Erf", node.input), graph.make_const(f"{name}/one", np.array(1, np.float32))
+    shapes, kinds = node.output_shapes, node.output_dtypes
+    graph.remove_node(name)
+    graph.make_node("Sub", [one.output[0], erf.output[0]], name=name, outputs=node.output, shapes=shapes, dtypes=kinds)
 
 
 def _clean(onnx_model: onnx.ModelProto, name: str) -> onnx.ModelProto:

@@ -17,6 +17,7 @@ import onnxruntime
 
 from serve.errors import ModelFileError, SelfTestFailed
 from serve.model_file import ModelSpec, SelfTest, check_seal, from_metadata, seal, self_test_images, to_metadata
+from serve.prepare import find_policy
 from train.data import choose_batch_size
 
 Images = npt.NDArray[np.uint8]
@@ -62,8 +63,9 @@ def read_model_file(path: Path) -> tuple[bytes, ModelSpec]:
 
 
 def check_file(path: Path, spec: ModelSpec) -> None:
-    """Read a model file as a server would: seal, metadata, self-test. Raises ModelFileError."""
+    """Read a model file as a server would: seal, metadata, preparation, self-test. Raises ModelFileError."""
     data, found = read_model_file(path)
+    find_policy(found.prepare, found.input)
     if found != spec:
         raise ModelFileError(f"the metadata do not read back as written: wanted {spec}, found {found}")
     test = spec.self_test
