@@ -55,10 +55,7 @@ def judge(client: Client, files: Sequence[Path], model: str, version: str) -> li
 
     Raises OSError for a file that cannot be read.
     """
-    language, labels = find_language(client.get_model(model, version))
-    unknown = {file.parent.name for file in files} - labels
-    if unknown:
-        raise InklingError(f"wanted folders named {', '.join(sorted(labels))}; got {', '.join(sorted(unknown))}")
+    language = find_language(client.get_model(model, version), {file.parent.name for file in files})
 
     def judge_some(some: Sequence[Path]) -> Iterator[Verdict]:
         images = [file.read_bytes() for file in some]
@@ -73,11 +70,14 @@ def judge(client: Client, files: Sequence[Path], model: str, version: str) -> li
         return [verdict for verdicts in pool.map(lambda part: list(judge_some(part)), parts) for verdict in verdicts]
 
 
-def find_language(model: pb.Model) -> tuple[str, set[str]]:
-    """The language that folders are named in, and its labels: English, or the first where a model has no English."""
-    languages = {each.language_code: set(each.labels) for each in model.label_sets}
-    language = "en" if "en" in languages else next(iter(languages))
-    return language, languages[language]
+def find_language(model: pb.Model, names: set[str]) -> str:
+    """The first of a model's languages that has all names. Raises InklingError, by the first, where none has."""
+    for each in model.label_sets:
+        if names <= set(each.labels):
+            return each.language_code
+    labels = model.label_sets[0].labels
+    unknown = names - set(labels)
+    raise InklingError(f"wanted folders named {', '.join(sorted(labels))}; got {', '.join(sorted(unknown))}")
 
 
 def split_into_calls(files: Sequence[Path]) -> list[list[Path]]:

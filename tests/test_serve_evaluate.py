@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import LABELS, Png, RunningServer, write_tiny_model
 
+from serve.errors import InklingError
 from serve.evaluate import MOST_CALL_BYTES, find_language, main, split_into_calls
 from serve.pb import classifier_pb2 as pb
 
@@ -45,19 +46,28 @@ def test_as_many_files_go_into_a_call_as_fit_and_a_larger_one_goes_alone(tmp_pat
     assert split_into_calls([]) == []
 
 
-@pytest.mark.parametrize(("codes", "found"), [("en de", "en"), ("de en", "en"), ("de ru", "de")])
-def test_folders_are_named_in_english_or_else_in_the_first_language(codes: str, found: str) -> None:
-    sets = [pb.LabelSet(language_code=code, labels=[f"cat in {code}"]) for code in codes.split()]
-    assert find_language(pb.Model(label_sets=sets)) == (found, {f"cat in {found}"})
+@pytest.mark.parametrize(("names", "language"), [({"oben", "unten"}, "de"), ({"top"}, "en"), ({"mid"}, "de")])
+def test_folders_may_be_named_in_any_of_the_models_languages(names: set[str], language: str) -> None:
+    sets = {"de": ("oben", "mid", "unten"), "en": ("top", "mid", "bottom")}
+    model = pb.Model(label_sets=[pb.LabelSet(language_code=code, labels=labels) for code, labels in sets.items()])
+    assert find_language(model, names) == language
+    with pytest.raises(InklingError, match=r"^wanted folders named mid, oben, unten; got (bottom|top)"):
+        find_language(model, {"oben", "top", "bottom"})
 
 
+@pytest.mark.parametrize("name", ["oben", "top"])
 def test_answers_are_in_the_language_of_the_folders(
-    start_server: Callable[..., RunningServer], tmp_path: Path, png: Png, capsys: pytest.CaptureFixture[str]
+    start_server: Callable[..., RunningServer],
+    tmp_path: Path,
+    png: Png,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
 ) -> None:
     write_tiny_model(tmp_path / "models" / "bands", labels={"de": ("oben", "mitte", "unten"), "en": LABELS["en"]})
-    file = tmp_path / "images" / "top" / "1.png"
+    file = tmp_path / "images" / name / "1.png"
     file.parent.mkdir(parents=True)
     file.write_bytes(png(0))
+    (tmp_path / "images" / "folder" / "no-image.png").mkdir(parents=True)
     assert run(start_server(tmp_path / "models"), "--json", tmp_path / "images") == 0
     assert json.loads(capsys.readouterr().out)["accuracy"] == 1
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import itertools
 import os
 import re
@@ -135,6 +136,15 @@ def test_a_folder_without_models_is_an_error_that_names_it(
 ) -> None:
     with pytest.raises(ConfigError, match=re.escape(str(tmp_path))):
         start_server(tmp_path)
+
+
+def test_the_largest_batch_that_may_be_set_is_one_to_serve_with(
+    start_server: Callable[..., RunningServer], repository_folder: Path
+) -> None:
+    """Twice of it is a number of calls, which gRPC takes in 32 bits."""
+    (largest,) = (field.metadata["most"] for field in dataclasses.fields(ServerConfig) if field.name == "max_batch")
+    server = start_server(repository_folder, max_batch=largest)
+    assert health.ask(server.address, "bands", timeout_s=5) == "SERVING"
 
 
 def test_health_is_serving_for_the_server_its_service_and_each_model(server: RunningServer) -> None:
