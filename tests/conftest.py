@@ -1,41 +1,20 @@
-"""What the tests share: a tiny real model in a real file, a real server on a free port, an interruption.
+"""The fixtures that tests share: a tiny model in a file, a server that runs, a client of it."""
 
-The model is small enough to be checked by hand: it answers softmax(mean brightness of each third of the rows).
-"""
-
-import asyncio
 import io
-import os
-import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-
 import numpy as np
-import numpy.typing as npt
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from serve.client import Client
 from serve.config import ServerConfig
 from serve.cores import count_usable_cores
-from serve.model_file import InputSpec, ModelSpec, PrepareSpec, SelfTest
-from serve.server import Server
-from train.onnx_file import measure_self_test, write_model_file
-
-LABELS = {"en": ("top", "middle", "bottom"), "ru": ("верх", "середина", "низ")}
-GREY = InputSpec((12, 12, 1), "uint8", "grey")
-SHAPE = (12, 12, 3)
-RGB = InputSpec(SHAPE, "uint8", "rgb")
-Png = Callable[..., bytes]
+from serve.model_file import PrepareSpec
+from tests.support import GREY, Png, RunningServer, write_tiny_model
 
 
 @pytest.fixture(autouse=True)
@@ -43,64 +22,6 @@ def same_weights() -> None:
     """The nets that a test itself makes start from the same weights, whichever tests ran before it."""
     if "keras" in sys.modules:
         sys.modules["keras"].utils.set_random_seed(0)
-
-
-def draw_images(count: int) -> npt.NDArray[np.uint8]:
-    """Noise, uint8 [count, 12, 12, 3]."""
-    return np.random.default_rng(count).integers(0, 256, (count, *SHAPE), np.uint8)
-
-
-def make_graph(shape: tuple[int, int, int]) -> onnx.ModelProto:
-    """A graph images uint8 [N, H, W, C] -> probabilities float32 [N, 3] by the brightness of three bands."""
-    height, width, channels = shape
-    weights = np.zeros((height * width * channels, 3), np.float32)
-    for band in range(3):
-        rows = np.zeros(shape, np.float32)
-        rows[band * height // 3 : (band + 1) * height // 3] = 10 * 3 / (255 * height * width * channels)
-        weights[:, band] = rows.ravel()
-    nodes = [
-        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
-        helper.make_node("Flatten", ["floats"], ["flat"]),
-        helper.make_node("MatMul", ["flat", "weights"], ["scores"]),
-        helper.make_node("Softmax", ["scores"], ["probabilities"], axis=1),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "bands",
-        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", *shape])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", 3])],
-        [numpy_helper.from_array(weights, "weights")],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-
-
-def make_spec(**changes: object) -> ModelSpec:
-    """The metadata of the tiny model; its self-test is filled in when it is written."""
-    spec = ModelSpec(
-        name="bands",
-        dataset="none",
-        labels=LABELS,
-        input=RGB,
-        prepare=PrepareSpec("photo", 1, {}),
-        precision="float32",
-        test_accuracy=0.5,
-        test_count=2,
-        recipe={"epochs": 1},
-        parameters=1296,
-        created=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
-        source_commit="0" * 40,
-        versions={"onnx": onnx.__version__},
-        self_test=SelfTest(0, ((0.5, 0.25, 0.25),), 1e-3),
-    )
-    return replace(spec, **changes)  # type: ignore[arg-type]
-
-
-def write_tiny_model(folder: Path, version: int = 1, **changes: object) -> Path:
-    """Write a tiny model as `folder`/<version>/model.onnx, by the code that training uses."""
-    spec = make_spec(**changes)
-    graph = make_graph(spec.input.shape)
-    spec = replace(spec, self_test=measure_self_test(graph, spec.input.shape))
-    return write_model_file(graph, spec, folder / str(version))
 
 
 @pytest.fixture(scope="session")
@@ -138,59 +59,6 @@ def png() -> Png:
         return buffer.getvalue()
 
     return make
-
-
-def interrupt(command: list[str], start: str) -> tuple[int, str]:
-    """Run a command up to the first line it prints that starts so, and end it as `kill` does: exit code and errors."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout
-    for line in process.stdout:
-        if line.startswith(start):
-            process.terminate()
-            break
-    _, errors = process.communicate(timeout=60)
-    return process.returncode, errors
-
-
-class RunningServer:
-    """A server on a free port of the loopback address, on an event loop in a thread of its own."""
-
-    def __init__(self, config: ServerConfig) -> None:
-        self._config = config
-        self._started = threading.Event()
-        self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-        self._started.wait(30)
-        if self._failure:
-            raise self._failure
-
-    @property
-    def address(self) -> str:
-        """Where it listens."""
-        return f"127.0.0.1:{self.server.port}"
-
-    def stop(self) -> None:
-        """Stop cleanly; a second time does nothing."""
-        if self._thread.is_alive():
-            self.loop.call_soon_threadsafe(self._stop.set)
-            self._thread.join(30)
-
-    def _run(self) -> None:
-        asyncio.run(self._serve())
-
-    async def _serve(self) -> None:
-        self.loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        try:
-            self.server = Server(self._config)
-            await self.server.start()
-        except BaseException as error:
-            self._failure = error
-            return
-        finally:
-            self._started.set()
-        await self._stop.wait()
-        await self.server.stop()
 
 
 @pytest.fixture(scope="session")

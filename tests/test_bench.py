@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import RunningServer, write_tiny_model
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from serve.bench.h2load import FRAME_BYTES, _run, count_good, leave_out_warm_up, run_h2load, run_h2load_beside
@@ -27,6 +26,7 @@ from serve.bench.workload import make_images, make_requests
 from serve.cores import count_usable_cores
 from serve.errors import ConfigError
 from serve.prepare import to_png
+from tests.support import RunningServer, write_tiny_model
 
 
 def run(repository_folder: Path, *flags: str) -> tuple[str, dict[str, object]]:

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from test_bench import run
+
+from tests.test_bench import run
 
 
 def test_starts_are_measured_beside_what_every_server_imports(repository_folder: Path) -> None:

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 import pytest
-from conftest import SHAPE, draw_images
 
 from serve.bound_run import BoundRuns
+from tests.support import SHAPE, draw_images
 
 NAMES = ("images", "probabilities")
 

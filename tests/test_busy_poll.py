@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from conftest import Png, RunningServer
 
 from serve import busy_poll, server
 from serve.busy_poll import CONTENDED_TURN_NS, REST_NS, BusyPoll
 from serve.client import Client
+from tests.support import Png, RunningServer
 
 LONGEST_US = 500
 US = 1000  # in nanoseconds

@@ -9,13 +9,13 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-from conftest import Png, RunningServer
 from PIL import Image
 
 from serve import engine
 from serve.client import Client
 from serve.pb import classifier_pb2 as pb
 from serve.pb.classifier_pb2_grpc import ClassifierServiceStub
+from tests.support import Png, RunningServer
 
 CALLERS = 10_000
 CALLERS_AT_A_TIME = 200

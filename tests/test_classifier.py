@@ -9,7 +9,6 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import Png, RunningServer
 
 from serve import classifier, engine
 from serve.admission import Admission
@@ -20,6 +19,7 @@ from serve.loop_batcher import LoopBatcher
 from serve.neighbours import PLACE_BYTES, Neighbours
 from serve.scheduling import Turns
 from serve.thread_batcher import ThreadBatcher
+from tests.support import Png, RunningServer
 
 
 def make_classifier(

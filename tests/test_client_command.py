@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Png, RunningServer
 
 from serve import evaluate
 from serve.client_command import BAR_WIDTH, bar, find_images, main
+from tests.support import Png, RunningServer
 
 
 @pytest.fixture

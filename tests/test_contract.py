@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import RunningServer
 
 from serve.client import Client
 from serve.prepare import to_png
+from tests.support import RunningServer
 from train import export, models
 from train.data import Dataset
 from train.recipes import RECIPES

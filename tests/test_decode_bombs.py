@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from test_decode import LIMIT, PNG_SIGNATURE, chunk, draw, encode, idat, ihdr
 
 from serve.decode import decode
 from serve.errors import UnreadableImage
+from tests.test_decode import LIMIT, PNG_SIGNATURE, chunk, draw, encode, idat, ihdr
 
 
 def huge_png() -> bytes:

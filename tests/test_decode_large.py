@@ -7,10 +7,10 @@ import zlib
 
 import pytest
 from PIL import Image
-from test_decode import FORMATS, LIMIT, PNG_SIGNATURE, chunk, draw, encode, idat, ihdr
 
 from serve.decode import decode, is_large
 from serve.errors import UnreadableImage
+from tests.test_decode import FORMATS, LIMIT, PNG_SIGNATURE, chunk, draw, encode, idat, ihdr
 
 
 @pytest.mark.parametrize("format_name", [name for name in FORMATS if name != "GIF"])

@@ -2,11 +2,11 @@
 
 import pytest
 from PIL import Image
-from test_decode import LIMIT, chunk, encode
 
 from serve.decode import decode
 from serve.errors import UnreadableImage
 from serve.header import count_parts
+from tests.test_decode import LIMIT, chunk, encode
 
 MOST = 10_000
 PICTURE = Image.new("RGB", (20, 10), (200, 30, 90))

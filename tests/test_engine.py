@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 import pytest
-from conftest import SHAPE, draw_images, make_graph, make_spec
 from onnx import TensorProto, helper
 
 from serve import engine as engine_module
 from serve.device import choose_device
 from serve.engine import OUTPUT, Engine, Placement, load
+from tests.support import SHAPE, draw_images, make_graph, make_spec
 from train.onnx_file import measure_self_test, seal_model
 
 REPOSITORY = Path(__file__).parents[1]

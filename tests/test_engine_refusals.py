@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from conftest import make_graph, make_spec
 from onnx import helper, numpy_helper
-from test_engine import CPU, SHAPE, draw_images
 
 from serve.engine import OUTPUT, load
 from serve.errors import CorruptModelFile, InvalidMetadata, ModelFileError, SelfTestFailed
 from serve.model_file import PREFIX, SEAL_KEY, UNSEALED, InputSpec, SelfTest, seal
+from tests.support import make_graph, make_spec
+from tests.test_engine import CPU, SHAPE, draw_images
 from train.onnx_file import measure_self_test, seal_model
 
 Change = Callable[[onnx.ModelProto], object]

@@ -9,8 +9,8 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from test_data import draw_bars
 
+from tests.test_data import draw_bars
 from train.calibrate import calibrate
 from train.crop import move_often
 from train.data import split

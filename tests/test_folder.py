@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import RunningServer
-from test_pictures import SHAPES, write_shapes
 
 from serve.client import Client
 from serve.evaluate import find_examples, judge, summarize
 from serve.model_file import from_metadata
+from tests.support import RunningServer
+from tests.test_pictures import SHAPES, write_shapes
 from train.folder import choose_input
 from train.net import spell
 from train.onnx_file import check_file, open_session

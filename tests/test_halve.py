@@ -6,9 +6,9 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from conftest import make_graph
 from onnx import TensorProto, numpy_helper
 
+from tests.support import make_graph
 from train.halve import ENDING, LEAST_SIZE, halve, restore
 from train.onnx_file import run_onnx
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import GifImagePlugin, Image, ImageCms
-from test_decode import FORMATS, LIMIT, PNG_SIGNATURE, chunk, draw, encode, mend_checksums, try_decode
 
 from serve.decode import decode, is_large
 from serve.header import read_gif_size, read_size
+from tests.test_decode import FORMATS, LIMIT, PNG_SIGNATURE, chunk, draw, encode, mend_checksums, try_decode
 
 SIZE = draw().size
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

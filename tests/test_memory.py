@@ -11,12 +11,12 @@ from pathlib import Path
 
 import grpc
 import pytest
-from conftest import Png
-from test_server import running
 
 from serve import memory
 from serve.pb.classifier_pb2 import ClassifyRequest
 from serve.server import SERVICE
+from tests.support import Png
+from tests.test_server import running
 
 MIB = 2**20
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library gives back as it likes")

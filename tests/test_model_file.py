@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
-from conftest import GREY, make_graph, make_spec, write_tiny_model
 
 from serve.errors import CorruptModelFile, InvalidMetadata
 from serve.model_file import (
@@ -22,6 +21,7 @@ from serve.model_file import (
     self_test_images,
     to_metadata,
 )
+from tests.support import GREY, make_graph, make_spec, write_tiny_model
 
 METADATA = to_metadata(make_spec())
 DEEP = "[" * 100_000

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
-from test_decode import chunk
 
 from serve.png import decode_plain_png
+from tests.test_decode import chunk
 
 LIMIT = 1_000_000
 HEADER_BYTES = 33

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from test_decode import chunk
-from test_png import HEADER_BYTES, encode, rebuild
 
 from serve.png import decode_alike
+from tests.test_decode import chunk
+from tests.test_png import HEADER_BYTES, encode, rebuild
 
 SHAPES = st.tuples(st.integers(1, 12), st.integers(1, 12), st.sampled_from([1, 3]))
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from conftest import Png
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
@@ -17,6 +16,7 @@ from serve.decode import decode
 from serve.errors import UnknownPolicy
 from serve.model_file import InputSpec, PrepareSpec
 from serve.prepare import Pixels, find_policy
+from tests.support import Png
 
 GREY_28 = InputSpec((28, 28, 1), "uint8", "grey")
 RGB_32 = InputSpec((32, 32, 3), "uint8", "rgb")

@@ -7,12 +7,12 @@ from itertools import product
 import numpy as np
 import pytest
 from PIL import Image
-from test_prepare import DIGIT, PHOTO, SEVEN, WHITE, draw_strokes, reopen
 
 from serve.decode import decode
 from serve.errors import UnreadableImage
 from serve.model_file import InputSpec, PrepareSpec
 from serve.prepare import Policy, find_policy
+from tests.test_prepare import DIGIT, PHOTO, SEVEN, WHITE, draw_strokes, reopen
 
 
 def test_a_digit_on_transparent_ground_is_a_digit_on_white_paper() -> None:

@@ -5,7 +5,8 @@ import struct
 import numpy as np
 import pytest
 from PIL import Image
-from test_prepare import DIGIT, PHOTO, SEVEN, draw_strokes, reopen
+
+from tests.test_prepare import DIGIT, PHOTO, SEVEN, draw_strokes, reopen
 
 ORIENTATION = 0x0112
 # How each EXIF orientation stores an upright picture: what turns it back, undone.

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Png, RunningServer
 
 from serve.proxy import is_here
+from tests.support import Png, RunningServer
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:50051", "127.8.0.1:1", "localhost:50051", "[::1]:50051"])

@@ -7,8 +7,8 @@ import numpy as np
 import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
-from test_simplify import kinds, optimize
 
+from tests.test_simplify import kinds, optimize
 from train.export import convert
 from train.models import build
 from train.net import Conv, Dense, Flatten, GlobalMax, Net, NormConv, Pool

@@ -10,10 +10,10 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from conftest import RunningServer
 
 from serve.client import Client
 from serve.config import PREFIX, ServerConfig
+from tests.support import RunningServer
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "BENCHMARKS.md", "train/README.md")

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import LABELS, write_tiny_model
 
 from serve.errors import CorruptModelFile, InklingError, ModelFileError
+from tests.support import LABELS, write_tiny_model
 from train.data import Dataset
 from train.reevaluate import find_newest, run_file
 

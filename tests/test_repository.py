@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import GREY, RGB, make_graph, make_spec, write_tiny_model
 
 from serve import engine
 from serve.admission import Admission
@@ -19,6 +18,7 @@ from serve.model_file import PrepareSpec
 from serve.neighbours import Neighbours
 from serve.repository import ModelFile, Repository, find_model_files, list_some, load_repository
 from serve.scheduling import Turns
+from tests.support import GREY, RGB, make_graph, make_spec, write_tiny_model
 from train.onnx_file import measure_self_test, seal_model
 
 

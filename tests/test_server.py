@@ -19,7 +19,6 @@ from pathlib import Path
 
 import grpc
 import pytest
-from conftest import Png, RunningServer
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
@@ -30,6 +29,7 @@ from serve.errors import ConfigError
 from serve.pb import classifier_pb2
 from serve.pb.classifier_pb2_grpc import ClassifierServiceStub
 from serve.server import SERVICE
+from tests.support import Png, RunningServer
 
 
 def has_ipv6() -> bool:

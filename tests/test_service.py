@@ -12,7 +12,6 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from conftest import LABELS, Png, RunningServer, write_tiny_model
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from PIL import Image
@@ -22,6 +21,7 @@ from serve.client import Client
 from serve.errors import CallError
 from serve.pb import classifier_pb2 as pb
 from serve.pb.classifier_pb2_grpc import ClassifierServiceStub
+from tests.support import LABELS, Png, RunningServer, write_tiny_model
 
 HUGE_SIDE = 50_000
 METHODS = ("Classify", "BatchClassify", "ListModels", "GetModel")

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Png, RunningServer, write_tiny_model
 
 from serve.client import Client
 from serve.errors import CallError
 from serve.pb import classifier_pb2 as pb
 from serve.service import find_labels
+from tests.support import Png, RunningServer, write_tiny_model
 
 
 @pytest.mark.parametrize(("language", "label"), [("", "top"), ("en", "top"), ("ru", "верх"), ("ru-RU", "верх")])

@@ -7,8 +7,8 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from test_simplify import kinds, optimize
 
+from tests.test_simplify import kinds, optimize
 from train.simplify import simplify
 
 

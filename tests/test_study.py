@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import interrupt
-from test_data import draw_bars, write_mnist
 
 from serve.errors import ConfigError
+from tests.support import interrupt
+from tests.test_data import draw_bars, write_mnist
 from train import models
 from train.data import split
 from train.flags import PRECISIONS

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Png
 
 from serve import supervisor
 from serve.client import Client
 from serve.config import ServerConfig
 from serve.supervisor import Supervisor, choose_workers
+from tests.support import Png
 
 IN_A_TERMINAL = """
 import os, pty, sys

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from conftest import interrupt
-from test_data import draw_bars, write_mnist
 
 from serve.model_file import check_seal, from_metadata
+from tests.support import interrupt
+from tests.test_data import draw_bars, write_mnist
 from train.calibrate import measure_calibration_error
 from train.data import split
 from train.onnx_file import check_file, open_session, run_onnx

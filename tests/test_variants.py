@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from conftest import LABELS, RGB, Png, RunningServer, make_graph, make_spec, write_tiny_model
 from onnx import helper, numpy_helper
 
 from serve.client import Client
 from serve.model_file import check_seal, from_metadata
+from tests.support import LABELS, RGB, Png, RunningServer, make_graph, make_spec, write_tiny_model
 from train import export
 from train.data import Dataset
 from train.halve import ENDING, halve
