@@ -21,7 +21,7 @@ import onnxruntime as ort
 
 from serve.bound_run import BoundRuns
 from serve.errors import InvalidMetadata, ModelFileError, SelfTestFailed
-from serve.model_file import ModelSpec, check_seal, from_metadata, self_test_images
+from serve.model_file.spec import ModelSpec, check_seal, from_metadata, self_test_images
 from serve.scheduling import stand_back
 
 INPUT = "images"

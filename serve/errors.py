@@ -26,6 +26,11 @@ Does not know: gRPC and its status codes (`status.py` maps them), files, sockets
     `-- CallError               seen by a client: a call that came back with a status
 """
 
+from collections.abc import Iterable
+
+LONGEST_ECHO = 80
+LONGEST_LIST = 300
+
 
 class InklingError(Exception):
     """The root: the message says what was wanted and what came."""
@@ -138,3 +143,18 @@ class CallError(InklingError):
         self.code = code
         self.reason = reason
         self.message = message
+
+
+def quote(text: str) -> str:
+    """What a caller sent, for an error's sentence: that is sent in a header, whose length clients limit."""
+    return repr(text) if len(text) <= LONGEST_ECHO else f"{text[:LONGEST_ECHO]!r}..."
+
+
+def list_some(names: Iterable[str]) -> str:
+    """The known names for an error's sentence, as many as fit into a header beside the rest."""
+    first, length, others = [], 0, list(names)
+    while others and length + len(others[0]) <= LONGEST_LIST:
+        length += len(others[0]) + len(", ")
+        first.append(others.pop(0))
+    rest = [f"... and {len(others)} more; ListModels has all"] if others else []
+    return ", ".join(first + rest)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image
 
 from serve.errors import UnknownPolicy, UnreadableImage
-from serve.model_file import InputSpec, PrepareSpec
+from serve.model_file.spec import InputSpec, PrepareSpec
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -5,29 +5,16 @@ Does not know: how a file is loaded or run, gRPC.
 """
 
 import logging
-import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from serve.classifier import Classifier
-from serve.errors import ConfigError, ModelFileError, NotFound
+from serve.errors import ConfigError, ModelFileError, NotFound, list_some, quote
+from serve.model_file.folder import PLAIN_NAME, ModelFile, find_model_files
 
 logger = logging.getLogger(__name__)
-
-PLAIN_NAME = "model.onnx"
-LONGEST_ECHO = 80
-LONGEST_LIST = 300
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFile:
-    """A model file by its place in the folder."""
-
-    name: str
-    version: int
-    path: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,44 +59,6 @@ class Repository:
             known = list_some(map(str, versions))
             raise NotFound(f"wanted one of the versions of {name}: {known}; got {quote(version)}")
         return versions[int(version)]
-
-
-def quote(text: str) -> str:
-    """What a caller sent, for an error's sentence: that is sent in a header, whose length clients limit."""
-    return repr(text) if len(text) <= LONGEST_ECHO else f"{text[:LONGEST_ECHO]!r}..."
-
-
-def list_some(names: Iterable[str]) -> str:
-    """The known names for an error's sentence, as many as fit into a header beside the rest."""
-    first, length, others = [], 0, list(names)
-    while others and length + len(others[0]) <= LONGEST_LIST:
-        length += len(others[0]) + len(", ")
-        first.append(others.pop(0))
-    rest = [f"... and {len(others)} more; ListModels has all"] if others else []
-    return ", ".join(first + rest)
-
-
-def find_model_files(folder: Path, precision: str) -> list[ModelFile]:
-    """The model files under a folder, by name and version, each in the precision wanted where there is such a file.
-
-    Raises ConfigError where there is no folder or no file.
-    """
-    if not os.path.isdir(folder):  # noqa: PTH112  # Path.is_dir raises behind a folder that one may not enter
-        raise ConfigError(f"--models: wanted a folder of <name>/<version>/model.onnx, {folder} is not a folder")
-    files = [
-        ModelFile(path.parts[-3], int(path.parts[-2]), _choose_variant(path, precision))
-        for path in folder.glob(f"*/*/{PLAIN_NAME}")
-        if path.parts[-2].isascii() and path.parts[-2].isdecimal() and path.parts[-2][0] != "0"
-    ]
-    if not files:
-        raise ConfigError(f"--models: wanted <name>/<version>/model.onnx under {folder}, found none")
-    return sorted(files, key=lambda file: (file.name, file.version))
-
-
-def _choose_variant(path: Path, precision: str) -> Path:
-    """The file beside model.onnx in another precision, else model.onnx; what runs is named in every reply."""
-    variant = path.with_name(f"model.{precision}.onnx")
-    return variant if variant.exists() else path
 
 
 def load_repository(folder: Path, precision: str, load: Callable[[ModelFile], Classifier]) -> Repository:

@@ -26,12 +26,13 @@ from serve.cores import count_usable_cores, has_quota
 from serve.device import choose_device
 from serve.errors import ConfigError
 from serve.memory import give_back_after_crowds, settle
+from serve.model_file.folder import ModelFile
 from serve.neighbours import MOST_CORES, Neighbours
 from serve.pb import classifier_pb2
 from serve.port import SPREADS_CONNECTIONS, join_address, reserve_port
 from serve.reflect import Reflection
 from serve.registrar import Registrar
-from serve.repository import ModelFile, Repository, load_repository
+from serve.repository import Repository, load_repository
 from serve.scheduling import Turns
 from serve.service import ClassifierService, make_handlers
 from serve.watch import Health

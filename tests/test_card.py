@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serve.model_file import InputSpec, ModelSpec, PrepareSpec, SelfTest
+from serve.model_file.spec import InputSpec, ModelSpec, PrepareSpec, SelfTest
 from train.calibrate import apply_softmax, measure_calibration_error
 from train.card import write_card
 

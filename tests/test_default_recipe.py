@@ -17,7 +17,7 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from serve.model_file import ModelSpec
+from serve.model_file.spec import ModelSpec
 from train.calibrate import Calibration, calibrate, undo_calibration
 from train.command import train_recipe
 from train.data import Dataset, split

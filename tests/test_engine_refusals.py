@@ -11,7 +11,7 @@ from onnx import helper, numpy_helper
 
 from serve.engine import OUTPUT, load
 from serve.errors import CorruptModelFile, InvalidMetadata, ModelFileError, SelfTestFailed
-from serve.model_file import PREFIX, SEAL_KEY, UNSEALED, InputSpec, SelfTest, seal
+from serve.model_file.spec import PREFIX, SEAL_KEY, UNSEALED, InputSpec, SelfTest, seal
 from tests.support import make_graph, make_spec
 from tests.test_engine import CPU, SHAPE, draw_images
 from train.onnx_file import measure_self_test, seal_model

@@ -14,7 +14,7 @@ import onnxruntime
 import pytest
 
 from serve.errors import ModelFileError
-from serve.model_file import InputSpec, PrepareSpec, check_seal, from_metadata, self_test_images
+from serve.model_file.spec import InputSpec, PrepareSpec, check_seal, from_metadata, self_test_images
 from train import export
 from train.data import OBJECTS, OBJECTS_RU, Dataset
 from train.evaluate import measure_accuracy

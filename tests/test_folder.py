@@ -10,7 +10,7 @@ import pytest
 
 from serve.client import Client
 from serve.evaluate import find_examples, judge, summarize
-from serve.model_file import from_metadata
+from serve.model_file.spec import from_metadata
 from tests.support import RunningServer
 from tests.test_pictures import SHAPES, write_shapes
 from train.folder import choose_input

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from serve.errors import EmptyImage, ImageError, ImageTooLarge, TruncatedImage, UnreadableImage
 from serve.image_reader import ImageReader, Prepared
-from serve.model_file import InputSpec, PrepareSpec
+from serve.model_file.spec import InputSpec, PrepareSpec
 from serve.prepare import find_policy
 
 GREY, RGB = (28, 28, 1), (32, 32, 3)

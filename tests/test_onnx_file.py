@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from serve.errors import ModelFileError, SelfTestFailed, UnknownPolicy
-from serve.model_file import ModelSpec, PrepareSpec, SelfTest
+from serve.model_file.spec import ModelSpec, PrepareSpec, SelfTest
 from tests.support import RGB, make_graph, make_spec
 from train.onnx_file import measure_self_test, read_model_file, write_model_file
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from serve.decode import decode
-from serve.model_file import InputSpec, PrepareSpec
+from serve.model_file.spec import InputSpec, PrepareSpec
 from serve.prepare import find_policy
 from train.data import split
 from train.folder import choose_input, describe_pictures, make_recipe

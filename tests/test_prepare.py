@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from serve.decode import decode
 from serve.errors import UnknownPolicy
-from serve.model_file import InputSpec, PrepareSpec
+from serve.model_file.spec import InputSpec, PrepareSpec
 from serve.prepare import Pixels, find_policy
 from tests.support import Png
 
@@ -170,7 +170,7 @@ def test_a_strip_takes_no_memory_to_speak_of(size: tuple[int, int]) -> None:
 import re
 from pathlib import Path
 from PIL import Image
-from serve.model_file import InputSpec, PrepareSpec
+from serve.model_file.spec import InputSpec, PrepareSpec
 from serve.prepare import find_policy
 def peak_kb():
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])

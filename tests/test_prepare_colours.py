@@ -10,7 +10,7 @@ from PIL import Image
 
 from serve.decode import decode
 from serve.errors import UnreadableImage
-from serve.model_file import InputSpec, PrepareSpec
+from serve.model_file.spec import InputSpec, PrepareSpec
 from serve.prepare import Policy, find_policy
 from tests.test_prepare import DIGIT, PHOTO, SEVEN, WHITE, draw_strokes, reopen
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from serve.model_file import COLOUR_CHANNELS, InputSpec, from_metadata
+from serve.model_file.spec import COLOUR_CHANNELS, InputSpec, from_metadata
 from serve.prepare import find_policy
 from train.data import SOURCES
 from train.recipe import Augmentation, Recipe, describe

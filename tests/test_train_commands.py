@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 import pytest
 
-from serve.model_file import check_seal, from_metadata
+from serve.model_file.spec import check_seal, from_metadata
 from tests.support import interrupt
 from tests.test_data import draw_bars, write_mnist
 from train.calibrate import measure_calibration_error

@@ -8,7 +8,7 @@ import pytest
 from tensorflow import make_ndarray
 from tensorflow.core.util import event_pb2
 
-from serve.model_file import from_metadata
+from serve.model_file.spec import from_metadata
 from tests.test_train_commands import Training, write_dataset
 from tests.test_train_usage import WITHOUT_TENSORFLOW
 from train.onnx_file import open_session

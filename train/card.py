@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from serve.model_file import ModelSpec
+from serve.model_file.spec import ModelSpec
 from train.calibrate import measure_calibration_error, undo_calibration
 from train.evaluate import count_confusions
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serve.errors import ConfigError, InklingError
+from serve.model_file.folder import find_newest
 from train.claim import claim
 from train.data import load
 from train.evaluate import measure_accuracy
@@ -28,7 +29,7 @@ from train.notebooks import ALL, NOTEBOOKS
 from train.publish import print_test_figures, publish_run
 from train.recipe import Recipe
 from train.recipes import QUICK, RECIPES
-from train.reevaluate import SHIPPED, find_newest, run_file
+from train.reevaluate import SHIPPED, run_file
 
 if TYPE_CHECKING:
     from train.data import Dataset

@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 
 from serve.errors import ModelFileError
-from serve.model_file import COLOUR_CHANNELS, InputSpec, ModelSpec, PrepareSpec
+from serve.model_file.spec import COLOUR_CHANNELS, InputSpec, ModelSpec, PrepareSpec
 from train.data import Dataset
 from train.evaluate import measure_accuracy
 from train.halve import halve

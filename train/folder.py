@@ -11,7 +11,7 @@ import re
 import sys
 from pathlib import Path
 
-from serve.model_file import COLOUR_CHANNELS, InputSpec, PrepareSpec
+from serve.model_file.spec import COLOUR_CHANNELS, InputSpec, PrepareSpec
 from train.command import adapt, advise_resuming, run, train_recipe
 from train.flags import add_run_flags, read_positive
 from train.pictures import LEAST_IMAGES, Pictures, count_by_class, read_folder

@@ -16,7 +16,7 @@ import onnx
 import onnxruntime
 
 from serve.errors import ModelFileError, SelfTestFailed
-from serve.model_file import ModelSpec, SelfTest, check_seal, from_metadata, seal, self_test_images, to_metadata
+from serve.model_file.spec import ModelSpec, SelfTest, check_seal, from_metadata, seal, self_test_images, to_metadata
 from serve.prepare import find_policy
 from train.data import choose_batch_size
 

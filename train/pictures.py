@@ -21,7 +21,7 @@ import numpy as np
 
 from serve.decode import decode
 from serve.errors import ImageError
-from serve.model_file import InputSpec, PrepareSpec
+from serve.model_file.spec import InputSpec, PrepareSpec
 from serve.prepare import Pixels, Policy, find_policy
 from train.data import Dataset, Images, Labels, split
 from train.sources import DatasetError

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from serve.model_file.folder import next_version
 from train.calibrate import measure_calibration_error
 from train.card import write_card
 from train.evaluate import measure_accuracy, measure_class_accuracy
@@ -120,9 +121,7 @@ def partial_folder(model_folder: Path) -> Iterator[Path]:
 
 def publish(partial: Path) -> Path:
     """Give a finished folder its version, the highest beside it plus one, in one step."""
-    names = (path.name for path in partial.parent.iterdir())
-    highest = max((int(name) for name in names if name.isdecimal()), default=0)
-    return partial.rename(partial.parent / str(highest + 1))
+    return partial.rename(partial.parent / str(next_version(partial.parent)))
 
 
 def write_history(history: Sequence[Mapping[str, float]], path: Path) -> None:

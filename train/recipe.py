@@ -6,7 +6,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from serve.model_file import PrepareSpec
+from serve.model_file.spec import PrepareSpec
 from train.net import Net, spell
 
 

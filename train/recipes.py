@@ -8,7 +8,7 @@ project grew out of. The schedule and the loss were chosen here by validation ac
 
 import dataclasses
 
-from serve.model_file import PrepareSpec
+from serve.model_file.spec import PrepareSpec
 from train.net import Conv, Dense, Drop, Flatten, GlobalMax, NormConv, Pool, Residual, Whitening
 from train.recipe import Adam, Augmentation, Crop, Muon, Recipe
 

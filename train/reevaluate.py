@@ -4,30 +4,19 @@ Enters: a model's name and the folders to look in, or a file and a `Dataset`. Le
 its probabilities by ONNX Runtime. Does not know: recipes, flags, what the probabilities should be.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from serve.errors import InklingError, ModelFileError
-from serve.model_file import ModelSpec
+from serve.errors import ModelFileError
+from serve.model_file.spec import ModelSpec
 
 if TYPE_CHECKING:
     from train.data import Dataset
 
 SHIPPED = Path(__file__).parents[1] / "models"
-
-
-def find_newest(name: str, folders: Sequence[Path]) -> Path:
-    """The model.onnx of the highest version of a model, in the first folder that has one. Raises InklingError."""
-    for folder in folders:
-        files = [file for file in (folder / name).glob("*/model.onnx") if file.parent.name.isdecimal()]
-        if files:
-            return max(files, key=lambda file: int(file.parent.name))
-    places = " or ".join(str(folder / name / "<version>" / "model.onnx") for folder in folders)
-    raise InklingError(f"no file of {name}: wanted {places}; train it first")
 
 
 def run_file(path: Path, dataset: "Dataset") -> tuple[ModelSpec, npt.NDArray[np.float32]]:

@@ -20,7 +20,7 @@ import onnx
 from onnxruntime.transformers import float16
 
 from serve.errors import InklingError
-from serve.model_file import ModelSpec, SelfTest
+from serve.model_file.spec import ModelSpec, SelfTest
 from train.data import Dataset, load
 from train.evaluate import measure_accuracy
 from train.export import measure_parity

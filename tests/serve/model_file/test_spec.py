@@ -1,4 +1,4 @@
-"""serve.model_file: what is written is what is read; whatever is missing, malformed or damaged is named."""
+"""serve.model_file.spec: what is written is what is read; whatever is missing, malformed or damaged is named."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from serve.errors import CorruptModelFile, InvalidMetadata
-from serve.model_file import (
+from serve.model_file.spec import (
     PREFIX,
     SCHEMA,
     SEAL_KEY,

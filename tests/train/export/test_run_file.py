@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from serve.errors import CorruptModelFile, InklingError, ModelFileError
+from serve.model_file.folder import find_newest
 from tests.support import LABELS, write_tiny_model
 from train.data import Dataset
-from train.reevaluate import find_newest, run_file
+from train.reevaluate import run_file
 
 
 @pytest.fixture

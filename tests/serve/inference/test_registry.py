@@ -13,10 +13,11 @@ from serve import engine
 from serve.admission import Admission
 from serve.busy_poll import BusyPoll
 from serve.classifier import Classifier
-from serve.errors import ConfigError, NotFound
-from serve.model_file import PrepareSpec
+from serve.errors import ConfigError, NotFound, list_some
+from serve.model_file.folder import ModelFile, find_model_files
+from serve.model_file.spec import PrepareSpec
 from serve.neighbours import Neighbours
-from serve.repository import ModelFile, Repository, find_model_files, list_some, load_repository
+from serve.repository import Repository, load_repository
 from serve.scheduling import Turns
 from tests.support import GREY, RGB, make_graph, make_spec, write_tiny_model
 from train.onnx_file import measure_self_test, seal_model

@@ -1,0 +1,63 @@
+"""The one rule of where model files lie: `<name>/<version>/model.onnx`, and which of them is meant.
+
+Enters: folders, names, versions. Leaves: paths, by name and version. Does not know: what is in a file.
+A version is a positive whole number in decimal digits without a leading zero; the highest is the newest.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from serve.errors import ConfigError, InklingError
+
+PLAIN_NAME = "model.onnx"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A model file by its place in the folder."""
+
+    name: str
+    version: int
+    path: Path
+
+
+def read_version(name: str) -> int | None:
+    """The version that a folder's name stands for, or None where it stands for none."""
+    return int(name) if name.isascii() and name.isdecimal() and name[0] != "0" else None
+
+
+def find_model_files(folder: Path, precision: str) -> list[ModelFile]:
+    """The model files under a folder, by name and version, each in the precision wanted where there is such a file.
+
+    Raises ConfigError where there is no folder or no file.
+    """
+    if not os.path.isdir(folder):  # noqa: PTH112  # Path.is_dir raises behind a folder that one may not enter
+        raise ConfigError(f"--models: wanted a folder of <name>/<version>/model.onnx, {folder} is not a folder")
+    found = ((path, read_version(path.parts[-2])) for path in folder.glob(f"*/*/{PLAIN_NAME}"))
+    files = [ModelFile(path.parts[-3], version, _choose_variant(path, precision)) for path, version in found if version]
+    if not files:
+        raise ConfigError(f"--models: wanted <name>/<version>/model.onnx under {folder}, found none")
+    return sorted(files, key=lambda file: (file.name, file.version))
+
+
+def find_newest(name: str, folders: Sequence[Path]) -> Path:
+    """The model.onnx of the highest version of a model, in the first folder that has one. Raises InklingError."""
+    for folder in folders:
+        found = {read_version(path.parent.name) or 0: path for path in (folder / name).glob(f"*/{PLAIN_NAME}")}
+        if newest := max(found, default=0):
+            return found[newest]
+    places = " or ".join(str(folder / name / "<version>" / PLAIN_NAME) for folder in folders)
+    raise InklingError(f"no file of {name}: wanted {places}; train it first")
+
+
+def next_version(model_folder: Path) -> int:
+    """The version of a new file of a model: the highest beside it plus one, from 1."""
+    return 1 + max((read_version(path.name) or 0 for path in model_folder.iterdir()), default=0)
+
+
+def _choose_variant(path: Path, precision: str) -> Path:
+    """The file beside model.onnx in another precision, else model.onnx; what runs is named in every reply."""
+    variant = path.with_name(f"model.{precision}.onnx")
+    return variant if variant.exists() else path
