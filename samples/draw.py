@@ -2,7 +2,7 @@
 
 Enters: the strokes and outlines below, point by point, as a person put them down; no font, no photograph, no dataset.
 Leaves: the files of `digits/` and the `*-drawn.*` of `objects/`, the same bytes every time with the same Pillow.
-Does not know: the models, and how `serve.prepare` will cut, invert and scale what is drawn here.
+Does not know: the models, and how `serve.images.pixels` will cut, invert and scale what is drawn here.
 
     python samples/draw.py [FOLDER]     without a folder: beside this script
 """

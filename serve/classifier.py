@@ -17,12 +17,12 @@ import numpy as np
 from serve.admission import Admission
 from serve.batcher import Batcher
 from serve.busy_poll import BusyPoll
-from serve.decode import is_large
 from serve.engine import OUTPUT, Engine
-from serve.image_reader import ImageReader, Prepared
+from serve.images.decode import is_large
+from serve.images.pixels import find_policy
+from serve.images.reader import ImageReader, Prepared
 from serve.loop_batcher import LoopBatcher
 from serve.neighbours import Neighbours
-from serve.prepare import find_policy
 from serve.scheduling import Turns
 from serve.thread_batcher import ThreadBatcher
 

@@ -17,9 +17,9 @@ from google.protobuf.message_factory import GetMessageClass
 from serve import errors
 from serve.classifier import Answer, Classifier
 from serve.errors import list_some, quote
+from serve.images.pixels import to_png
 from serve.pb import classifier_pb2 as pb
 from serve.pb.classifier_pb2_grpc import ClassifierServiceServicer
-from serve.prepare import to_png
 from serve.repository import Repository
 from serve.status import Context, answers_errors, to_status
 

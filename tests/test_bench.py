@@ -25,7 +25,7 @@ from serve.bench.use import measure_stolen_s
 from serve.bench.workload import make_images, make_requests
 from serve.cores import count_usable_cores
 from serve.errors import ConfigError
-from serve.prepare import to_png
+from serve.images.pixels import to_png
 from tests.support import RunningServer, write_tiny_model
 
 

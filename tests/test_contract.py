@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from serve.client import Client
-from serve.prepare import to_png
+from serve.images.pixels import to_png
 from tests.support import RunningServer
 from train import export, models
 from train.data import Dataset

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from serve.decode import decode
+from serve.images.decode import decode
+from serve.images.pixels import find_policy
 from serve.model_file.spec import InputSpec, PrepareSpec
-from serve.prepare import find_policy
 from train.data import split
 from train.folder import choose_input, describe_pictures, make_recipe
 from train.pictures import FolderUnusable, Picture, Pictures, arrange, find_classes, read_folder

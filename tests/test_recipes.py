@@ -7,8 +7,8 @@ from pathlib import Path
 import onnx
 import pytest
 
+from serve.images.pixels import find_policy
 from serve.model_file.spec import COLOUR_CHANNELS, InputSpec, from_metadata
-from serve.prepare import find_policy
 from train.data import SOURCES
 from train.recipe import Augmentation, Recipe, describe
 from train.recipes import NOTEBOOK_AUGMENTATION, RECIPES

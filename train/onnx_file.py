@@ -16,8 +16,8 @@ import onnx
 import onnxruntime
 
 from serve.errors import ModelFileError, SelfTestFailed
+from serve.images.pixels import find_policy
 from serve.model_file.spec import ModelSpec, SelfTest, check_seal, from_metadata, seal, self_test_images, to_metadata
-from serve.prepare import find_policy
 from train.data import choose_batch_size
 
 Images = npt.NDArray[np.uint8]

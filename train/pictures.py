@@ -19,10 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
-from serve.decode import decode
 from serve.errors import ImageError
+from serve.images.decode import decode
+from serve.images.pixels import Pixels, Policy, find_policy
 from serve.model_file.spec import InputSpec, PrepareSpec
-from serve.prepare import Pixels, Policy, find_policy
 from train.data import Dataset, Images, Labels, split
 from train.sources import DatasetError
 

@@ -28,9 +28,9 @@ from serve.bench.workload import make_images, make_requests
 from serve.client import Client
 from serve.cores import count_usable_cores
 from serve.errors import ConfigError
+from serve.images.pixels import Pixels, to_png
 from serve.model_file.folder import find_model_files
 from serve.pb import classifier_pb2 as pb
-from serve.prepare import Pixels, to_png
 
 CLASSIFY = "/inkling.v1.ClassifierService/Classify"
 BATCH_CLASSIFY = "/inkling.v1.ClassifierService/BatchClassify"

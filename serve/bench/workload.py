@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from serve.images.pixels import Pixels
 from serve.pb import classifier_pb2 as pb
-from serve.prepare import Pixels
 
 IMAGE_COUNT = 256
 

@@ -11,10 +11,10 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from serve.decode import decode
 from serve.errors import ImageError
-from serve.png import decode_alike
-from serve.prepare import Pixels, Policy
+from serve.images.decode import decode
+from serve.images.pixels import Pixels, Policy
+from serve.images.png import decode_alike
 
 
 class Prepared(NamedTuple):

@@ -1,4 +1,4 @@
-"""serve.prepare: what was stored turned comes upright; a photo is cut and averaged, or kept if of the right size."""
+"""serve.images.pixels: what was stored turned comes upright; a photo is cut and averaged, or kept if of the right size."""
 
 import struct
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.test_prepare import DIGIT, PHOTO, SEVEN, draw_strokes, reopen
+from tests.serve.images.test_policies import DIGIT, PHOTO, SEVEN, draw_strokes, reopen
 
 ORIENTATION = 0x0112
 # How each EXIF orientation stores an upright picture: what turns it back, undone.

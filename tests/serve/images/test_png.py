@@ -1,4 +1,4 @@
-"""serve.png: a plain PNG comes out as from Pillow's own plugin, and everything else is left to that."""
+"""serve.images.png: a plain PNG comes out as from Pillow's own plugin, and everything else is left to that."""
 
 import io
 import zlib
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from serve.png import decode_plain_png
-from tests.test_decode import chunk
+from serve.images.png import decode_plain_png
+from tests.serve.images.test_decode import chunk
 
 LIMIT = 1_000_000
 HEADER_BYTES = 33

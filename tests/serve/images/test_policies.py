@@ -1,4 +1,4 @@
-"""serve.prepare: whatever is sent becomes what the model was trained on; what is that already is left alone."""
+"""serve.images.pixels: whatever is sent becomes what the model was trained on; what is that already is left alone."""
 
 import io
 import subprocess
@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from serve.decode import decode
 from serve.errors import UnknownPolicy
+from serve.images.decode import decode
+from serve.images.pixels import Pixels, find_policy
 from serve.model_file.spec import InputSpec, PrepareSpec
-from serve.prepare import Pixels, find_policy
 from tests.support import Png
 
 GREY_28 = InputSpec((28, 28, 1), "uint8", "grey")
@@ -171,7 +171,7 @@ import re
 from pathlib import Path
 from PIL import Image
 from serve.model_file.spec import InputSpec, PrepareSpec
-from serve.prepare import find_policy
+from serve.images.pixels import find_policy
 def peak_kb():
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 policies = [

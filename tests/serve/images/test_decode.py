@@ -1,4 +1,4 @@
-"""serve.decode: every format that we take comes out with its pixels; whatever else is sent gets an ImageError."""
+"""serve.images.decode: every format that we take comes out with its pixels; whatever else is sent gets an ImageError."""
 
 import io
 import struct
@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from serve.decode import FORMAT_NAMES, decode, is_large
 from serve.errors import EmptyImage, ImageError, ImageTooLarge, TruncatedImage, UnreadableImage
+from serve.images.decode import FORMAT_NAMES, decode, is_large
 
 LIMIT = 1_000_000
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")

@@ -1,4 +1,4 @@
-"""serve.decode: what may take long to decode is known to be large before anything of it is decoded."""
+"""serve.images.decode: what may take long to decode is known to be large before anything of it is decoded."""
 
 import io
 import struct
@@ -8,9 +8,9 @@ import zlib
 import pytest
 from PIL import Image
 
-from serve.decode import decode, is_large
 from serve.errors import UnreadableImage
-from tests.test_decode import FORMATS, LIMIT, PNG_SIGNATURE, chunk, draw, encode, idat, ihdr
+from serve.images.decode import decode, is_large
+from tests.serve.images.test_decode import FORMATS, LIMIT, PNG_SIGNATURE, chunk, draw, encode, idat, ihdr
 
 
 @pytest.mark.parametrize("format_name", [name for name in FORMATS if name != "GIF"])

@@ -1,12 +1,12 @@
-"""serve.decode: a file of very many parts, which Pillow would look at one by one, is refused before it does."""
+"""serve.images.decode: a file of very many parts, which Pillow would look at one by one, is refused before it does."""
 
 import pytest
 from PIL import Image
 
-from serve.decode import decode
 from serve.errors import UnreadableImage
-from serve.header import count_parts
-from tests.test_decode import LIMIT, chunk, encode
+from serve.images.decode import decode
+from serve.images.header import count_parts
+from tests.serve.images.test_decode import LIMIT, chunk, encode
 
 MOST = 10_000
 PICTURE = Image.new("RGB", (20, 10), (200, 30, 90))

@@ -1,4 +1,4 @@
-"""serve.header: the size of what encoders write is read without opening it, and no other is taken for such a file."""
+"""serve.images.header: the size of what encoders write is read without opening it, and no other is taken for such a file."""
 
 import io
 import struct
@@ -10,9 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import GifImagePlugin, Image, ImageCms
 
-from serve.decode import decode, is_large
-from serve.header import read_gif_size, read_size
-from tests.test_decode import FORMATS, LIMIT, PNG_SIGNATURE, chunk, draw, encode, mend_checksums, try_decode
+from serve.images.decode import decode, is_large
+from serve.images.header import read_gif_size, read_size
+from tests.serve.images.test_decode import (
+    FORMATS,
+    LIMIT,
+    PNG_SIGNATURE,
+    chunk,
+    draw,
+    encode,
+    mend_checksums,
+    try_decode,
+)
 
 SIZE = draw().size
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

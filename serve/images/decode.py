@@ -9,7 +9,7 @@ from io import BytesIO
 from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from serve.errors import EmptyImage, ImageError, ImageTooLarge, TruncatedImage, UnreadableImage
-from serve.header import (
+from serve.images.header import (
     BMP,
     GIF,
     JPEG,
@@ -22,7 +22,7 @@ from serve.header import (
     read_png_size,
     read_size,
 )
-from serve.png import decode_plain_png
+from serve.images.png import decode_plain_png
 
 FORMAT_NAMES = "PNG, JPEG, WebP, GIF or BMP"
 

@@ -1,4 +1,4 @@
-"""serve.decode: a small file that takes much memory or time is refused before either is taken."""
+"""serve.images.decode: a small file that takes much memory or time is refused before either is taken."""
 
 import struct
 import subprocess
@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from serve.decode import decode
 from serve.errors import UnreadableImage
-from tests.test_decode import LIMIT, PNG_SIGNATURE, chunk, draw, encode, idat, ihdr
+from serve.images.decode import decode
+from tests.serve.images.test_decode import LIMIT, PNG_SIGNATURE, chunk, draw, encode, idat, ihdr
 
 
 def huge_png() -> bytes:
@@ -95,7 +95,7 @@ def test_a_small_file_that_announces_a_huge_image_is_refused_before_memory_is_ta
     script = """
 import re, sys
 from pathlib import Path
-from serve.decode import decode, is_large
+from serve.images.decode import decode, is_large
 from serve.errors import ImageTooLarge
 def peak_kb():
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])

@@ -1,4 +1,4 @@
-"""serve.prepare: transparency is white, and a colour is what it shows in whatever mode and depth it is stored."""
+"""serve.images.pixels: transparency is white, and a colour is what it shows in whatever mode and depth it is stored."""
 
 import struct
 import zlib
@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serve.decode import decode
 from serve.errors import UnreadableImage
+from serve.images.decode import decode
+from serve.images.pixels import Policy, find_policy
 from serve.model_file.spec import InputSpec, PrepareSpec
-from serve.prepare import Policy, find_policy
-from tests.test_prepare import DIGIT, PHOTO, SEVEN, WHITE, draw_strokes, reopen
+from tests.serve.images.test_policies import DIGIT, PHOTO, SEVEN, WHITE, draw_strokes, reopen
 
 
 def test_a_digit_on_transparent_ground_is_a_digit_on_white_paper() -> None:

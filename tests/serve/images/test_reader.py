@@ -1,4 +1,4 @@
-"""serve.image_reader: images that are read together are what each would be alone."""
+"""serve.images.reader: images that are read together are what each would be alone."""
 
 import io
 import sys
@@ -9,9 +9,9 @@ import pytest
 from PIL import Image, ImageDraw
 
 from serve.errors import EmptyImage, ImageError, ImageTooLarge, TruncatedImage, UnreadableImage
-from serve.image_reader import ImageReader, Prepared
+from serve.images.pixels import find_policy
+from serve.images.reader import ImageReader, Prepared
 from serve.model_file.spec import InputSpec, PrepareSpec
-from serve.prepare import find_policy
 
 GREY, RGB = (28, 28, 1), (32, 32, 3)
 DIGIT = find_policy(PrepareSpec("digit", 1, {"box": 20}), InputSpec(GREY, "uint8", "grey"))

@@ -1,4 +1,4 @@
-"""serve.png: many plain PNGs of one shape are decoded as if each were alone, and what else is there is left out."""
+"""serve.images.png: many plain PNGs of one shape are decoded as if each were alone, and what else is there is left out."""
 
 import io
 import tracemalloc
@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from serve.png import decode_alike
-from tests.test_decode import chunk
-from tests.test_png import HEADER_BYTES, encode, rebuild
+from serve.images.png import decode_alike
+from tests.serve.images.test_decode import chunk
+from tests.serve.images.test_png import HEADER_BYTES, encode, rebuild
 
 SHAPES = st.tuples(st.integers(1, 12), st.integers(1, 12), st.sampled_from([1, 3]))
 
