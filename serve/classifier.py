@@ -19,7 +19,7 @@ from serve.batcher import Batcher
 from serve.busy_poll import BusyPoll
 from serve.engine import OUTPUT, Engine
 from serve.images.decode import is_large
-from serve.images.pixels import find_policy
+from serve.images.policies.find import find_policy
 from serve.images.reader import ImageReader, Prepared
 from serve.loop_batcher import LoopBatcher
 from serve.neighbours import Neighbours
@@ -73,7 +73,7 @@ class Classifier:
         self.device = engine.placement.device
         self._engine = engine
         policy = find_policy(engine.spec.prepare, engine.spec.input)
-        self._reader = ImageReader(policy, engine.spec.input.shape, max_image_pixels)
+        self._reader = ImageReader(policy, max_image_pixels)
         self._admission = admission
         self._side_thread = side_thread
         self._turns = turns

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from serve.images.decode import decode
-from serve.images.pixels import find_policy
+from serve.images.policies.find import find_policy
 from serve.model_file.spec import InputSpec, PrepareSpec
 from train.data import split
 from train.folder import choose_input, describe_pictures, make_recipe

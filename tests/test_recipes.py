@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from serve.images.pixels import find_policy
+from serve.images.policies.find import find_policy
 from serve.model_file.spec import COLOUR_CHANNELS, InputSpec, from_metadata
 from train.data import SOURCES
 from train.recipe import Augmentation, Recipe, describe

@@ -16,7 +16,7 @@ import onnx
 import onnxruntime
 
 from serve.errors import ModelFileError, SelfTestFailed
-from serve.images.pixels import find_policy
+from serve.images.policies.find import find_policy
 from serve.model_file.spec import ModelSpec, SelfTest, check_seal, from_metadata, seal, self_test_images, to_metadata
 from train.data import choose_batch_size
 

@@ -21,7 +21,8 @@ import numpy as np
 
 from serve.errors import ImageError
 from serve.images.decode import decode
-from serve.images.pixels import Pixels, Policy, find_policy
+from serve.images.pixels import Pixels, Policy
+from serve.images.policies.find import find_policy
 from serve.model_file.spec import InputSpec, PrepareSpec
 from train.data import Dataset, Images, Labels, split
 from train.sources import DatasetError

@@ -17,7 +17,6 @@ from serve.images.header import (
     RIFF,
     count_parts,
     is_run_length_bmp,
-    read_bmp_size,
     read_gif_size,
     read_png_size,
     read_size,
@@ -46,9 +45,6 @@ _MOST_PARTS = 10_000
 """Segments of a JPEG before its scan, chunks of a PNG, blocks of a GIF before its frame: Pillow takes a microsecond for
 each, or for a byte between two, and a message of 16 MiB would have room for 13 s of them. A PNG of 16 MiB in chunks of
 4 KiB has 4,000."""
-_MOST_RUN_LENGTH_PIXELS = _MOST_RUN_LENGTH_BYTES = 64 * 1024
-"""Of a BMP of run lengths, which Pillow decodes in Python: 0.1 us a pixel, though it came without bytes, and 0.3 us for
-two bytes, though they bring no pixel."""
 
 
 def decode(image_bytes: bytes, max_pixels: int) -> Image.Image:
@@ -73,8 +69,8 @@ def decode(image_bytes: bytes, max_pixels: int) -> Image.Image:
 def is_large(image_bytes: bytes) -> bool:
     """Whether decoding may take long enough to hold up a batch: many bytes, or more than 128 x 128 pixels, or unknown.
 
-    Cheap enough for an event loop: the header of a small file is read, and nothing is opened. What `header.py` cannot
-    tell is taken for large, so any GIF: to open one fills its first frame. What is no image is not large.
+    Cheap enough for an event loop: the header of a small file is read, and nothing is opened. A file whose header does
+    not tell counts as large, so every WebP and every GIF does. Bytes that are no image do not.
     """
     if len(image_bytes) > _LARGE_BYTES:
         return True
@@ -95,17 +91,8 @@ def _check_before_opening(image_bytes: bytes, max_pixels: int) -> None:
         width, height = read_gif_size(image_bytes)
         if width * height > max_pixels:
             raise _too_large(max_pixels, width, height)
-    if is_run_length_bmp(image_bytes):
-        _check_run_lengths(image_bytes)
-
-
-def _check_run_lengths(image_bytes: bytes) -> None:
-    width, height = read_bmp_size(image_bytes)
-    if width * height > _MOST_RUN_LENGTH_PIXELS or len(image_bytes) > _MOST_RUN_LENGTH_BYTES:
-        raise UnreadableImage(
-            f"wanted a BMP without run lengths, or of at most {_MOST_RUN_LENGTH_PIXELS:,} pixels and "
-            f"{_MOST_RUN_LENGTH_BYTES:,} bytes, got run lengths for {width} x {height} in {len(image_bytes):,} bytes"
-        )
+    if is_run_length_bmp(image_bytes):  # Pillow fills them in Python, 0.1 us a pixel, which may come without a byte
+        raise UnreadableImage("wanted a BMP without run-length compression, got one with it")
 
 
 def _open(image_bytes: bytes) -> ImageFile.ImageFile:

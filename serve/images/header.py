@@ -1,12 +1,12 @@
-"""The bytes of a small image file -> its width and height, read where its header has them, in some microseconds.
+"""The bytes of a small image file -> its width and height, read from its header in some microseconds.
 
-Enters: the bytes of any file. Leaves: width and height, or None for what is not ordinary: how long that takes to decode
-cannot be told from its header. And how many parts it has. Does not know: what is large, what a caller is told, pixels.
+Enters: the bytes of any file. Leaves: width and height, or None where the header does not tell how long the file takes
+to decode; the number of a file's parts. Does not know: what is large, what a caller is told, pixels.
 
-Ordinary is what encoders write: few parts, little in them beside the pixels, and nothing that unfolds or that Pillow
-decodes in Python. All before the pixels Pillow reads in Python, a microsecond or two for every segment, chunk, tag and
-colour, and 32 KiB have room for ten thousand. The places are those of the PNG specification (third edition, W3C 2025),
-ITU-T T.81 for JPEG, RFC 9649 for WebP, and Windows' BITMAPCOREHEADER and BITMAPINFOHEADER for BMP.
+A size is given for ordinary PNG, JPEG and BMP files: few parts, little in them beside the pixels, nothing compressed
+outside of the pixels. Pillow reads all that precedes the pixels in Python, one or two microseconds for every segment,
+chunk, tag and colour, and 32 KiB have room for ten thousand. The offsets are those of the PNG specification (third
+edition, W3C 2025), ITU-T T.81 for JPEG, and Windows' BITMAPCOREHEADER and BITMAPINFOHEADER for BMP.
 """
 
 import struct
@@ -19,7 +19,7 @@ Size = tuple[int, int]
 """Width and height."""
 
 _MOST_PARTS = 32
-"""Segments before the pixels of a JPEG, chunks of a PNG or a WebP. Ordinary files have 5 to 20."""
+"""Segments before the pixels of a JPEG, chunks of a PNG. Ordinary files have 5 to 20."""
 _MOST_BYTES_BESIDE = 4096
 """Of all that is not pixels: room for tables, an sRGB profile and a camera's tags, but not for a thousand of these."""
 _MOST_COLOURS = 256
@@ -29,8 +29,7 @@ _PNG_START_BYTES = PNG + b"\0\0\0\x0dIHDR"
 _PNG_FRAME_BYTES = 33 + 12 + 12  # signature and IHDR, what frames an IDAT, IEND
 # These may unfold to a megabyte each, however small the file.
 _COMPRESSED_CHUNKS = frozenset({b"zTXt", b"iTXt", b"iCCP"})
-# Not the frames of an animation: what follows the pixels in one is read as if it stood outside of it.
-_PIXEL_CHUNKS = frozenset({b"IDAT", b"VP8 ", b"VP8L", b"ALPH"})
+_PIXEL_CHUNKS = frozenset({b"IDAT"})
 # Of a JPEG: the codes from 0xC0 to 0xFE without a length behind them, then all with one, then those that begin a frame.
 # DHP (0xDE) begins none, but Pillow takes a size from it.
 _BARE_CODES = {0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)}
@@ -50,14 +49,12 @@ _BMP_RUN_LENGTHS = (1, 2)
 
 
 def read_size(data: bytes) -> Size | None:
-    """Width and height of an ordinary PNG, JPEG, WebP or BMP, else None."""
+    """Width and height of an ordinary PNG, JPEG or BMP, else None."""
     if data.startswith(PNG):
         return _read_png(data)
     if data.startswith(JPEG):
         return _read_jpeg(data)
-    if data.startswith(RIFF):
-        return _read_webp(data)
-    return read_bmp_size(data) if data.startswith(BMP) and _is_ordinary_bmp(data) else None
+    return _read_bmp(data) if data.startswith(BMP) else None
 
 
 def read_png_size(data: bytes) -> Size:
@@ -74,14 +71,6 @@ def read_gif_size(data: bytes) -> Size:
         return width, height
     left, top, frame_width, frame_height = struct.unpack_from("<4H", frame, 1)
     return max(width, left + frame_width), max(height, top + frame_height)
-
-
-def read_bmp_size(data: bytes) -> Size:
-    """Width and height of a BMP. A height below zero means that its first row is at the top; Pillow's test for it."""
-    if _u32(data, 14) == _BMP_OLD_HEADER_BYTES:
-        return int.from_bytes(data[18:20], "little"), int.from_bytes(data[20:22], "little")
-    height = _u32(data, 22)
-    return _u32(data, 18), 2**32 - height if data[25:26] == b"\xff" else height
 
 
 def is_run_length_bmp(data: bytes) -> bool:
@@ -125,24 +114,16 @@ def _read_jpeg(data: bytes) -> Size | None:
     return None
 
 
-def _read_webp(data: bytes) -> Size | None:
-    kind = data[8:16]
-    if kind == b"WEBPVP8 " and data[23:26] == b"\x9d\x01\x2a":
-        return _u32(data, 26) & 0x3FFF, _u32(data, 28) & 0x3FFF
-    if kind == b"WEBPVP8L":
-        bits = _u32(data, 21)
-        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    if kind == b"WEBPVP8X" and _is_ordinary(_riff_chunks(data)):
-        return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
-    return None
-
-
-def _is_ordinary_bmp(data: bytes) -> bool:
-    """Of a header that Pillow knows, without run lengths, and of no more colours than a byte can name."""
+def _read_bmp(data: bytes) -> Size | None:
+    """The size under a header that Pillow knows, without run lengths, of no more colours than a byte can name."""
     header_bytes = _u32(data, 14)
     if header_bytes == _BMP_OLD_HEADER_BYTES:
-        return True
-    return header_bytes in _BMP_HEADER_BYTES and not is_run_length_bmp(data) and _u32(data, 46) <= _MOST_COLOURS
+        return int.from_bytes(data[18:20], "little"), int.from_bytes(data[20:22], "little")
+    if header_bytes not in _BMP_HEADER_BYTES or is_run_length_bmp(data) or _u32(data, 46) > _MOST_COLOURS:
+        return None
+    height = _u32(data, 22)
+    # A height below zero means that the first row is at the top; this is Pillow's test for it.
+    return _u32(data, 18), 2**32 - height if data[25:26] == b"\xff" else height
 
 
 def _is_ordinary(chunks: Iterable[tuple[bytes, int]]) -> bool:
@@ -204,14 +185,6 @@ def _gif_blocks(data: bytes, at: int) -> Iterator[int]:
         no_ends -= 1
         at += 1 + data[at]
     yield at
-
-
-def _riff_chunks(data: bytes) -> Iterator[tuple[bytes, int]]:
-    at = 12
-    while at < len(data):
-        length = _u32(data, at + 4)
-        yield data[at : at + 4], length
-        at += 8 + length + length % 2
 
 
 def _u32(data: bytes, at: int) -> int:

@@ -1,10 +1,9 @@
-"""Image files -> the pixels that a model takes: those that it can take as they are together, every other alone.
+"""Image files -> the pixels that a model takes.
 
-Enters: the bytes of image files. Leaves: of each its pixels, uint8 [H, W, C], and what they took, or what was wrong
-with it. Does not know: batches and who waits for them, ONNX Runtime, gRPC.
+Enters: the bytes of image files. Leaves: for each its pixels, uint8 [H, W, C], and the time they took, or the error.
+Does not know: batches and who waits for them, ONNX Runtime, gRPC.
 
-    bytes -> decode -> prepare -> pixels
-    plain PNGs in the model's own size and colours: bytes -> png.decode_alike -> pixels, where the policy says so
+    bytes -> decode -> policy -> pixels
 """
 
 import time
@@ -14,7 +13,6 @@ from typing import NamedTuple
 from serve.errors import ImageError
 from serve.images.decode import decode
 from serve.images.pixels import Pixels, Policy
-from serve.images.png import decode_alike
 
 
 class Prepared(NamedTuple):
@@ -29,9 +27,8 @@ class Prepared(NamedTuple):
 class ImageReader:
     """Reads images for one model. Every method may be called from any thread."""
 
-    def __init__(self, policy: Policy, shape: tuple[int, int, int], max_pixels: int) -> None:
+    def __init__(self, policy: Policy, max_pixels: int) -> None:
         self._policy = policy
-        self._shape = shape
         self._max_pixels = max_pixels
 
     def read(self, image_bytes: bytes) -> Prepared | Exception:
@@ -50,34 +47,7 @@ class ImageReader:
 
     def read_all(self, images: Sequence[bytes | Prepared | Exception]) -> list[Prepared | Exception]:
         """Each image in its place; what is no longer bytes is handed through."""
-        alike = self._read_alike(images) if len(images) > 1 else {}
-        return [
-            alike.get(place) or (self.read(image) if isinstance(image, bytes) else image)
-            for place, image in enumerate(images)
-        ]
-
-    def _read_alike(self, images: Sequence[bytes | Prepared | Exception]) -> dict[int, Prepared]:
-        """By their places the plain PNGs that are what the model takes; each took an equal share of the time.
-
-        Those that the policy would change, such as digits on light paper, are left to `read`, and their share is lost.
-        """
-        height, width, _ = self._shape
-        if height * width > self._max_pixels:
-            return {}
-        start_ns = time.perf_counter_ns()
-        places, pixels = decode_alike([image if isinstance(image, bytes) else b"" for image in images], self._shape)
-        if not places:
-            return {}
-        decoded_ns = time.perf_counter_ns()
-        are_ready = self._policy.are_ready(pixels)
-        prepared_ns = time.perf_counter_ns()
-        decode_us = _share_us(decoded_ns - start_ns, len(places))
-        prepare_us = _share_us(prepared_ns - decoded_ns, len(places))
-        return {
-            place: Prepared(each, decode_us, prepare_us)
-            for place, each, is_ready in zip(places, pixels, are_ready, strict=True)
-            if is_ready
-        }
+        return [self.read(image) if isinstance(image, bytes) else image for image in images]
 
 
 def _without_trace(error: ImageError) -> ImageError:
@@ -87,8 +57,3 @@ def _without_trace(error: ImageError) -> ImageError:
     """
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)
-
-
-def _share_us(duration_ns: int, count: int) -> int:
-    """Rounded up: what was done took some time, and a reply that lacks a time is shorter than others."""
-    return -(-duration_ns // (1000 * count))

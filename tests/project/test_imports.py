@@ -27,16 +27,7 @@ ONNXRUNTIME_MODULES = {
     *("serve.bound_run", "serve.device", "serve.engine", "serve.bench"),
     *("train.onnx_file", "train.quantize", "train.variants"),
 }
-SHARED_MODULES = {
-    *(
-        "serve.errors",
-        "serve.images.decode",
-        "serve.images.header",
-        "serve.images.png",
-        "serve.images.pixels",
-        "serve.model_file",
-    ),
-}
+SHARED_MODULES = {"serve.errors", "serve.images", "serve.model_file"}
 
 
 def imports_of(name: str) -> set[str]:

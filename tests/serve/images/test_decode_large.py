@@ -10,10 +10,10 @@ from PIL import Image
 
 from serve.errors import UnreadableImage
 from serve.images.decode import decode, is_large
-from tests.serve.images.test_decode import FORMATS, LIMIT, PNG_SIGNATURE, chunk, draw, encode, idat, ihdr
+from tests.serve.images.test_decode import LIMIT, PNG_SIGNATURE, chunk, draw, encode, idat, ihdr
 
 
-@pytest.mark.parametrize("format_name", [name for name in FORMATS if name != "GIF"])
+@pytest.mark.parametrize("format_name", ["PNG", "JPEG", "BMP"])
 @pytest.mark.parametrize(("size", "large"), [((128, 128), False), ((129, 128), True), ((1, 1), False)])
 def test_is_large_agrees_with_the_size_of_the_image(format_name: str, size: tuple[int, int], large: bool) -> None:
     data = encode(Image.new("1" if format_name == "BMP" else "L", size), format_name)
@@ -88,6 +88,10 @@ def test_a_png_cannot_hide_a_large_image_from_is_large(chunks: bytes) -> None:
         decode(data, LIMIT)
 
 
+def test_a_webp_is_decoded_aside_whatever_its_size() -> None:
+    assert is_large(encode(Image.new("L", (1, 1)), "WEBP"))
+
+
 def run_length_bmp(width: int, height: int, runs: bytes, bits: int = 8) -> bytes:
     """A BMP of 8 or 4 bits a pixel and run lengths, with a grey palette."""
     palette = b"".join(bytes([level, level, level, 0]) for level in range(1 << bits))
@@ -98,32 +102,11 @@ def run_length_bmp(width: int, height: int, runs: bytes, bits: int = 8) -> bytes
 
 
 @pytest.mark.parametrize("bits", [8, 4])
-@pytest.mark.parametrize(
-    ("width", "height"),
-    [(2_000_000, 1), (1, 65_537), (257, 256), (257, -256)],
-    ids=["wide", "high", "both", "top down"],
-)
-def test_a_bmp_of_run_lengths_for_many_pixels_is_refused_before_it_is_decoded(
-    bits: int, width: int, height: int
-) -> None:
+@pytest.mark.parametrize(("width", "height"), [(2_000_000, 1), (1, 65_537), (257, -256), (4, 4)])
+def test_a_bmp_with_run_lengths_is_refused_before_it_is_decoded(bits: int, width: int, height: int) -> None:
     """Pillow fills the pixels one by one in Python, 0.1 us each, though two bytes say that all are black."""
-    wanted = f"at most 65,536 pixels and 65,536 bytes, got run lengths for {width} x {abs(height)} in "
-    with pytest.raises(UnreadableImage, match=wanted):
+    with pytest.raises(UnreadableImage, match="wanted a BMP without run-length compression"):
         decode(run_length_bmp(width, height, b"\0\0\0\1", bits), 50_000_000)
-
-
-def test_a_bmp_of_run_lengths_in_many_bytes_is_refused_before_it_is_decoded() -> None:
-    """However few the pixels: what is past the end of a row brings none."""
-    with pytest.raises(UnreadableImage, match="got run lengths for 4 x 4 in 65,614 bytes"):
-        decode(run_length_bmp(4, 4, b"\4\5" * (32 * 1024 - 500)), LIMIT)
-
-
-@pytest.mark.parametrize("bits", [8, 4])
-def test_a_bmp_of_run_lengths_is_decoded_up_to_65536_pixels(bits: int) -> None:
-    rows = b"\xff\x22\1\x22\0\0" * 256  # 255 pixels, one more, the end of the row
-    image = decode(run_length_bmp(256, 256, rows + b"\0\1", bits), LIMIT)
-    assert image.size == (256, 256)
-    assert image.convert("L").getcolors() == [(65_536, 2 if bits == 4 else 0x22)]
 
 
 def test_a_bmp_of_the_oldest_header_has_no_run_lengths_whatever_stands_there() -> None:

@@ -10,7 +10,8 @@ from PIL import Image
 
 from serve.errors import UnreadableImage
 from serve.images.decode import decode
-from serve.images.pixels import Policy, find_policy
+from serve.images.pixels import Policy
+from serve.images.policies.find import find_policy
 from serve.model_file.spec import InputSpec, PrepareSpec
 from tests.serve.images.test_policies import DIGIT, PHOTO, SEVEN, WHITE, draw_strokes, reopen
 

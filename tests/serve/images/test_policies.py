@@ -14,7 +14,8 @@ from PIL import Image, ImageDraw
 
 from serve.errors import UnknownPolicy
 from serve.images.decode import decode
-from serve.images.pixels import Pixels, find_policy
+from serve.images.pixels import Pixels
+from serve.images.policies.find import find_policy
 from serve.model_file.spec import InputSpec, PrepareSpec
 from tests.support import Png
 
@@ -77,17 +78,17 @@ def test_an_image_in_the_models_size_and_mode_comes_out_bit_for_bit(png: Png, ba
 
 
 @given(st.integers(50, 60), st.integers(0, 99))
-def test_a_digit_is_ready_exactly_where_nothing_is_done_to_it(light_count: int, seed: int) -> None:
+def test_a_digit_is_left_as_it_is_exactly_where_its_edge_is_dark(light_count: int, seed: int) -> None:
     """About half of the levels along the edge are light: the median is on either side."""
     pixels = np.zeros((3, 28, 28, 1), np.uint8)
     ring = np.argwhere(np.pad(np.zeros((26, 26)), 1, constant_values=1))
     for number, each in enumerate(pixels):
         places = np.random.default_rng((seed, number)).permutation(ring)[:light_count]
         each[places[:, 0], places[:, 1]] = 128 + number
-    for each, is_ready in zip(pixels, DIGIT.are_ready(pixels), strict=True):
+    for each in pixels:
         edge = np.concatenate([each[0], each[-1], each[:, 0], each[:, -1]])
-        assert is_ready == (np.sort(edge, axis=None)[edge.size // 2] < 128)
-        assert is_ready == np.array_equal(DIGIT(Image.fromarray(each[..., 0])), each)
+        is_left = np.array_equal(DIGIT(Image.fromarray(each[..., 0])), each)
+        assert is_left == (np.sort(edge, axis=None)[edge.size // 2] < 128)
 
 
 @pytest.mark.parametrize("points", [SEVEN, ONE, EL])
@@ -171,7 +172,7 @@ import re
 from pathlib import Path
 from PIL import Image
 from serve.model_file.spec import InputSpec, PrepareSpec
-from serve.images.pixels import find_policy
+from serve.images.policies.find import find_policy
 def peak_kb():
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 policies = [

@@ -1,0 +1,31 @@
+"""`photo/1`: a photograph, upright, RGB, its largest centred part of the model's shape, scaled with antialiasing.
+
+Enters: a decoded image. Leaves: uint8 [H, W, 3]. Does not know: image files, models.
+"""
+
+import numpy as np
+from PIL import Image
+
+from serve.images.pixels import Pixels, Policy, over_white, upright
+
+
+def photo_1(width: int, height: int) -> Policy:
+    """The policy for a model's width and height. An image in that size and in RGB comes out as it went in."""
+
+    def prepare(image: Image.Image) -> Pixels:
+        rgb = over_white(upright(image))
+        if rgb.mode != "RGB":
+            rgb = rgb.convert("RGB")
+        if rgb.size != (width, height):
+            rgb = rgb.resize((width, height), Image.Resampling.BICUBIC, box=_centre(rgb.size, width / height))
+        return np.frombuffer(rgb.tobytes(), np.uint8).reshape(height, width, 3)
+
+    return prepare
+
+
+def _centre(size: tuple[int, int], aspect: float) -> tuple[float, float, float, float]:
+    """The largest centred box (left, top, right, bottom) of an aspect, so that nothing is ever enlarged first."""
+    width, height = size
+    wide, high = min(width, height * aspect), min(height, width / aspect)
+    left, top = (width - wide) / 2, (height - high) / 2
+    return left, top, left + wide, top + high
