@@ -16,14 +16,14 @@ import numpy as np
 
 from serve.admission import Admission
 from serve.batcher import Batcher
-from serve.busy_poll import BusyPoll
 from serve.engine import OUTPUT, Engine
 from serve.images.decode import is_large
 from serve.images.policies.find import find_policy
 from serve.images.reader import ImageReader, Prepared
 from serve.loop_batcher import LoopBatcher
-from serve.neighbours import Neighbours
-from serve.scheduling import Turns
+from serve.machine.busy_poll import BusyPoll
+from serve.machine.idle_cores import Neighbours
+from serve.machine.scheduling import Turns
 from serve.thread_batcher import ThreadBatcher
 
 # The longest run that may hold up the event loop. A net of 30 ms lost a quarter of its throughput there, one of 2 ms

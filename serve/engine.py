@@ -21,8 +21,8 @@ import onnxruntime as ort
 
 from serve.bound_run import BoundRuns
 from serve.errors import InvalidMetadata, ModelFileError, SelfTestFailed
+from serve.machine.scheduling import stand_back
 from serve.model_file.spec import ModelSpec, check_seal, from_metadata, self_test_images
-from serve.scheduling import stand_back
 
 INPUT = "images"
 OUTPUT = "probabilities"

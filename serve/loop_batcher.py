@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 
 from serve.batcher import Batcher, Group, Part, R, T, cut, deliver
-from serve.scheduling import give_way
+from serve.machine.scheduling import give_way
 
 
 class LoopBatcher(Batcher[T, R]):

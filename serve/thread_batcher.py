@@ -11,7 +11,7 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
 from serve.batcher import Batcher, Group, Part, R, T, cut, deliver
-from serve.scheduling import stand_back
+from serve.machine.scheduling import stand_back
 
 
 class ThreadBatcher(Batcher[T, R]):

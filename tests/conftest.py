@@ -12,7 +12,7 @@ from PIL import Image
 
 from serve.client import Client
 from serve.config import ServerConfig
-from serve.cores import count_usable_cores
+from serve.machine.cores import count_usable_cores
 from serve.model_file.spec import PrepareSpec
 from tests.support import GREY, Png, RunningServer, write_tiny_model
 

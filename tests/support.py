@@ -21,7 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from serve.config import ServerConfig
 from serve.model_file.spec import InputSpec, ModelSpec, PrepareSpec, SelfTest
-from serve.server import Server
+from serve.process.server import Server
 from train.onnx_file import measure_self_test, write_model_file
 
 LABELS = {"en": ("top", "middle", "bottom"), "ru": ("верх", "середина", "низ")}

@@ -23,9 +23,9 @@ from serve.bench.probe import Probe
 from serve.bench.target import start_server
 from serve.bench.use import measure_stolen_s
 from serve.bench.workload import make_images, make_requests
-from serve.cores import count_usable_cores
 from serve.errors import ConfigError
 from serve.images.pixels import to_png
+from serve.machine.cores import count_usable_cores
 from tests.support import RunningServer, write_tiny_model
 
 
@@ -88,7 +88,7 @@ def test_all_that_the_server_says_until_its_end_is_passed_on(
     monkeypatch.setattr("sys.stderr", terminal)
     with start_server(["--models", str(repository_folder), "--workers", "2"]):
         pass
-    assert terminal.lines[-1].endswith("serve.supervisor: stopped\n")
+    assert terminal.lines[-1].endswith("serve.process.supervisor: stopped\n")
 
 
 def test_its_server_is_found_whatever_the_environment_has_servers_log(

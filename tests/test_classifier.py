@@ -13,11 +13,11 @@ import pytest
 from serve import classifier, engine
 from serve.admission import Admission
 from serve.batcher import Batcher
-from serve.busy_poll import BusyPoll
 from serve.classifier import Classifier
 from serve.loop_batcher import LoopBatcher
-from serve.neighbours import PLACE_BYTES, Neighbours
-from serve.scheduling import Turns
+from serve.machine.busy_poll import BusyPoll
+from serve.machine.idle_cores import PLACE_BYTES, Neighbours
+from serve.machine.scheduling import Turns
 from serve.thread_batcher import ThreadBatcher
 from tests.support import Png, RunningServer
 

@@ -10,7 +10,7 @@ import pytest
 from serve.client import Client
 from serve.errors import CallError
 from serve.pb import classifier_pb2 as pb
-from serve.server import SERVICE
+from serve.process.server import SERVICE
 
 
 class FailsOnce:

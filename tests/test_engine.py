@@ -100,7 +100,7 @@ import os
 import numpy as np
 from pathlib import Path
 from serve.engine import Placement, load
-from serve.scheduling import NICENESS
+from serve.machine.scheduling import NICENESS
 engine = load(Path("{model_file}"), Placement("cpu", {threads}, 64, 0, most_threads=2))
 for _ in range(3):
     engine.run(np.zeros((2, *{SHAPE}), np.uint8), spread=False)

@@ -30,14 +30,14 @@ RUN_BY = {
     "python -m train.study": "tests/test_study.py [a small dataset]",
     "python -m train.speed": "tests/test_speed.py",
     "python -m train.data": "tests/test_data.py [a small dataset]",
-    "python -m serve": "tests/test_server.py [a free port]",
+    "python -m serve": "tests/serve/process/test_server.py [a free port]",
     "python -m serve.client": "tests/test_client_command.py",
     "python -m serve.evaluate": "tests/test_serve_evaluate.py",
-    "python -m serve.health": "tests/test_server.py",
+    "python -m serve.health": "tests/serve/process/test_server.py",
     "python -m serve.bench": "tests/test_bench.py [--short]",
 }
 NOT_RUN = {
-    "make serve": "it runs until it is stopped; tests/test_server.py starts the same command",
+    "make serve": "it runs until it is stopped; tests/serve/process/test_server.py starts the same command",
     "make train-mnist": "an hour of training; tests/test_train_commands.py runs the same command on a small dataset",
     "make train-cifar": "as make train-mnist, and longer",
     "make bench": "minutes of load; make bench-short runs the same code",

@@ -24,8 +24,8 @@ from typing import Any
 from serve.bench.measure import Subject, find_file, make_subject, measure, measure_beside
 from serve.bench.start import measure_start
 from serve.bench.target import Target, start_server
-from serve.cores import count_usable_cores
 from serve.errors import InklingError
+from serve.machine.cores import count_usable_cores
 
 SHORT = {"seconds": 1.0, "warm_up": 0.3, "rounds": 1}
 HEADS = ["model", "capacity_per_s", "images_per_s", "p50_ms", "p90_ms", "p99_ms", "p99.9_ms", "refusals_per_s"]

@@ -30,8 +30,8 @@ from PIL import Image
 
 from serve.bench.load import Measurement
 from serve.bench.use import measure_use
-from serve.cores import count_usable_cores
 from serve.engine import INPUT
+from serve.machine.cores import count_usable_cores
 
 BATCH = 32
 PART_S = 0.5
@@ -129,7 +129,7 @@ async def _echo() -> None:
 
 
 if __name__ == "__main__":
-    from serve.__main__ import new_event_loop  # here: the ceilings themselves need no event loop
+    from serve.machine.event_loop import new_event_loop  # here: the ceilings themselves need no event loop
 
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(_echo())

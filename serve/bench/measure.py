@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from serve.__main__ import new_event_loop
 from serve.bench import ceiling
 from serve.bench.h2load import run_h2load, run_h2load_beside
 from serve.bench.load import GrpcLoad, Measurement, Plan, look_at_reply, percentile
@@ -26,9 +25,10 @@ from serve.bench.target import Target
 from serve.bench.use import measure_stolen_s, measure_use
 from serve.bench.workload import make_images, make_requests
 from serve.client import Client
-from serve.cores import count_usable_cores
 from serve.errors import ConfigError
 from serve.images.pixels import Pixels, to_png
+from serve.machine.cores import count_usable_cores
+from serve.machine.event_loop import new_event_loop
 from serve.model_file.folder import find_model_files
 from serve.pb import classifier_pb2 as pb
 

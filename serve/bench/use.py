@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from serve.cores import count_usable_cores
+from serve.machine.cores import count_usable_cores
 
 STEAL_FIELD = 8
 """Of a line of /proc/stat, its name counted: time in which a core was ready to run and the hypervisor ran others

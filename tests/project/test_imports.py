@@ -20,8 +20,8 @@ TRAINING_PACKAGES = {"tensorflow", "keras", "tf2onnx", "onnx", "train"}
 GRPC_PACKAGES = {"grpc", "grpc_health", "grpc_reflection", "grpc_status"}
 # A name here is a module, or a package with all that is in it.
 GRPC_MODULES = {
-    *("serve.service", "serve.status", "serve.server", "serve.registrar", "serve.reflect", "serve.watch"),
-    *("serve.client", "serve.bench", "serve.health", "serve.pb"),
+    *("serve.api", "serve.process.server", "serve.client", "serve.bench", "serve.health", "serve.evaluate", "serve.pb"),
+    "serve.proxy",
 }
 ONNXRUNTIME_MODULES = {
     *("serve.bound_run", "serve.device", "serve.engine", "serve.bench"),
@@ -93,11 +93,11 @@ def test_grpc_is_for_the_modules_at_the_edge(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "absent"),
     [
-        ("serve.server", {"tensorflow", "keras", "tf2onnx", "onnx", "train"}),
-        ("serve.client", {"onnxruntime", "serve.engine", "serve.server"}),
+        ("serve.process.server", {"tensorflow", "keras", "tf2onnx", "onnx", "train"}),
+        ("serve.client", {"onnxruntime", "serve.engine", "serve.process.server"}),
         ("serve.client_command", {"onnxruntime"}),
         ("serve.images.pixels", {"onnxruntime", "grpc"}),
-        ("serve.supervisor", {"onnxruntime", "grpc"}),
+        ("serve.process.supervisor", {"onnxruntime", "grpc"}),
         ("train.export", {"tensorflow", "keras", "grpc"}),
         ("train.onnx_file", {"tensorflow", "keras", "grpc"}),
     ],

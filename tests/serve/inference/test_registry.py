@@ -11,14 +11,14 @@ import pytest
 
 from serve import engine
 from serve.admission import Admission
-from serve.busy_poll import BusyPoll
 from serve.classifier import Classifier
 from serve.errors import ConfigError, NotFound, list_some
+from serve.machine.busy_poll import BusyPoll
+from serve.machine.idle_cores import Neighbours
+from serve.machine.scheduling import Turns
 from serve.model_file.folder import ModelFile, find_model_files
 from serve.model_file.spec import PrepareSpec
-from serve.neighbours import Neighbours
 from serve.repository import Repository, load_repository
-from serve.scheduling import Turns
 from tests.support import GREY, RGB, make_graph, make_spec, write_tiny_model
 from train.onnx_file import measure_self_test, seal_model
 

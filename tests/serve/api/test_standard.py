@@ -4,7 +4,7 @@ import asyncio
 
 import grpc
 
-from serve.registrar import Registrar
+from serve.api.standard import Registrar
 
 
 class Spy:

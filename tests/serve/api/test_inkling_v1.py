@@ -1,4 +1,4 @@
-"""serve.service: what a caller gets for good requests and for bad ones, over a real connection."""
+"""serve.api.inkling_v1: what a caller gets for good requests and for bad ones, over a real connection."""
 
 import asyncio
 import gc
@@ -16,7 +16,8 @@ from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from PIL import Image
 
-from serve import errors, service
+from serve import errors
+from serve.api import inkling_v1 as service
 from serve.client import Client
 from serve.errors import CallError
 from serve.pb import classifier_pb2 as pb

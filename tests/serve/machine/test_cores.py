@@ -1,4 +1,4 @@
-"""serve.cores: the cores that this process may use, not those that the host has."""
+"""serve.machine.cores: the cores that this process may use, not those that the host has."""
 
 import os
 import subprocess
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from serve import cores
-from serve.cores import count_usable_cores, has_quota
+from serve.machine import cores
+from serve.machine.cores import count_usable_cores, has_quota
 
 ALLOWED = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -48,7 +48,7 @@ def test_here_it_is_at_least_one_and_no_more_than_the_affinity_allows() -> None:
 def test_a_process_that_is_held_to_one_core_has_one() -> None:
     script = (
         "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))});"
-        "from serve.cores import count_usable_cores; print(count_usable_cores())"
+        "from serve.machine.cores import count_usable_cores; print(count_usable_cores())"
     )
     assert subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout == "1\n"
 

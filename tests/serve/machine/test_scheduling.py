@@ -1,4 +1,4 @@
-"""serve.scheduling: threads wait for their turns while callers are many, under no policy but the default."""
+"""serve.machine.scheduling: threads wait for their turns while callers are many, under no policy but the default."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ import textwrap
 
 import pytest
 
-from serve.scheduling import Turns
+from serve.machine.scheduling import Turns
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has these policies")
 
@@ -15,7 +15,7 @@ def run(script: str) -> list[str]:
     """What a process prints that has a thread `other`, `policies`, and a clock in `now`; its policies are its own."""
     start = """
         import os, sys, threading
-        from serve.scheduling import Turns
+        from serve.machine.scheduling import Turns
         now = [100.0]
         ready, over = threading.Event(), threading.Event()
         def policies():
@@ -89,8 +89,8 @@ def test_a_policy_that_somebody_chose_is_kept() -> None:
 def test_a_run_costs_nothing_where_the_kernel_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each run is followed: the kernel is asked when something changes."""
     asked: list[bool] = []
-    monkeypatch.setattr("serve.scheduling._list_threads", lambda: [1])
-    monkeypatch.setattr("serve.scheduling._set_policy", lambda thread, waits: asked.append(waits))
+    monkeypatch.setattr("serve.machine.scheduling._list_threads", lambda: [1])
+    monkeypatch.setattr("serve.machine.scheduling._set_policy", lambda thread, waits: asked.append(waits))
     now_s = [0.0]
     turns = Turns(lambda: now_s[0])
     turns._is_ours = True

@@ -1,4 +1,4 @@
-"""serve.memory: what lies between things in use goes back to the system, once many calls have come and no more."""
+"""serve.machine.memory: what lies between things in use goes back to the system, once many calls have come and no more."""
 
 import asyncio
 import contextlib
@@ -12,11 +12,11 @@ from pathlib import Path
 import grpc
 import pytest
 
-from serve import memory
+from serve.machine import memory
 from serve.pb.classifier_pb2 import ClassifyRequest
-from serve.server import SERVICE
+from serve.process.server import SERVICE
+from tests.serve.process.test_server import running
 from tests.support import Png
-from tests.test_server import running
 
 MIB = 2**20
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library gives back as it likes")

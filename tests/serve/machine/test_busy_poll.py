@@ -1,4 +1,4 @@
-"""serve.busy_poll: a loop stays awake for a caller who comes back soon, for so long, and for nobody else."""
+"""serve.machine.busy_poll: a loop stays awake for a caller who comes back soon, for so long, and for nobody else."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from serve import busy_poll, server
-from serve.busy_poll import CONTENDED_TURN_NS, REST_NS, BusyPoll
 from serve.client import Client
+from serve.machine import busy_poll
+from serve.machine.busy_poll import CONTENDED_TURN_NS, REST_NS, BusyPoll
+from serve.process import server
 from tests.support import Png, RunningServer
 
 LONGEST_US = 500

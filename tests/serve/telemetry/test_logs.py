@@ -1,11 +1,11 @@
-"""serve.__main__: what the whole program sets up; how it starts and stops is in test_server.py."""
+"""serve.telemetry.logs: what is logged of gRPC's core, and what is not."""
 
 import logging
 import sys
 
 from grpc._cython import cygrpc
 
-from serve.__main__ import is_news
+from serve.telemetry.logs import is_news
 
 
 def make_record(error: Exception) -> logging.LogRecord:

@@ -19,23 +19,21 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from serve import engine
 from serve.admission import Admission
-from serve.busy_poll import BusyPoll
+from serve.api.inkling_v1 import ClassifierService, make_handlers
+from serve.api.standard import Health, Reflection, Registrar
 from serve.classifier import Classifier
 from serve.config import ServerConfig
-from serve.cores import count_usable_cores, has_quota
 from serve.device import choose_device
 from serve.errors import ConfigError
-from serve.memory import give_back_after_crowds, settle
+from serve.machine.busy_poll import BusyPoll
+from serve.machine.cores import count_usable_cores, has_quota
+from serve.machine.idle_cores import MOST_CORES, Neighbours
+from serve.machine.memory import give_back_after_crowds, settle
+from serve.machine.scheduling import Turns
 from serve.model_file.folder import ModelFile
-from serve.neighbours import MOST_CORES, Neighbours
 from serve.pb import classifier_pb2
-from serve.port import SPREADS_CONNECTIONS, join_address, reserve_port
-from serve.reflect import Reflection
-from serve.registrar import Registrar
+from serve.process.port import SPREADS_CONNECTIONS, join_address, reserve_port
 from serve.repository import Repository, load_repository
-from serve.scheduling import Turns
-from serve.service import ClassifierService, make_handlers
-from serve.watch import Health
 
 logger = logging.getLogger(__name__)
 

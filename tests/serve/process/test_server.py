@@ -1,4 +1,4 @@
-"""serve.server and `python -m serve`: start, health, signals, and the end; as a process where it is one."""
+"""serve.process.server and `python -m serve`: start, health, signals, and the end; as a process where it is one."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ from serve.config import ServerConfig
 from serve.errors import ConfigError
 from serve.pb import classifier_pb2
 from serve.pb.classifier_pb2_grpc import ClassifierServiceStub
-from serve.server import SERVICE
+from serve.process.server import SERVICE
 from tests.support import Png, RunningServer
 
 

@@ -1,4 +1,4 @@
-"""serve.neighbours: a run spreads over two cores while the other workers leave one idle, and not beside them."""
+"""serve.machine.idle_cores: a run spreads over two cores while the other workers leave one idle, and not beside them."""
 
 import os
 import subprocess
@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from serve.neighbours import Neighbours, share_memory
+from serve.machine.idle_cores import Neighbours, share_memory
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there a server has one worker")
 
 TAKE_AND_WAIT = """
 import sys
-from serve.neighbours import Neighbours
+from serve.machine.idle_cores import Neighbours
 mine = Neighbours.at(2, int(sys.argv[1]), 1)
 print(mine.take(), flush=True)
 sys.stdin.readline()

@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from serve.config import ServerConfig
-from serve.cores import count_usable_cores
-from serve.neighbours import share_memory
-from serve.port import join_address, reserve_port
+from serve.machine.cores import count_usable_cores
+from serve.machine.idle_cores import share_memory
+from serve.process.port import join_address, reserve_port
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ class Supervisor:
         # then waited up to 0.4 s while the batches of another ran.
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", "serve.worker"),
+            *("-m", "serve.process.worker"),
             stdin=PIPE,
             stdout=PIPE,
             process_group=0,

@@ -1,4 +1,4 @@
-"""`python -m serve.worker`: one of many processes, started by `supervisor.py` and by nobody else.
+"""`python -m serve.process.worker`: one of many processes, started by `supervisor.py` and by nobody else.
 
 Enters: the settings and its place among the workers, a line of JSON on stdin. Leaves: "ready" on stdout once it
 serves; logs on stderr.
@@ -11,13 +11,15 @@ import signal
 import sys
 from pathlib import Path
 
-from serve.__main__ import end, new_event_loop, start_logging
 from serve.config import ServerConfig
-from serve.cores import count_usable_cores
 from serve.errors import ConfigError
-from serve.neighbours import Neighbours
-from serve.server import serve
-from serve.supervisor import READY_LINE
+from serve.machine.cores import count_usable_cores
+from serve.machine.event_loop import new_event_loop
+from serve.machine.idle_cores import Neighbours
+from serve.process.server import serve
+from serve.process.startup import end
+from serve.process.supervisor import READY_LINE
+from serve.telemetry.logs import start_logging
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""serve.supervisor: many processes on one port, as processes; killed, restarted and stopped."""
+"""serve.process.supervisor: many processes on one port, as processes; killed, restarted and stopped."""
 
 import asyncio
 import errno
@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
-from serve import supervisor
 from serve.client import Client
 from serve.config import ServerConfig
-from serve.supervisor import Supervisor, choose_workers
+from serve.process import supervisor
+from serve.process.supervisor import Supervisor, choose_workers
 from tests.support import Png
 
 IN_A_TERMINAL = """
@@ -147,7 +147,7 @@ def test_ctrl_c_in_a_terminal_reaches_the_supervisor_alone_which_stops_the_worke
         assert running.process.stdin is not None
         print("\x03", end="", file=running.process.stdin, flush=True)
         assert running.process.wait(20) == 0
-        running.wait_for("INFO serve.server: stopped", 2)
+        running.wait_for("INFO serve.process.server: stopped", 2)
         assert not any("Traceback" in line for line in running.lines)
         assert not any(map(is_alive, pids))
 

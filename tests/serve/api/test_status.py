@@ -1,10 +1,10 @@
-"""serve.status: every failure that has a name has a code, and every other says nothing of the inside."""
+"""serve.api.status: every failure that has a name has a code, and every other says nothing of the inside."""
 
 import grpc
 import pytest
 
 from serve import errors
-from serve.status import INTERNAL_MESSAGE, STATUS_CODES, to_status
+from serve.api.status import INTERNAL_MESSAGE, STATUS_CODES, to_status
 
 
 def test_every_named_failure_has_a_status_code() -> None:

@@ -12,7 +12,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from serve.scheduling import give_way
+from serve.machine.scheduling import give_way
 
 CONTENDED_TURN_NS = 1_000_000
 REST_NS = 100_000_000

@@ -1,4 +1,4 @@
-"""serve.service: what a caller may ask for by name or number: languages, models, versions, how many labels."""
+"""serve.api.inkling_v1: what a caller may ask for by name or number: languages, models, versions, how many labels."""
 
 import shutil
 from collections.abc import Callable
@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from serve.api.inkling_v1 import find_labels
 from serve.client import Client
 from serve.errors import CallError
 from serve.pb import classifier_pb2 as pb
-from serve.service import find_labels
 from tests.support import Png, RunningServer, write_tiny_model
 
 

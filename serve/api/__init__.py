@@ -1,0 +1,1 @@
+"""gRPC: the services, and the gate that every call passes. What an answer is comes from inference."""
