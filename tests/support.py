@@ -24,6 +24,9 @@ from serve.model_file.spec import InputSpec, ModelSpec, PrepareSpec, SelfTest
 from serve.process.server import Server
 from train.onnx_file import measure_self_test, write_model_file
 
+ROOT = Path(__file__).parents[1]
+"""The repository."""
+
 LABELS = {"en": ("top", "middle", "bottom"), "ru": ("верх", "середина", "низ")}
 GREY = InputSpec((12, 12, 1), "uint8", "grey")
 SHAPE = (12, 12, 3)

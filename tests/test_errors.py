@@ -1,16 +1,16 @@
 """serve.errors: the tree that is drawn is the tree that is defined, and what reaches a client can be matched on."""
 
 import re
-from pathlib import Path
 
 import pytest
 
 from serve import errors
 from serve.errors import CallError, InklingError, RequestError, ServerError
+from tests.support import ROOT
 
 DRAWN_CLASS = re.compile(r"^(    [|` -]*)([A-Z]\w+)", re.MULTILINE)
 INDENT = 4
-README = Path(__file__).parents[1] / "README.md"
+README = ROOT / "README.md"
 # What google.rpc.ErrorInfo demands of a reason.
 REASON = re.compile(r"[A-Z][A-Z0-9_]{0,61}[A-Z0-9]")
 

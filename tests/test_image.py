@@ -10,13 +10,12 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from serve.client import Client
+from tests.support import ROOT
 
-ROOT = Path(__file__).parents[1]
 MOST_OWN_BYTES = 250 * 10**6
 HARDENED = ["--rm", "--read-only", "--cap-drop=ALL"]
 

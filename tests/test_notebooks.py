@@ -1,18 +1,18 @@
 """`train.notebooks`: the rows as the notebooks state them, and the page that lists them."""
 
 import re
-from pathlib import Path
 
 import keras
 import pytest
 
+from tests.support import ROOT
 from train.models import build
 from train.net import spell
 from train.notebooks import ALL, NOTEBOOKS
 from train.recipe import Adam, Recipe
 from train.recipes import DIGIT, NOTEBOOK_AUGMENTATION, PHOTO, QUICK, RECIPES
 
-PAGE = Path(__file__).parents[1] / "train" / "README.md"
+PAGE = ROOT / "train" / "README.md"
 SHAPES = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
 SHIPPED_ROWS = ("mnist-mlp", "mnist-cnn", "cifar10-mlp", "cifar10-cnn")
 BLOCKS = (27 + 1) * 16 + (9 * 16 + 1) * 32 + (9 * 32 + 1) * 64 + (9 * 64 + 1) * 128

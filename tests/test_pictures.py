@@ -12,11 +12,11 @@ from PIL import Image, ImageDraw
 from serve.images.decode import decode
 from serve.images.policies.find import find_policy
 from serve.model_file.spec import InputSpec, PrepareSpec
+from tests.support import ROOT
 from train.data import split
 from train.folder import choose_input, describe_pictures, make_recipe
 from train.pictures import FolderUnusable, Picture, Pictures, arrange, find_classes, read_folder
 
-ROOT = Path(__file__).parents[1]
 SHAPES = ("disc", "square", "stripes")
 FORMATS = ("png", "jpeg", "webp", "gif", "bmp")
 RGB, PHOTO = choose_input("rgb", 32)

@@ -19,8 +19,8 @@ from google.protobuf.descriptor_pb2 import (
 from google.rpc import status_pb2
 
 from serve.pb import classifier_pb2
+from tests.support import ROOT
 
-ROOT = Path(__file__).parents[1]
 SOURCE = "inkling/v1/classifier.proto"
 STUBS = ["classifier_pb2.py", "classifier_pb2.pyi", "classifier_pb2_grpc.py"]
 DESCRIPTOR = classifier_pb2.DESCRIPTOR

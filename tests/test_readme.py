@@ -13,9 +13,8 @@ import pytest
 
 from serve.client import Client
 from serve.config import PREFIX, ServerConfig
-from tests.support import RunningServer
+from tests.support import ROOT, RunningServer
 
-ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "BENCHMARKS.md", "train/README.md")
 
 # Which test runs it. Where a test runs the same code with other arguments, the words that differ are in brackets.

@@ -2,18 +2,18 @@
 
 import dataclasses
 import json
-from pathlib import Path
 
 import onnx
 import pytest
 
 from serve.images.policies.find import find_policy
 from serve.model_file.spec import COLOUR_CHANNELS, InputSpec, from_metadata
+from tests.support import ROOT
 from train.data import SOURCES
 from train.recipe import Augmentation, Recipe, describe
 from train.recipes import NOTEBOOK_AUGMENTATION, RECIPES
 
-MODELS = Path(__file__).parents[1] / "models"
+MODELS = ROOT / "models"
 SHAPES = {"mnist": ((28, 28, 1), "grey"), "cifar10": ((32, 32, 3), "rgb")}
 
 

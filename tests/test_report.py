@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.support import ROOT
 from train.evaluate import count_confusions
 from train.report import (
     choose_mistakes,
@@ -20,7 +21,6 @@ from train.report import (
     write_report,
 )
 
-ROOT = Path(__file__).parents[1]
 PNGS = ["curves.png", "confusion.png", "reliability.png", "mistakes.png"]
 HISTORY = [
     {"epoch": epoch, "loss": 1 / epoch, "accuracy": 0.9, "val_loss": 2 / epoch, "val_accuracy": 0.8, "seconds": 1.0}

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from serve.errors import ConfigError
-from tests.support import interrupt
+from tests.support import ROOT, interrupt
 from tests.test_data import draw_bars, write_mnist
 from train import models
 from train.data import split
@@ -41,7 +41,7 @@ from train import sources, study
 sources.SOURCES["mnist"] = dataclasses.replace(sources.SOURCES["mnist"], md5s=json.loads(sys.argv.pop(1)))
 sys.exit(study.main())
 """
-COMMITTED = Path(__file__).parents[1] / "studies"
+COMMITTED = ROOT / "studies"
 DOCUMENTED = (COMMITTED.parent / "train" / "README.md").read_text().splitlines()
 COUNT = 5100  # 5,000 are held out, as the recipe says
 

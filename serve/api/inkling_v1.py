@@ -16,12 +16,12 @@ from google.protobuf.message_factory import GetMessageClass
 
 from serve import errors
 from serve.api.status import Context, answers_errors, to_status
-from serve.classifier import Answer, Classifier
 from serve.errors import list_some, quote
 from serve.images.pixels import to_png
+from serve.inference.registry import Repository
+from serve.inference.runner import Answer, Classifier
 from serve.pb import classifier_pb2 as pb
 from serve.pb.classifier_pb2_grpc import ClassifierServiceServicer
-from serve.repository import Repository
 
 DEFAULT_TOP_K = 5
 DEFAULT_LANGUAGE = "en"

@@ -30,7 +30,7 @@ from PIL import Image
 
 from serve.bench.load import Measurement
 from serve.bench.use import measure_use
-from serve.engine import INPUT
+from serve.inference.engine import INPUT
 from serve.machine.cores import count_usable_cores
 
 BATCH = 32

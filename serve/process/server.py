@@ -17,14 +17,16 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
-from serve import engine
-from serve.admission import Admission
 from serve.api.inkling_v1 import ClassifierService, make_handlers
 from serve.api.standard import Health, Reflection, Registrar
-from serve.classifier import Classifier
 from serve.config import ServerConfig
-from serve.device import choose_device
 from serve.errors import ConfigError
+from serve.inference import engine
+from serve.inference.admission import Admission
+from serve.inference.device import choose_device
+from serve.inference.loader import load_repository
+from serve.inference.registry import Repository
+from serve.inference.runner import Classifier
 from serve.machine.busy_poll import BusyPoll
 from serve.machine.cores import count_usable_cores, has_quota
 from serve.machine.idle_cores import MOST_CORES, Neighbours
@@ -33,7 +35,6 @@ from serve.machine.scheduling import Turns
 from serve.model_file.folder import ModelFile
 from serve.pb import classifier_pb2
 from serve.process.port import SPREADS_CONNECTIONS, join_address, reserve_port
-from serve.repository import Repository, load_repository
 
 logger = logging.getLogger(__name__)
 

@@ -3,11 +3,11 @@
 import ast
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support import ROOT
+
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts): path
     for folder in ("serve", "train")
@@ -24,7 +24,7 @@ GRPC_MODULES = {
     "serve.proxy",
 }
 ONNXRUNTIME_MODULES = {
-    *("serve.bound_run", "serve.device", "serve.engine", "serve.bench"),
+    *("serve.inference", "serve.bench"),
     *("train.onnx_file", "train.quantize", "train.variants"),
 }
 SHARED_MODULES = {"serve.errors", "serve.images", "serve.model_file"}
@@ -59,7 +59,7 @@ def outside(names: list[str], allowed: set[str]) -> list[str]:
 
 
 def test_there_are_modules_to_look_at() -> None:
-    assert {"serve.engine", "serve.pb.classifier_pb2_grpc"} <= set(SERVE)
+    assert {"serve.inference.engine", "serve.pb.classifier_pb2_grpc"} <= set(SERVE)
     assert "train.export" in TRAIN
 
 
@@ -94,7 +94,7 @@ def test_grpc_is_for_the_modules_at_the_edge(name: str) -> None:
     ("name", "absent"),
     [
         ("serve.process.server", {"tensorflow", "keras", "tf2onnx", "onnx", "train"}),
-        ("serve.client", {"onnxruntime", "serve.engine", "serve.process.server"}),
+        ("serve.client", {"onnxruntime", "serve.inference.engine", "serve.process.server"}),
         ("serve.client_command", {"onnxruntime"}),
         ("serve.images.pixels", {"onnxruntime", "grpc"}),
         ("serve.process.supervisor", {"onnxruntime", "grpc"}),

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serve import engine
 from serve.client import Client
+from serve.inference import engine
 from serve.pb import classifier_pb2 as pb
 from serve.pb.classifier_pb2_grpc import ClassifierServiceStub
 from tests.support import Png, RunningServer

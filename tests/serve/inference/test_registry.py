@@ -1,4 +1,4 @@
-"""serve.repository: the right version of the right model; a bad file costs nobody but itself."""
+"""serve.inference.registry: the right version of the right model; a bad file costs nobody but itself."""
 
 import asyncio
 import shutil
@@ -9,16 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from serve import engine
-from serve.admission import Admission
-from serve.classifier import Classifier
 from serve.errors import ConfigError, NotFound, list_some
+from serve.inference import engine
+from serve.inference.admission import Admission
+from serve.inference.loader import load_repository
+from serve.inference.registry import Repository
+from serve.inference.runner import Classifier
 from serve.machine.busy_poll import BusyPoll
 from serve.machine.idle_cores import Neighbours
 from serve.machine.scheduling import Turns
 from serve.model_file.folder import ModelFile, find_model_files
 from serve.model_file.spec import PrepareSpec
-from serve.repository import Repository, load_repository
 from tests.support import GREY, RGB, make_graph, make_spec, write_tiny_model
 from train.onnx_file import measure_self_test, seal_model
 

@@ -6,13 +6,11 @@ Does not know: how a file is loaded or run, gRPC.
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
-from serve.classifier import Classifier
-from serve.errors import ConfigError, ModelFileError, NotFound, list_some, quote
-from serve.model_file.folder import PLAIN_NAME, ModelFile, find_model_files
+from serve.errors import NotFound, list_some, quote
+from serve.inference.runner import Classifier
+from serve.model_file.folder import ModelFile
 
 logger = logging.getLogger(__name__)
 
@@ -59,29 +57,3 @@ class Repository:
             known = list_some(map(str, versions))
             raise NotFound(f"wanted one of the versions of {name}: {known}; got {quote(version)}")
         return versions[int(version)]
-
-
-def load_repository(folder: Path, precision: str, load: Callable[[ModelFile], Classifier]) -> Repository:
-    """Load what can be loaded; a bad file costs nobody but itself. Raises ConfigError where none can.
-
-    Where a file in another precision is bad, the model.onnx beside it serves.
-    """
-    classifiers, refusals = [], []
-    for file in find_model_files(folder, precision):
-        plain = replace(file, path=file.path.with_name(PLAIN_NAME))
-        for candidate in dict.fromkeys((file, plain)):
-            try:
-                classifiers.append(load(candidate))
-                break
-            except (ModelFileError, OSError) as error:
-                which = "" if candidate == plain else f"{candidate.path.name}: "
-                logger.error("refused %s version %s: %s%s", file.name, file.version, which, error)
-                refusals.append(Refusal(candidate, f"{which}{_reason(error)}"))
-    if not classifiers:
-        raise ConfigError(f"--models: every model file under {folder} was refused; the reasons are above")
-    return Repository(classifiers, refusals)
-
-
-def _reason(error: ModelFileError | OSError) -> str:
-    """What any caller may know: the system's own sentence has the path, which is for the log."""
-    return (error.strerror or "the file cannot be read") if isinstance(error, OSError) else str(error)

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from serve.bound_run import BoundRuns
 from serve.errors import InvalidMetadata, ModelFileError, SelfTestFailed
+from serve.inference.bound_run import BoundRuns
 from serve.machine.scheduling import stand_back
 from serve.model_file.spec import ModelSpec, check_seal, from_metadata, self_test_images
 

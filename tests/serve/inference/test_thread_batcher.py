@@ -1,4 +1,4 @@
-"""serve.thread_batcher: many callers, one run; nobody is lost, nobody is hurt by a neighbour."""
+"""serve.inference.thread_batcher: many callers, one run; nobody is lost, nobody is hurt by a neighbour."""
 
 import asyncio
 import threading
@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from serve.batcher import Batcher
 from serve.errors import Draining, Expired
-from serve.thread_batcher import ThreadBatcher
+from serve.inference.batcher import Batcher
+from serve.inference.thread_batcher import ThreadBatcher
 
 
 class Gate:

@@ -1,4 +1,4 @@
-"""serve.engine: a file that is not right is refused with the reason; one that only looks so is not."""
+"""serve.inference.engine: a file that is not right is refused with the reason; one that only looks so is not."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,11 +9,11 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from serve.engine import OUTPUT, load
 from serve.errors import CorruptModelFile, InvalidMetadata, ModelFileError, SelfTestFailed
+from serve.inference.engine import OUTPUT, load
 from serve.model_file.spec import PREFIX, SEAL_KEY, UNSEALED, InputSpec, SelfTest, seal
+from tests.serve.inference.test_engine import CPU, SHAPE, draw_images
 from tests.support import make_graph, make_spec
-from tests.test_engine import CPU, SHAPE, draw_images
 from train.onnx_file import measure_self_test, seal_model
 
 Change = Callable[[onnx.ModelProto], object]

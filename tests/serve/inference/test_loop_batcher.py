@@ -1,4 +1,4 @@
-"""serve.loop_batcher: what has come when nothing more comes is one run; nobody is lost or hurt by a neighbour."""
+"""serve.inference.loop_batcher: what has come when nothing more comes is one run; nobody is lost or hurt by a neighbour."""
 
 import asyncio
 import time
@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 import pytest
 
 from serve.errors import Draining, Expired
-from serve.loop_batcher import LoopBatcher
+from serve.inference.loop_batcher import LoopBatcher
 
 
 def run_on_loop(scenario: Callable[[LoopBatcher[int, int]], Coroutine[None, None, None]]) -> list[list[int]]:
@@ -57,7 +57,7 @@ def test_other_threads_have_the_core_while_a_batch_is_waited_for_and_not_between
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     given: list[None] = []
-    monkeypatch.setattr("serve.loop_batcher.give_way", lambda: given.append(None))
+    monkeypatch.setattr("serve.inference.loop_batcher.give_way", lambda: given.append(None))
 
     async def scenario(batcher: LoopBatcher[int, int]) -> None:
         for item in range(5):

@@ -1,4 +1,4 @@
-"""serve.batcher under simulated time: whatever callers do while they wait, the right ones are answered, in order."""
+"""serve.inference.batcher under simulated time: whatever callers do while they wait, the right ones are answered, in order."""
 
 import asyncio
 import threading
@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve.batcher import Batcher
 from serve.errors import Expired
-from serve.loop_batcher import LoopBatcher
-from serve.thread_batcher import ThreadBatcher
+from serve.inference.batcher import Batcher
+from serve.inference.loop_batcher import LoopBatcher
+from serve.inference.thread_batcher import ThreadBatcher
 
 POISON = -1
 

@@ -1,4 +1,4 @@
-"""serve.classifier: where a model's batches are run, and what becomes of images that are decoded beside them."""
+"""serve.inference.runner: where a model's batches are run, and what becomes of images that are decoded beside them."""
 
 import asyncio
 import gc
@@ -10,15 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from serve import classifier, engine
-from serve.admission import Admission
-from serve.batcher import Batcher
-from serve.classifier import Classifier
-from serve.loop_batcher import LoopBatcher
+from serve.inference import engine
+from serve.inference import runner as classifier
+from serve.inference.admission import Admission
+from serve.inference.batcher import Batcher
+from serve.inference.loop_batcher import LoopBatcher
+from serve.inference.runner import Classifier
+from serve.inference.thread_batcher import ThreadBatcher
 from serve.machine.busy_poll import BusyPoll
 from serve.machine.idle_cores import PLACE_BYTES, Neighbours
 from serve.machine.scheduling import Turns
-from serve.thread_batcher import ThreadBatcher
 from tests.support import Png, RunningServer
 
 

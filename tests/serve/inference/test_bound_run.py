@@ -1,4 +1,4 @@
-"""serve.bound_run: memory that is used again and again gives every image its own values."""
+"""serve.inference.bound_run: memory that is used again and again gives every image its own values."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy.typing as npt
 import onnxruntime
 import pytest
 
-from serve.bound_run import BoundRuns
+from serve.inference.bound_run import BoundRuns
 from tests.support import SHAPE, draw_images
 
 NAMES = ("images", "probabilities")

@@ -1,4 +1,4 @@
-"""serve.engine: a file that is right is run as ONNX Runtime runs it, on the device that was asked for."""
+"""serve.inference.engine: a file that is right is run as ONNX Runtime runs it, on the device that was asked for."""
 
 import os
 import subprocess
@@ -13,13 +13,13 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from serve import engine as engine_module
-from serve.device import choose_device
-from serve.engine import OUTPUT, Engine, Placement, load
-from tests.support import SHAPE, draw_images, make_graph, make_spec
+from serve.inference import engine as engine_module
+from serve.inference.device import choose_device
+from serve.inference.engine import OUTPUT, Engine, Placement, load
+from tests.support import ROOT, SHAPE, draw_images, make_graph, make_spec
 from train.onnx_file import measure_self_test, seal_model
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = ROOT
 CPU = Placement("cpu", threads=1, max_batch=64, gpu_memory_bytes=0)
 CUDA_PROBLEM = choose_device("auto", 0)[1]
 
@@ -99,7 +99,7 @@ def test_a_run_that_keeps_to_one_core_is_made_behind_the_event_loop(
 import os
 import numpy as np
 from pathlib import Path
-from serve.engine import Placement, load
+from serve.inference.engine import Placement, load
 from serve.machine.scheduling import NICENESS
 engine = load(Path("{model_file}"), Placement("cpu", {threads}, 64, 0, most_threads=2))
 for _ in range(3):
@@ -123,7 +123,7 @@ def test_a_run_has_the_memory_of_the_run_before() -> None:
 import resource
 import numpy as np
 from pathlib import Path
-from serve.engine import Placement, load
+from serve.inference.engine import Placement, load
 engine = load(Path("models/mnist-cnn/1/model.int8.onnx"), Placement("cpu", 1, 64, 0))
 images = np.zeros(({CPU.max_batch}, 28, 28, 1), np.uint8)
 engine.warm_up()
@@ -218,5 +218,5 @@ def test_importing_the_engine_leaves_no_file_behind(tmp_path: Path) -> None:
     """ONNX Runtime's telemetry would write a device id under the home folder."""
     environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
     environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
-    subprocess.run([sys.executable, "-c", "import serve.engine"], check=True, env=environment)
+    subprocess.run([sys.executable, "-c", "import serve.inference.engine"], check=True, env=environment)
     assert list(tmp_path.rglob("*")) == []

@@ -1,4 +1,4 @@
-"""serve.device: CUDA where it starts, else the CPU with the reason, or an error with it."""
+"""serve.inference.device: CUDA where it starts, else the CPU with the reason, or an error with it."""
 
 import ctypes
 from dataclasses import dataclass
@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from serve.device import choose_device, find_driver_problem
 from serve.errors import ConfigError
+from serve.inference.device import choose_device, find_driver_problem
 
 CUDA_PROBLEM = choose_device("auto", 0)[1]
 without_cuda = pytest.mark.skipif(not CUDA_PROBLEM, reason="CUDA starts on this machine")

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
-from serve.batcher import Batcher, Group, Part, R, T, cut, deliver
+from serve.inference.batcher import Batcher, Group, Part, R, T, cut, deliver
 from serve.machine.scheduling import stand_back
 
 

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from serve.batcher import Batcher, Group, Part, R, T, cut, deliver
+from serve.inference.batcher import Batcher, Group, Part, R, T, cut, deliver
 from serve.machine.scheduling import give_way
 
 

@@ -1,9 +1,9 @@
-"""serve.admission: the bound on what may wait."""
+"""serve.inference.admission: the bound on what may wait."""
 
 import pytest
 
-from serve.admission import Admission
 from serve.errors import Overloaded
+from serve.inference.admission import Admission
 
 
 def test_places_are_refused_past_the_bound_on_images() -> None:
