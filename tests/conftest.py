@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serve.client import Client
+from serve.client.client import Client
 from serve.config import ServerConfig
 from serve.machine.cores import count_usable_cores
 from serve.model_file.spec import PrepareSpec

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serve.client import Client
+from serve.client.client import Client
 from serve.images.pixels import to_png
 from tests.support import RunningServer
 from train import export, models

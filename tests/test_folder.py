@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from serve.client import Client
-from serve.evaluate import find_examples, judge, summarize
+from serve.client.client import Client
+from serve.client.evaluate import find_examples, judge, summarize
 from serve.model_file.spec import from_metadata
 from tests.support import RunningServer
 from tests.test_pictures import SHAPES, write_shapes

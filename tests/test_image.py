@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from serve.client import Client
+from serve.client.client import Client
 from tests.support import ROOT
 
 MOST_OWN_BYTES = 250 * 10**6

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 
-from serve.client import Client
+from serve.client.client import Client
 from serve.config import PREFIX, ServerConfig
 from tests.support import ROOT, RunningServer
 
@@ -30,8 +30,8 @@ RUN_BY = {
     "python -m train.speed": "tests/test_speed.py",
     "python -m train.data": "tests/test_data.py [a small dataset]",
     "python -m serve": "tests/serve/process/test_server.py [a free port]",
-    "python -m serve.client": "tests/test_client_command.py",
-    "python -m serve.evaluate": "tests/test_serve_evaluate.py",
+    "python -m serve.client": "tests/serve/client/test_command.py",
+    "python -m serve.evaluate": "tests/serve/client/test_evaluate.py",
     "python -m serve.health": "tests/serve/process/test_server.py",
     "python -m serve.bench": "tests/test_bench.py [--short]",
 }

@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from serve.client import Client
+from serve.client.client import Client
 from serve.model_file.spec import check_seal, from_metadata
 from tests.support import LABELS, RGB, Png, RunningServer, make_graph, make_spec, write_tiny_model
 from train import export

@@ -15,8 +15,8 @@ from typing import Any
 
 import grpc
 
+from serve.client.channel import limit_proxy
 from serve.errors import ConfigError
-from serve.proxy import limit_proxy
 
 LONGEST_CALL_S = 30
 Report = Callable[[float, int], None]

@@ -24,7 +24,7 @@ from serve.bench.probe import Probe
 from serve.bench.target import Target
 from serve.bench.use import measure_stolen_s, measure_use
 from serve.bench.workload import make_images, make_requests
-from serve.client import Client
+from serve.client.client import Client
 from serve.errors import ConfigError
 from serve.images.pixels import Pixels, to_png
 from serve.machine.cores import count_usable_cores

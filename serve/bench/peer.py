@@ -18,8 +18,8 @@ import grpc
 import numpy as np
 
 from serve.bench.use import process_tree
+from serve.client.channel import limit_proxy
 from serve.errors import ConfigError
-from serve.proxy import limit_proxy
 
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 START_S = 60

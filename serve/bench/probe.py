@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Self
 
-from serve.proxy import limit_proxy
+from serve.client.channel import limit_proxy
 
 PAUSE_S = 0.05
 LONGEST_CALL_S = 30

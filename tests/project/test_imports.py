@@ -19,10 +19,7 @@ TRAIN = [name for name in MODULES if name.startswith("train.")]
 TRAINING_PACKAGES = {"tensorflow", "keras", "tf2onnx", "onnx", "train"}
 GRPC_PACKAGES = {"grpc", "grpc_health", "grpc_reflection", "grpc_status"}
 # A name here is a module, or a package with all that is in it.
-GRPC_MODULES = {
-    *("serve.api", "serve.process.server", "serve.client", "serve.bench", "serve.health", "serve.evaluate", "serve.pb"),
-    "serve.proxy",
-}
+GRPC_MODULES = {"serve.api", "serve.process.server", "serve.client", "serve.bench", "serve.pb"}
 ONNXRUNTIME_MODULES = {
     *("serve.inference", "serve.bench"),
     *("train.onnx_file", "train.quantize", "train.variants"),
@@ -95,7 +92,7 @@ def test_grpc_is_for_the_modules_at_the_edge(name: str) -> None:
     [
         ("serve.process.server", {"tensorflow", "keras", "tf2onnx", "onnx", "train"}),
         ("serve.client", {"onnxruntime", "serve.inference.engine", "serve.process.server"}),
-        ("serve.client_command", {"onnxruntime"}),
+        ("serve.client.__main__", {"onnxruntime"}),
         ("serve.images.pixels", {"onnxruntime", "grpc"}),
         ("serve.process.supervisor", {"onnxruntime", "grpc"}),
         ("train.export", {"tensorflow", "keras", "grpc"}),

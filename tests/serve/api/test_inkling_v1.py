@@ -18,7 +18,7 @@ from PIL import Image
 
 from serve import errors
 from serve.api import inkling_v1 as service
-from serve.client import Client
+from serve.client.client import Client
 from serve.errors import CallError
 from serve.pb import classifier_pb2 as pb
 from serve.pb.classifier_pb2_grpc import ClassifierServiceStub

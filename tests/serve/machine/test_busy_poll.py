@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from serve.client import Client
+from serve.client.client import Client
 from serve.machine import busy_poll
 from serve.machine.busy_poll import CONTENDED_TURN_NS, REST_NS, BusyPoll
 from serve.process import server

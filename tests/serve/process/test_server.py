@@ -22,8 +22,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from serve import health
-from serve.client import Client
+from serve.client import health
+from serve.client.client import Client
 from serve.config import ServerConfig
 from serve.errors import ConfigError
 from serve.pb import classifier_pb2

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from serve.client import Client
+from serve.client.client import Client
 from serve.config import ServerConfig
 from serve.process import supervisor
 from serve.process.supervisor import Supervisor, choose_workers

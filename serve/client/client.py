@@ -9,7 +9,6 @@ Needs only the base dependencies. Does not know: onnxruntime, files, how the ser
 
 import itertools
 import json
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
@@ -19,10 +18,10 @@ from google.rpc import code_pb2
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
+from serve.client.channel import limit_proxy
 from serve.errors import CallError
 from serve.pb import classifier_pb2 as pb
 from serve.pb.classifier_pb2_grpc import ClassifierServiceStub
-from serve.proxy import limit_proxy
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 DEFAULT_MAX_MESSAGE_BYTES = 16 * 2**20
@@ -219,9 +218,3 @@ def _to_classification(
         ),
         prepared_png=message.prepared_png,
     )
-
-
-if __name__ == "__main__":
-    from serve.client_command import main  # here: it imports this module
-
-    sys.exit(main())

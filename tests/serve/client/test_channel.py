@@ -1,4 +1,4 @@
-"""serve.proxy: what is for this machine goes to no other."""
+"""serve.client.channel: what is for this machine goes to no other."""
 
 import os
 import socket
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from serve.proxy import is_here
+from serve.client.channel import is_here
 from tests.support import Png, RunningServer
 
 

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeAlias
 
-from serve.client import DEFAULT_ADDRESS, Classification, Client
+from serve.client.client import DEFAULT_ADDRESS, Classification, Client
 from serve.errors import CallError
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"}
@@ -161,3 +161,7 @@ def _read_top(text: str) -> int:
     if not (text.isdecimal() and int(text) <= MOST_LABELS):
         raise argparse.ArgumentTypeError(f"wanted a number of labels from 0 (five) to {MOST_LABELS:,}, got {text!r}")
     return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

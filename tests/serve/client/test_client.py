@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import pytest
 
-from serve.client import Client
+from serve.client.client import Client
 from serve.errors import CallError
 from serve.pb import classifier_pb2 as pb
 from serve.process.server import SERVICE

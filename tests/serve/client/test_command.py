@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from serve import evaluate
-from serve.client_command import BAR_WIDTH, bar, find_images, main
+from serve.client import evaluate
+from serve.client.__main__ import BAR_WIDTH, bar, find_images, main
 from tests.support import Png, RunningServer
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from serve.client.evaluate import MOST_CALL_BYTES, find_language, main, split_into_calls
 from serve.errors import InklingError
-from serve.evaluate import MOST_CALL_BYTES, find_language, main, split_into_calls
 from serve.pb import classifier_pb2 as pb
 from tests.support import LABELS, Png, RunningServer, write_tiny_model
 
