@@ -20,7 +20,7 @@ def main() -> int:
     try:
         config = read_config(sys.argv[1:], os.environ)
         config = replace(config, workers=choose_workers(config))
-        start_logging(config)
+        start_logging(config.log_level)
         if config.workers > 1:
             return asyncio.run(supervise(config))
         from serve.process.server import serve  # here: a supervisor needs neither gRPC nor ONNX Runtime

@@ -22,7 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 from serve.config import ServerConfig
 from serve.model_file.spec import InputSpec, ModelSpec, PrepareSpec, SelfTest
 from serve.process.server import Server
-from train.onnx_file import measure_self_test, write_model_file
+from train.export.onnx_file import measure_self_test, write_model_file
 
 ROOT = Path(__file__).parents[1]
 """The repository."""

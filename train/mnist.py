@@ -2,7 +2,7 @@
 
 import sys
 
-from train.command import main
+from train.commands.recipe import main
 
 if __name__ == "__main__":
     sys.exit(main("mnist", default="mnist"))

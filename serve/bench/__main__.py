@@ -22,8 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from serve.bench.measure import Subject, find_file, make_subject, measure, measure_beside
-from serve.bench.start import measure_start
-from serve.bench.target import Target, start_server
+from serve.bench.target import Target, measure_start, start_server
 from serve.errors import InklingError
 from serve.machine.cores import count_usable_cores
 

@@ -29,9 +29,9 @@ import onnxruntime as ort
 from PIL import Image
 
 from serve.bench.load import Measurement
-from serve.bench.use import measure_use
-from serve.inference.engine import INPUT
+from serve.bench.target import measure_use
 from serve.machine.cores import count_usable_cores
+from serve.model_file.spec import INPUT
 
 BATCH = 32
 PART_S = 0.5

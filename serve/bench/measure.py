@@ -19,10 +19,9 @@ from typing import Any
 from serve.bench import ceiling
 from serve.bench.h2load import run_h2load, run_h2load_beside
 from serve.bench.load import GrpcLoad, Measurement, Plan, look_at_reply, percentile
-from serve.bench.peer import METHOD, make_peer_requests, start_peer
+from serve.bench.peers.triton import METHOD, make_peer_requests, start_peer
 from serve.bench.probe import Probe
-from serve.bench.target import Target
-from serve.bench.use import measure_stolen_s, measure_use
+from serve.bench.target import Target, measure_stolen_s, measure_use
 from serve.bench.workload import make_images, make_requests
 from serve.client.client import Client
 from serve.errors import ConfigError

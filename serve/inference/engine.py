@@ -22,10 +22,8 @@ import onnxruntime as ort
 from serve.errors import InvalidMetadata, ModelFileError, SelfTestFailed
 from serve.inference.bound_run import BoundRuns
 from serve.machine.scheduling import stand_back
-from serve.model_file.spec import ModelSpec, check_seal, from_metadata, self_test_images
+from serve.model_file.spec import INPUT, OUTPUT, ModelSpec, check_seal, from_metadata, self_test_images
 
-INPUT = "images"
-OUTPUT = "probabilities"
 LONGEST_RUN_S = 0.1
 """CPU time that a batch should take at most: what comes meanwhile waits, and so slow a net gains nothing by more."""
 PLAINLY_SLOW_S = LONGEST_RUN_S / 4

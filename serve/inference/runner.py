@@ -19,12 +19,13 @@ from serve.images.policies.find import find_policy
 from serve.images.reader import ImageReader, Prepared
 from serve.inference.admission import Admission
 from serve.inference.batcher import Batcher
-from serve.inference.engine import OUTPUT, Engine
+from serve.inference.engine import Engine
 from serve.inference.loop_batcher import LoopBatcher
 from serve.inference.thread_batcher import ThreadBatcher
 from serve.machine.busy_poll import BusyPoll
 from serve.machine.idle_cores import Neighbours
 from serve.machine.scheduling import Turns
+from serve.model_file.spec import OUTPUT
 
 # The longest run that may hold up the event loop. A net of 30 ms lost a quarter of its throughput there, one of 2 ms
 # gained a third.

@@ -2,7 +2,7 @@
 
 Enters: the bytes of a model file, or its ONNX `metadata_props`. Leaves: a checked `ModelSpec`,
 or metadata to write. Does not know: how a model is run (`engine.py`), trained or found on disk.
-`train.export` writes files with these functions and `serve` reads them, so the format is defined here alone.
+`train.export.from_keras` writes files with these functions and `serve` reads them, so the format is defined here alone.
 """
 
 import hashlib
@@ -19,6 +19,10 @@ import numpy.typing as npt
 from serve.errors import CorruptModelFile, InvalidMetadata
 
 SCHEMA = 1
+INPUT = "images"
+"""The name of the one input, uint8 [N, H, W, C]."""
+OUTPUT = "probabilities"
+"""The name of the output float32 [N, K], whose rows sum to 1."""
 PREFIX = "inkling."
 SEAL_KEY = PREFIX + "sha256"
 # In the file, the seal is a protobuf map entry: key, then tag 2 (0x12), then the length of a quoted digest (66).
@@ -159,7 +163,9 @@ def _find_seal(data: bytes) -> tuple[int, int]:
     # From the end: metadata come after the weights, whose megabytes are not searched then.
     found = _SEAL.match(data, max(0, data.rfind(SEAL_KEY.encode())))
     if found is None:
-        raise InvalidMetadata(f"the file lacks the metadata key {SEAL_KEY}; wanted a whole file by train.export")
+        raise InvalidMetadata(
+            f"the file lacks the metadata key {SEAL_KEY}; wanted a whole file by train.export.from_keras"
+        )
     return found.span(1)
 
 

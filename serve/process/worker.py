@@ -28,7 +28,7 @@ def main() -> int:
     told = json.loads(sys.stdin.buffer.readline())
     config = ServerConfig(**told["settings"] | {"models": Path(told["settings"]["models"])})
     neighbours = Neighbours.at(count_usable_cores(), told["memory"], told["number"])
-    start_logging(config)
+    start_logging(config.log_level)
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(_serve(config, neighbours))

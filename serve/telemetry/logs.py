@@ -6,16 +6,12 @@ Enters: a level. Leaves: nothing; the root logger is set up. Does not know: what
 import logging
 import warnings
 
-from serve.config import ServerConfig
 
-
-def start_logging(config: ServerConfig) -> None:
+def start_logging(level: str) -> None:
     """One line a message, on stderr."""
     # Pillow warns about odd metadata, with texts that come from the caller: they would fill the log and the registry.
     warnings.filterwarnings("ignore", module="PIL")
-    logging.basicConfig(
-        level=config.log_level.upper(), format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
-    )
+    logging.basicConfig(level=level.upper(), format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s")
     logging.getLogger("grpc._cython.cygrpc").addFilter(is_news)
 
 

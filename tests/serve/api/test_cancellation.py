@@ -13,6 +13,7 @@ from PIL import Image
 
 from serve.client.client import Client
 from serve.inference import engine
+from serve.model_file.spec import OUTPUT
 from serve.pb import classifier_pb2 as pb
 from serve.pb.classifier_pb2_grpc import ClassifierServiceStub
 from tests.support import Png, RunningServer
@@ -33,7 +34,7 @@ def expected(repository_folder: Path) -> dict[bytes, list[float]]:
     )
     pixels = np.random.default_rng(0).integers(0, 256, (50, 12, 12, 3), dtype=np.uint8)
     pixels[:, :4] //= np.arange(1, 51, dtype=np.uint8)[:, None, None, None]
-    return {to_png(each): alone.run(each[None])[engine.OUTPUT][0].tolist() for each in pixels}
+    return {to_png(each): alone.run(each[None])[OUTPUT][0].tolist() for each in pixels}
 
 
 def to_png(pixels: np.ndarray) -> bytes:

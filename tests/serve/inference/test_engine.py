@@ -15,9 +15,10 @@ from onnx import TensorProto, helper
 
 from serve.inference import engine as engine_module
 from serve.inference.device import choose_device
-from serve.inference.engine import OUTPUT, Engine, Placement, load
+from serve.inference.engine import Engine, Placement, load
+from serve.model_file.spec import OUTPUT
 from tests.support import ROOT, SHAPE, draw_images, make_graph, make_spec
-from train.onnx_file import measure_self_test, seal_model
+from train.export.onnx_file import measure_self_test, seal_model
 
 REPOSITORY = ROOT
 CPU = Placement("cpu", threads=1, max_batch=64, gpu_memory_bytes=0)

@@ -10,11 +10,11 @@ import pytest
 from onnx import helper, numpy_helper
 
 from serve.errors import CorruptModelFile, InvalidMetadata, ModelFileError, SelfTestFailed
-from serve.inference.engine import OUTPUT, load
-from serve.model_file.spec import PREFIX, SEAL_KEY, UNSEALED, InputSpec, SelfTest, seal
+from serve.inference.engine import load
+from serve.model_file.spec import OUTPUT, PREFIX, SEAL_KEY, UNSEALED, InputSpec, SelfTest, seal
 from tests.serve.inference.test_engine import CPU, SHAPE, draw_images
 from tests.support import make_graph, make_spec
-from train.onnx_file import measure_self_test, seal_model
+from train.export.onnx_file import measure_self_test, seal_model
 
 Change = Callable[[onnx.ModelProto], object]
 Write = Callable[[bytes], Path]

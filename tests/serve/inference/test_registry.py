@@ -21,7 +21,7 @@ from serve.machine.scheduling import Turns
 from serve.model_file.folder import ModelFile, find_model_files
 from serve.model_file.spec import PrepareSpec
 from tests.support import GREY, RGB, make_graph, make_spec, write_tiny_model
-from train.onnx_file import measure_self_test, seal_model
+from train.export.onnx_file import measure_self_test, seal_model
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""`train.reevaluate`: which file is the newest, and what is no file of a dataset."""
+"""`train.export.reevaluate`: which file is the newest, and what is no file of a dataset."""
 
 from pathlib import Path
 
@@ -8,8 +8,8 @@ import pytest
 from serve.errors import CorruptModelFile, InklingError, ModelFileError
 from serve.model_file.folder import find_newest
 from tests.support import LABELS, write_tiny_model
-from train.data import Dataset
-from train.reevaluate import run_file
+from train.data.datasets import Dataset
+from train.export.onnx_file import run_file
 
 
 @pytest.fixture

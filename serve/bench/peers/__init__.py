@@ -1,0 +1,1 @@
+"""Other servers that the benchmark measures in turn with ours."""

@@ -1,0 +1,116 @@
+"""train.variants: the same model in fewer bits, measured, self-tested and served."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from serve.client.client import Client
+from serve.model_file.spec import check_seal, from_metadata
+from tests.support import LABELS, RGB, Png, RunningServer, make_graph, make_spec, write_tiny_model
+from train.commands.variants import main
+from train.data.datasets import Dataset
+from train.export import from_keras as export
+from train.export.graph import ENDING, halve
+from train.export.onnx_file import measure_self_test, run_onnx, write_model_file
+from train.export.variants import TOLERANCES, convert, write_variant
+from train.nets.build import build
+from train.recipes.net import Flatten
+
+
+def make_dataset() -> Dataset:
+    """Images of one bright band, which the tiny model tells apart, and the band as the label."""
+    labels = np.arange(30) % 3
+    images = np.zeros((30, 12, 12, 3), np.uint8)
+    for image, band in zip(images, labels, strict=True):
+        image[band * 4 : band * 4 + 4] = 255
+    return Dataset("bands", images, labels, images, labels, LABELS)
+
+
+def write_deep_model(folder: Path) -> Path:
+    """The tiny model with a hidden layer, which changes no answer: what stands before the logits can be quantized."""
+    graph = make_graph(RGB.shape)
+    *before, scores, softmax = graph.graph.node
+    scores.output[0] = "hidden"
+    nodes = [
+        helper.make_node("Relu", ["hidden"], ["rectified"]),
+        helper.make_node("MatMul", ["rectified", "identity"], ["scores"], name="logits"),
+    ]
+    del graph.graph.node[:]
+    graph.graph.node.extend([*before, scores, *nodes, softmax])
+    graph.graph.initializer.append(numpy_helper.from_array(np.eye(3, dtype=np.float32), "identity"))
+    spec = make_spec(self_test=measure_self_test(graph, RGB.shape))
+    return write_model_file(graph, spec, folder / "1")
+
+
+@pytest.mark.parametrize("precision", TOLERANCES)
+def test_a_variant_is_measured_sealed_and_served(
+    precision: str, tmp_path: Path, png: Png, start_server: Callable[..., RunningServer]
+) -> None:
+    folder = write_deep_model(tmp_path / "bands").parent
+    spec = write_variant(folder, precision, make_dataset())
+    assert (spec.precision, spec.test_accuracy, spec.test_count) == (precision, 1.0, 30)
+    assert 0 < spec.recipe["variant_parity"]["largest_difference"] < TOLERANCES[precision]
+    check_seal((folder / f"model.{precision}.onnx").read_bytes())
+    with Client(start_server(tmp_path, precision=precision).address) as client:
+        answer = client.classify(png(2), model="bands")
+    assert (answer.best.label, answer.precision) == ("bottom", precision)
+
+
+def test_an_int8_variant_holds_its_weights_in_eight_bits(tmp_path: Path) -> None:
+    folder = write_deep_model(tmp_path / "bands").parent
+    write_variant(folder, "int8", make_dataset())
+    graph = onnx.load(folder / "model.int8.onnx").graph
+    assert {node.op_type for node in graph.node} >= {"QuantizeLinear", "DequantizeLinear"}
+    quantized = {tuple(tensor.dims) for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.INT8}
+    assert (432, 3) in quantized
+    assert (3, 3) not in quantized, "the logits stay float32"
+
+
+def test_a_file_with_halved_weights_has_variants_too(tmp_path: Path) -> None:
+    path = write_deep_model(tmp_path / "bands")
+    halved = halve(onnx.load(path), least_size=1)
+    spec = from_metadata({each.key: each.value for each in halved.metadata_props})
+    del halved.metadata_props[:]
+    write_model_file(halved, spec, path.parent)
+    assert next(node.input[0] for node in halved.graph.node if node.op_type == "Cast").endswith(ENDING)
+    for precision in TOLERANCES:
+        assert write_variant(path.parent, precision, make_dataset()).test_accuracy == 1.0
+    casts = [node for node in onnx.load(path.parent / "model.float16.onnx").graph.node if node.op_type == "Cast"]
+    assert not any(ENDING in name for node in casts for name in node.input)
+
+
+@pytest.mark.parametrize("precision", TOLERANCES)
+def test_a_net_as_it_is_exported_has_variants(precision: str) -> None:
+    """Its first operation makes pixels float32, which is not done in 16 bits."""
+    dataset = make_dataset()
+    model = export.convert(build((Flatten(),), RGB.shape, 3))
+    variant = convert(model, precision, dataset)
+    expected, found = (run_onnx(each.SerializeToString(), dataset.test_images) for each in (model, variant))
+    np.testing.assert_allclose(found, expected, atol=TOLERANCES[precision])
+
+
+def test_the_probabilities_of_an_int8_variant_sum_to_1(tmp_path: Path) -> None:
+    """Rounded to steps of 1/256 they would not."""
+    folder = write_deep_model(tmp_path / "bands").parent
+    write_variant(folder, "int8", make_dataset())
+    images = np.random.default_rng(0).integers(0, 256, (50, 12, 12, 3), np.uint8)
+    probabilities = run_onnx((folder / "model.int8.onnx").read_bytes(), images)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+
+
+def test_the_float32_file_is_left_as_it_was(tmp_path: Path) -> None:
+    path = write_tiny_model(tmp_path / "bands")
+    before = path.read_bytes()
+    write_variant(path.parent, "float16", make_dataset())
+    assert path.read_bytes() == before
+    metadata = {each.key: each.value for each in onnx.load(path).metadata_props}
+    assert "variant_parity" not in from_metadata(metadata).recipe
+
+
+def test_a_folder_without_a_model_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path), "--precision", "int8"]) == 1
+    assert str(tmp_path) in capsys.readouterr().err

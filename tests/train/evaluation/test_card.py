@@ -1,0 +1,112 @@
+"""`train.evaluation.card`: a card's front can be read as YAML's subset of flow maps, and every figure in it is the arrays'."""
+
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serve.model_file.spec import InputSpec, ModelSpec, PrepareSpec, SelfTest
+from train.evaluation.calibration import apply_softmax, measure_calibration_error
+from train.evaluation.card import write_card
+
+HISTORY = [{"epoch": 1, "seconds": 30.5}, {"epoch": 2, "seconds": 31.0}]
+TEMPERATURE = 0.5
+
+
+@pytest.fixture
+def logits() -> np.ndarray:
+    """Of 200 images whose labels are 0, 1, 2, 0, ...: right more often than not."""
+    random = np.random.default_rng(0)
+    return random.normal(0, 1, (200, 3)) + 2 * np.eye(3)[np.arange(200) % 3]
+
+
+def make_spec(dataset: str = "cifar10", calibration: dict | None = None) -> ModelSpec:
+    return ModelSpec(
+        name="small",
+        dataset=dataset,
+        labels={"en": ("cat", "dog", "frog")},
+        input=InputSpec((32, 32, 3), "uint8", "rgb"),
+        prepare=PrepareSpec("photo", 1, {}),
+        precision="float32",
+        test_accuracy=0.8765,
+        test_count=200,
+        recipe={"net": "conv 8 3x3, flatten", "epochs": 2, "augmentation": None, "calibration": calibration},
+        parameters=12345,
+        created=datetime(2026, 1, 2, tzinfo=UTC),
+        source_commit="abc",
+        versions={"keras": "3"},
+        self_test=SelfTest(0, ((0.5, 0.25, 0.25),), 1e-3),
+    )
+
+
+def write(folder: Path, spec: ModelSpec, probabilities: np.ndarray) -> str:
+    path = folder / "README.md"
+    write_card(path, spec, HISTORY, probabilities, np.arange(200) % 3)
+    return path.read_text(encoding="utf-8")
+
+
+def test_the_front_names_the_dataset_as_the_hub_does_and_the_result(tmp_path: Path, logits: np.ndarray) -> None:
+    front = write(tmp_path, make_spec(), apply_softmax(logits)).split("---\n")[1]
+    assert "datasets: [uoft-cs/cifar10]" in front
+    assert "{type: accuracy, value: 0.8765}" in front
+
+
+def test_a_users_own_folder_is_quoted_and_claims_no_published_dataset(tmp_path: Path, logits: np.ndarray) -> None:
+    name = 'shapes: "mine" sha256:12'
+    front = write(tmp_path, make_spec(dataset=name), apply_softmax(logits)).split("---\n")[1]
+    assert "datasets:" not in front
+    quoted = re.search(r"name: (\".*\"), split", front)
+    assert quoted
+    assert json.loads(quoted[1]) == name
+
+
+def test_calibration_is_given_before_and_after_it(tmp_path: Path, logits: np.ndarray) -> None:
+    truth = np.arange(200) % 3
+    after = apply_softmax(logits, TEMPERATURE)
+    card = write(tmp_path, make_spec(calibration={"temperature": TEMPERATURE}), after)
+    assert f"(15 bins): {measure_calibration_error(after, truth):.4f}; " in card
+    assert f"{measure_calibration_error(apply_softmax(logits), truth):.4f} before calibration" in card
+
+
+def test_a_model_that_was_not_calibrated_claims_no_truth_and_ones_own_pictures_no_licence(
+    tmp_path: Path, logits: np.ndarray
+) -> None:
+    probabilities = apply_softmax(logits)
+    own = write(tmp_path, make_spec(dataset="shapes sha256:12"), probabilities)
+    published = write(tmp_path, make_spec(calibration={"temperature": TEMPERATURE}), probabilities)
+    assert "The probabilities were not calibrated" in own
+    assert "truthful" not in own
+    assert "license:" not in own
+    assert "The probabilities are truthful" in published
+    assert "license: apache-2.0" in published
+
+
+def test_precision_and_recall_are_those_of_the_answers(tmp_path: Path, logits: np.ndarray) -> None:
+    answers = logits.argmax(axis=1)
+    truth = np.arange(200) % 3
+    right = int(((answers == 1) & (truth == 1)).sum())
+    precision, recall = right / (answers == 1).sum(), right / (truth == 1).sum()
+    card = write(tmp_path, make_spec(), apply_softmax(logits))
+    assert f"| dog | {(truth == 1).sum()} | {precision:.4f} | {recall:.4f} |" in card
+
+
+def test_settings_seconds_and_origin_are_said_and_nothing_that_is_not_set(tmp_path: Path, logits: np.ndarray) -> None:
+    card = write(tmp_path, make_spec(), apply_softmax(logits))
+    assert "2 epochs in 62 s" in card or "2 epochs in 61 s" in card
+    assert "- net: conv 8 3x3, flatten" in card
+    assert "commit abc" in card
+    assert "augmentation" not in card
+    assert "None" not in card
+
+
+def test_every_picture_of_a_report_is_shown(tmp_path: Path, logits: np.ndarray) -> None:
+    card = write(tmp_path, make_spec(), apply_softmax(logits))
+    assert set(re.findall(r"\((\w+\.png)\)", card)) == {
+        "confusion.png",
+        "reliability.png",
+        "mistakes.png",
+        "curves.png",
+    }

@@ -1,0 +1,1 @@
+"""Flags -> the whole way, for each door of this package."""

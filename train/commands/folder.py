@@ -1,0 +1,132 @@
+"""`python -m train.folder DIR --name NAME`: your own pictures, a folder per class -> a trained, exported model.
+
+Enters: flags. Leaves: the folder `<out>/<name>/<version>/` (`publish.py` says what is in it), and an exit code:
+0 done; 2 bad usage; 1 otherwise. Does not know: how anything is computed, or how a folder is read (`pictures.py`).
+`--help`, usage errors and unusable folders answer without TensorFlow.
+"""
+
+import argparse
+import dataclasses
+import re
+from pathlib import Path
+
+from serve.model_file.spec import COLOUR_CHANNELS, InputSpec, PrepareSpec
+from train.commands.recipe import adapt, advise_resuming, run, train_recipe
+from train.data.pictures import LEAST_IMAGES, Pictures, count_by_class, read_folder
+from train.flags import add_run_flags, read_positive
+from train.recipes.recipe import Recipe
+from train.recipes.shipped import DIGIT, NOTEBOOK_AUGMENTATION, PHOTO, RECIPES
+
+NETS = {"rgb": RECIPES["cifar10-cnn"].net, "grey": RECIPES["mnist-cnn"].net}
+LEAST_SIZE, MOST_SIZE = 8, 128  # larger, the Dense layer behind the convolutions alone has over 67 million weights
+BOX_SHARE = DIGIT.parameters["box"] / 28  # MNIST's strokes in MNIST's images
+MANY_IMAGES = 5000
+# A small folder needs many epochs to come to as many steps as a small net wants; a large one has them in a few.
+WANTED_STEPS, LEAST_EPOCHS, MOST_EPOCHS = 1500, 20, 100
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def main() -> int:
+    """Parse the flags, train, and return the exit code."""
+    flags = parse_flags()
+    unfinished = flags.out / flags.name / "unfinished.npz"
+    return run(lambda: train(flags, unfinished), lambda: advise_resuming(unfinished))
+
+
+def parse_flags() -> argparse.Namespace:
+    """The flags; exits with code 2 on bad ones."""
+    parser = argparse.ArgumentParser(
+        prog="python -m train.folder",
+        description="Train a model on a folder that has one sub-folder of images per class, named by its label; "
+        f"at least 2 classes of {LEAST_IMAGES} images, PNG, JPEG, WebP, GIF or BMP of any size.",
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR")
+    parser.add_argument("--name", type=_name, required=True, help="of the model, as clients will ask for it")
+    parser.add_argument("--size", type=_size, default=32, metavar="N", help="side of the model's input; default: 32")
+    parser.add_argument(
+        "--colour", choices=NETS, default="rgb", help="rgb for pictures, grey for strokes on paper; default: rgb"
+    )
+    parser.add_argument("--skip-broken", action="store_true", help="leave out files that cannot be used")
+    parser.add_argument("--epochs", type=_epochs, metavar="N", help="default: by the number of images")
+    add_run_flags(parser)
+    return parser.parse_args()
+
+
+def _name(text: str) -> str:
+    # The model file takes any text; as the name of a folder and a word of a shell it has to be plainer.
+    if not _NAME.fullmatch(text):
+        raise argparse.ArgumentTypeError(
+            f"wanted 1 to 64 of a-z, A-Z, 0-9, '.', '_' and '-', beginning with a letter or a digit; got {text!r}"
+        )
+    return text
+
+
+def _epochs(text: str) -> int:
+    if text == "0":
+        raise argparse.ArgumentTypeError(
+            "0 trains nothing, and nobody has published a test set of your pictures: serve the model, and ask it about "
+            "pictures it has not seen with `python -m serve.evaluate DIR`"
+        )
+    return read_positive(text)
+
+
+def _size(text: str) -> int:
+    if not text.isdecimal() or not LEAST_SIZE <= int(text) <= MOST_SIZE:
+        raise argparse.ArgumentTypeError(f"wanted a whole number from {LEAST_SIZE} to {MOST_SIZE}; got {text!r}")
+    return int(text)
+
+
+def train(flags: argparse.Namespace, unfinished: Path) -> int:
+    """The whole way: folder, fit, export, report."""
+    target, prepare = choose_input(flags.colour, flags.size)
+    pictures = read_folder(flags.folder, target, prepare, flags.skip_broken)
+    recipe = adapt(make_recipe(flags.name, flags.colour, prepare, pictures), flags)
+    print(describe_pictures(pictures))
+    train_recipe(recipe, pictures.dataset, flags, unfinished)
+    return 0
+
+
+def choose_input(colour: str, size: int) -> tuple[InputSpec, PrepareSpec]:
+    """What the model takes, and how the server makes it of an image."""
+    target = InputSpec((size, size, COLOUR_CHANNELS[colour]), "uint8", colour)
+    digit = dataclasses.replace(DIGIT, parameters={"box": round(size * BOX_SHARE)})
+    return target, PHOTO if colour == "rgb" else digit
+
+
+def make_recipe(name: str, colour: str, prepare: PrepareSpec, pictures: Pictures) -> Recipe:
+    """Settings for a small net on however many images there are; not tuned on any dataset."""
+    count = len(pictures.dataset.train_labels) - pictures.validation_count
+    batch_size = 32 if count < MANY_IMAGES else 128
+    epochs = min(max(WANTED_STEPS * batch_size // count, LEAST_EPOCHS), MOST_EPOCHS)
+    return Recipe(
+        name=name,
+        net=NETS[colour],
+        dataset=pictures.dataset.name,
+        epochs=epochs,
+        batch_size=batch_size,
+        # Strokes mean something else in the mirror; most photographs do not.
+        augmentation=dataclasses.replace(NOTEBOOK_AUGMENTATION, horizontal_flip=colour == "rgb"),
+        peak_learning_rate=1e-3,
+        label_smoothing=0.1,
+        validation_count=pictures.validation_count,
+        prepare=prepare,
+        target_accuracy=0.0,  # nobody has set one
+        measured_accuracy=0.0,
+    )
+
+
+def describe_pictures(pictures: Pictures) -> str:
+    """What was found, how it was split, and what was left out."""
+    dataset, validation_count = pictures.dataset, pictures.validation_count
+    counts = ", ".join(f"{name} {count}" for name, count in count_by_class(dataset).items())
+    train_count, test_count = len(dataset.train_labels) - validation_count, len(dataset.test_labels)
+    lines = [
+        f"{dataset.name}: {counts}",
+        f"{train_count} images to train, {validation_count} to validate, {test_count} to test",
+    ]
+    if pictures.copy_count:
+        lines.append(f"left out {pictures.copy_count} copies of other files")
+    if pictures.broken:
+        lines.append(f"left out {len(pictures.broken)} files that cannot be used")
+    lines += [f"  {each.file}: {each.problem}" for each in pictures.broken]
+    return "\n".join(lines).encode(errors="backslashreplace").decode()  # a file's name need not be UTF-8

@@ -1,0 +1,171 @@
+"""A fitted model -> its version's folder, whole or not at all, and the lines that say what is in it.
+
+Enters: a float32 keras.Model, its dataset, recipe and progress. Leaves: `<out>/<model>/<version>/` with model.onnx,
+model.keras, history.csv, classes.csv, four pictures, a card, and TensorBoard's files if asked for. Does not know:
+flags, or how anything was computed.
+"""
+
+import csv
+import dataclasses
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from train.evaluation.calibration import measure_calibration_error
+from train.evaluation.card import write_card
+from train.evaluation.metrics import measure_accuracy, measure_class_accuracy
+from train.recipes.recipe import Recipe, describe
+from train.run_folder import partial_folder, publish
+
+if TYPE_CHECKING:
+    import keras
+
+    from train.data.datasets import Dataset
+    from train.export.from_keras import Exported
+    from train.fitting.checkpoint import Progress
+
+Floats = npt.NDArray[np.floating]
+
+
+def publish_run(  # what a run leaves is what it had
+    model: "keras.Model",
+    dataset: "Dataset",
+    recipe: Recipe,
+    progress: "Progress",
+    *,
+    precision: str,
+    out: Path,
+    tensorboard: bool = False,
+) -> "Exported":
+    """Export, check and describe a fitted model, and print what came of it. Raises ParityFailed, and leaves nothing."""
+    from train.evaluation import figures  # these bring matplotlib and ONNX, which --help does without
+    from train.export.from_keras import export
+
+    facts, source_commit = describe_run(recipe, progress, precision), find_source_commit()
+    with partial_folder(out / recipe.name) as partial:
+        exported = export(
+            model,
+            dataset,
+            partial,
+            prepare=recipe.prepare,
+            recipe=facts,
+            source_commit=source_commit,
+            halves_weights=recipe.halves_weights,
+        )
+        model.save(partial / "model.keras")
+        write_history(progress.history, partial / "history.csv")
+        figures.write_report(
+            partial,
+            history=progress.history,
+            labels=dataset.labels["en"],
+            images=dataset.test_images,
+            truth=dataset.test_labels,
+            probabilities=exported.probabilities,
+        )
+        write_card(partial / "README.md", exported.spec, progress.history, exported.probabilities, dataset.test_labels)
+        if tensorboard:
+            write_tensorboard(progress.history, partial / "tensorboard")
+        folder = publish(partial)
+    print_outcome(exported, progress, dataset, folder, out)
+    return exported
+
+
+def describe_run(recipe: Recipe, progress: "Progress", precision: str) -> dict[str, Any]:
+    """The metadata's `recipe`: the settings used and what came of them; JSON values alone."""
+    left_out = {"name", "dataset", "prepare", "measured_accuracy"}  # said elsewhere in the metadata, or not settings
+    settings = {key: value for key, value in describe(recipe).items() if key not in left_out}
+    return settings | {
+        "seed": progress.settings["seed"],
+        "precision": precision,
+        "best_epoch": progress.best_epoch,
+        "stopped_early": len(progress.history) < recipe.epochs,
+        "validation_accuracy": progress.final_accuracy,
+        "balanced": progress.is_balanced,
+        "calibration": dataclasses.asdict(progress.calibration) if progress.calibration else None,
+    }
+
+
+def find_source_commit() -> str:
+    """The commit of this checkout, with `-dirty` where its code differs from it; `unknown` outside a checkout."""
+    head = _ask_git("rev-parse", "HEAD")
+    changes = _ask_git("status", "--porcelain", "--", "train", "serve")
+    return "unknown" if head is None else head + ("-dirty" if changes else "")
+
+
+def _ask_git(*arguments: str) -> str | None:
+    root = Path(__file__).parents[2]
+    try:
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True)  # noqa: S603, S607
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def write_history(history: Sequence[Mapping[str, float]], path: Path) -> None:
+    """A row per epoch."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(history[0]))
+        writer.writeheader()
+        writer.writerows(history)
+
+
+def write_tensorboard(history: Sequence[Mapping[str, float]], folder: Path) -> None:
+    """TensorBoard's event files, a scalar per figure and epoch: `training` and `validation`, drawn over each other."""
+    import tensorflow as tf  # not above: only who asks for these files needs it here
+
+    # `tf.summary.scalar` writes the same, and needs the package tensorboard.
+    kind = tf.compat.v1.SummaryMetadata(plugin_data={"plugin_name": "scalars"}, data_class="DATA_CLASS_SCALAR")
+    for run, prefix in (("training", ""), ("validation", "val_")):
+        names = [name for name in history[0] if name != "epoch" and name.startswith("val_") == bool(prefix)]
+        writer = tf.summary.create_file_writer(str(folder / run))
+        with writer.as_default():
+            for row in history:
+                for name in names:
+                    value = tf.constant(row[name], tf.float32)
+                    tf.summary.write(name.removeprefix(prefix), value, step=row["epoch"], metadata=kind)
+        writer.close()
+
+
+def print_outcome(exported: "Exported", progress: "Progress", dataset: "Dataset", folder: Path, out: Path) -> None:
+    """What was reached, where it is, and how to serve it."""
+    spec, parity = exported.spec, exported.parity
+    if spec.recipe["stopped_early"]:
+        done, wanted, patience = len(progress.history), spec.recipe["epochs"], spec.recipe["patience"]
+        print(f"stopped early, after epoch {done} of {wanted}: {patience} in a row had no better validation accuracy")
+    print(f"validation accuracy {progress.best_accuracy:.4f} in epoch {progress.best_epoch}, whose weights were kept")
+    if progress.is_balanced:
+        print(f"validation accuracy {progress.final_accuracy:.4f} with the classes balanced on plain images")
+    elif spec.recipe["mirrors"]:
+        print(f"validation accuracy {progress.final_accuracy:.4f} with the mirror image's answer")
+    if progress.calibration:
+        before, after = progress.calibration.error_before, progress.calibration.error_after
+        print(f"calibration error {before:.4f}, {after:.4f} at a temperature of {progress.calibration.temperature:.3f}")
+    else:
+        print("the probabilities are not calibrated: too few images were held out to fit a temperature to")
+    print_test_figures(exported.probabilities, dataset)
+    print(
+        f"parity with Keras over {parity.image_count} images: largest difference of a probability "
+        f"{parity.largest_difference:.2g}, {parity.changed_classes} other classes"
+    )
+    if moved := spec.recipe.get("rounding_parity"):
+        print(
+            f"weights in 16 bits: largest difference of a probability {moved['largest_difference']:.2g}, "
+            f"{moved['changed_classes']} other classes"
+        )
+    print(f"wrote {folder / 'model.onnx'}, and beside it model.keras, README.md, history.csv, classes.csv and pictures")
+    print("serve it with")
+    print(f"  python -m serve --models {out}")
+    print(f"  python -m serve.client --model {spec.name} image.png")
+
+
+def print_test_figures(probabilities: Floats, dataset: "Dataset") -> None:
+    """What an ONNX file's probabilities, float32 [N, K], for a dataset's test images come to."""
+    truth, labels = dataset.test_labels, dataset.labels["en"]
+    by_class = measure_class_accuracy(probabilities, truth)
+    print(f"calibration error {measure_calibration_error(probabilities, truth):.4f} over the test images")
+    print(f"test accuracy {measure_accuracy(probabilities, truth):.4f} over {len(truth)} images, by the ONNX file")
+    print("  " + ", ".join(f"{label} {accuracy:.3f}" for label, accuracy in zip(labels, by_class, strict=True)))

@@ -1,0 +1,239 @@
+"""A command line -> a trained, exported model. What `train.mnist` and `train.cifar` share.
+
+Enters: flags. Leaves: the folder `<out>/<model>/<version>/` (`publish.py` says what is in it), or with `--epochs 0`
+nothing but what is printed of a file that exists; and an exit code: 0 done; 3 an unmodified recipe ended below its
+target accuracy (the files are written all the same); 2 bad usage; 1 otherwise.
+Does not know: how anything is computed. `--help`, usage errors and `--epochs 0` answer without TensorFlow.
+"""
+
+import argparse
+import dataclasses
+import importlib.util
+import os
+import re
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from serve.errors import ConfigError, InklingError
+from serve.model_file.folder import find_newest
+from train.commands.publish import print_test_figures, publish_run
+from train.data.datasets import load
+from train.evaluation.metrics import measure_accuracy
+from train.flags import add_data_flag, add_run_flags, read_count
+from train.recipes.notebooks import ALL, NOTEBOOKS
+from train.recipes.recipe import Recipe
+from train.recipes.shipped import QUICK, RECIPES
+from train.run_folder import claim
+
+if TYPE_CHECKING:
+    from train.data.datasets import Dataset
+    from train.export.from_keras import Exported
+
+SHIPPED = Path(__file__).parents[2] / "models"
+"""The files that ship with a checkout."""
+EXTRA_PACKAGES = {"keras", "matplotlib", "onnx", "onnxruntime", "tensorflow", "tf2onnx"}
+"""What the project is installed without where nobody asked for its extras."""
+_NOISE = re.compile(r"I\d{4} |WARNING: All log messages before absl::InitializeLog")
+
+
+def main(module: str, default: str) -> int:
+    """Parse the flags of `python -m train.<module>`, train or evaluate, and return the exit code."""
+    flags = parse_flags(module, default)
+    unfinished = flags.out / flags.model / "unfinished.npz"
+    return run(
+        lambda: evaluate(flags) if flags.epochs == 0 else train(flags, unfinished), lambda: advise_resuming(unfinished)
+    )
+
+
+def run(work: Callable[[], int], advise: Callable[[], str]) -> int:
+    """Do the work; an interruption and every failure that has a name end in a sentence, and exit code 1 or 2.
+
+    `advise` says what an interrupted run left.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM cleans up as Ctrl-C does
+    try:
+        return work()
+    except KeyboardInterrupt:
+        print(f"interrupted: {advise()}", file=sys.stderr)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (InklingError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRA_PACKAGES:
+            raise
+        print(f'error: {error.name} is not installed; pip install ".[cpu,train]" brings it', file=sys.stderr)
+    return 1
+
+
+def advise_resuming(unfinished: Path) -> str:
+    """What an interruption left of a training run."""
+    hint = f"; go on with --resume ({unfinished})" if unfinished.exists() else ""
+    return f"no model file was written{hint}"
+
+
+def parse_flags(module: str, default: str) -> argparse.Namespace:
+    """The flags; exits with code 2 on bad ones."""
+    dataset = RECIPES[default].dataset
+    names = [name for name, recipe in ALL.items() if recipe.dataset == dataset]
+    parser = argparse.ArgumentParser(
+        prog=f"python -m train.{module}",
+        description="Train a model, export it to one ONNX file, and check the file against the model.",
+        epilog=list_models(dataset),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--model", choices=names, default=default, metavar="NAME", help=f"default: {default}")
+    parser.add_argument(
+        "--epochs",
+        type=read_count,
+        metavar="N",
+        help="default: the recipe's; 0 trains nothing, and evaluates the newest file in --out, else the shipped one",
+    )
+    add_data_flag(parser)
+    add_run_flags(parser)
+    return parser.parse_args()
+
+
+def list_models(dataset: str) -> str:
+    """The dataset's recipes with an accuracy each: the models that ship, quick ones, then the notebooks' rows."""
+    kinds = {
+        "models, with the test accuracy of the file that ships:": RECIPES,
+        "trained in less time, with the test accuracy:": QUICK,
+        "rows of the notebooks, with the test accuracy, and the notebook's own figure:": NOTEBOOKS,
+    }
+    lines = []
+    for heading, recipes in kinds.items():
+        rows = [_list_model(recipe) for recipe in recipes.values() if recipe.dataset == dataset]
+        lines += [heading, *rows] if rows else []
+    return "\n".join(lines)
+
+
+def _list_model(recipe: Recipe) -> str:
+    notebook = ""
+    if recipe.name in NOTEBOOKS:
+        notebook = f", notebook {recipe.target_accuracy:.4f}" if recipe.target_accuracy else ", notebook none"
+    return f"  {recipe.name:28} {recipe.measured_accuracy:.4f}{notebook}, {recipe.epochs} epochs"
+
+
+def train(flags: argparse.Namespace, unfinished: Path) -> int:
+    """The whole way: dataset, fit, export, report."""
+    recipe = adapt(ALL[flags.model], flags)
+    exported = train_recipe(recipe, load(recipe.dataset, flags.data), flags, unfinished)
+    return exit_code(recipe, exported.spec.test_accuracy)
+
+
+def evaluate(flags: argparse.Namespace) -> int:
+    """What a file that exists reaches on the published test set; nothing is written."""
+    from train.export.onnx_file import run_file  # it brings ONNX, which --help does without
+
+    refuse_training_flags(flags)
+    recipe, path = ALL[flags.model], find_newest(flags.model, (flags.out, SHIPPED))
+    print(f"evaluating {path}")
+    dataset = load(recipe.dataset, flags.data)
+    spec, probabilities = run_file(path, dataset)
+    print(f"trained with seed {spec.recipe.get('seed')} in {spec.recipe.get('precision')}")
+    print_test_figures(probabilities, dataset)
+    return exit_code(restore(recipe, spec.recipe), measure_accuracy(probabilities, dataset.test_labels))
+
+
+def refuse_training_flags(flags: argparse.Namespace) -> None:
+    """Raise ConfigError where `--epochs 0` stands beside a flag that only a training run can follow."""
+    for name in ("seed", "precision", "resume", "patience", "tensorboard", "no_augment"):
+        value = getattr(flags, name)
+        if value is not None and value is not False:  # a seed may be 0
+            raise ConfigError(f"--epochs 0 trains nothing: wanted it without --{name.replace('_', '-')}")
+
+
+def restore(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
+    """The recipe as the run had it that left a file, by the settings in its metadata: with what flags can change."""
+    return dataclasses.replace(
+        recipe,
+        epochs=settings.get("epochs", 0),
+        patience=settings.get("patience"),  # files of before it have none
+        augmentation=recipe.augmentation if settings.get("augmentation") else None,
+    )
+
+
+def train_recipe(recipe: Recipe, dataset: "Dataset", flags: argparse.Namespace, unfinished: Path) -> "Exported":
+    """Fit a recipe's net to a dataset under the flags of `add_run_flags`, and leave its folder."""
+    if flags.tensorboard and importlib.util.find_spec("tensorflow") is None:
+        raise InklingError("--tensorboard: wanted TensorFlow, which writes those files; it is not installed")
+    with claim(unfinished.parent):
+        return _train_alone(recipe, dataset, flags, unfinished)
+
+
+def _train_alone(recipe: Recipe, dataset: "Dataset", flags: argparse.Namespace, unfinished: Path) -> "Exported":
+    with less_noise():
+        import keras  # TensorFlow comes in here: after the flags and the dataset, which fail faster
+
+        from train.fitting import fit
+        from train.nets import build, precision
+    if unfinished.exists() and not flags.resume:
+        print(f"starting over; an interrupted run is in {unfinished}, and --resume would go on with it")
+    chosen, seed = precision.choose_precision(flags.precision), flags.seed or 0
+    print(f"{recipe.name}: {recipe.epochs} epochs in {chosen} on {keras.backend.backend()}, seed {seed}")
+    keras.utils.set_random_seed(seed)
+    model = build.build(recipe.net, dataset.shape, len(dataset.labels["en"]), precision.POLICIES[chosen], recipe.name)
+    progress = fit.fit(
+        model,
+        dataset.train_images,
+        dataset.train_labels,
+        recipe,
+        seed=seed,
+        unfinished=unfinished,
+        resume=flags.resume,
+    )
+    whole = build.complete(
+        build.build_float32(model, recipe.net), mirrors=recipe.mirrors, calibration=progress.calibration
+    )
+    exported = publish_run(
+        whole, dataset, recipe, progress, precision=chosen, out=flags.out, tensorboard=flags.tensorboard
+    )
+    unfinished.unlink()
+    return exported
+
+
+def adapt(recipe: Recipe, flags: argparse.Namespace) -> Recipe:
+    """The recipe with what the flags change. Raises ConfigError where a flag does not fit it."""
+    epochs, patience = flags.epochs or recipe.epochs, flags.patience or recipe.patience
+    if patience and recipe.keeps_last:
+        raise ConfigError(f"--patience: {recipe.name} keeps the last epoch, not the best, and cannot be cut short")
+    if patience and patience >= epochs:
+        raise ConfigError(
+            f"--patience: wanted fewer than the run's {epochs} epochs, or it changes nothing; got {patience}"
+        )
+    augmentation = None if flags.no_augment else recipe.augmentation
+    return dataclasses.replace(recipe, epochs=epochs, patience=patience, augmentation=augmentation)
+
+
+@contextmanager
+def less_noise() -> Iterator[None]:
+    """Hold back what TensorFlow's C++ side writes to stderr on import, and then pass on all but its INFO lines.
+
+    Its own setting, TF_CPP_MIN_LOG_LEVEL, does not reach the lines it writes before its logging is set up.
+    """
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile("w+b") as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            held.seek(0)
+            sys.stderr.writelines(line for line in held.read().decode().splitlines(True) if not _NOISE.match(line))
+
+
+def exit_code(recipe: Recipe, test_accuracy: float) -> int:
+    """3 where a recipe that no flag changed missed its target."""
+    if recipe != ALL[recipe.name] or test_accuracy >= recipe.target_accuracy:
+        return 0
+    print(f"below the target of {recipe.name}: wanted {recipe.target_accuracy}, found {test_accuracy}", file=sys.stderr)
+    return 3

@@ -1,0 +1,177 @@
+"""`python -m train.speed`: how much faster a recipe trains here than in the way of the notebooks it comes from.
+
+Enters: flags. Leaves: images a second of both, measured in turn, and their ratio, as a table and a last line of JSON.
+Does not know: accuracy. The notebooks' way is Keras' ImageDataGenerator with the recipe's ranges in front of
+`Model.fit`, the same net and batch size, Adam, float32; ours is what `fit.py` does in the precision that is chosen.
+ImageDataGenerator needs SciPy, which nothing else here does.
+"""
+
+import argparse
+import dataclasses
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from train.commands.recipe import less_noise, run
+from train.data.datasets import load
+from train.flags import add_data_flag, add_precision_flag, read_positive
+from train.recipes.recipe import Augmentation, Recipe
+from train.recipes.shipped import NOTEBOOK_AUGMENTATION, RECIPES
+
+if TYPE_CHECKING:
+    import keras
+
+Step = Callable[[], int]
+"""Trains for a while and says on how many images."""
+
+
+def main() -> int:
+    """Parse the flags, measure, print; 1 where SciPy is missing."""
+    flags = parse_flags()
+    if not has_scipy():
+        print("error: ImageDataGenerator wants SciPy, and it is not installed: pip install scipy", file=sys.stderr)
+        return 1
+    return run(lambda: measure(flags), lambda: "nothing was written")
+
+
+def measure(flags: argparse.Namespace) -> int:
+    """Load the data, train both ways in turn, and report."""
+    recipe = RECIPES[flags.model]
+    with less_noise():
+        import keras
+
+        from train.nets import precision
+    chosen = precision.choose_precision(flags.precision)
+    dataset = load(recipe.dataset, flags.data)
+    images, targets = dataset.train_images, keras.utils.to_categorical(dataset.train_labels)
+    ways = {
+        "ours": make_our_step(recipe, images, targets, flags.batches, precision.POLICIES[chosen]),
+        "ImageDataGenerator": make_notebook_step(recipe, images, targets, flags.batches),
+    }
+    report(recipe, chosen, measure_in_turn(ways, flags.rounds))
+    return 0
+
+
+def has_scipy() -> bool:
+    """Whether ImageDataGenerator can work here."""
+    try:
+        return find_spec("scipy") is not None
+    except ValueError:  # a None in sys.modules, by which an import is forbidden
+        return False
+
+
+def parse_flags() -> argparse.Namespace:
+    """The flags; exits with code 2 on bad ones."""
+    # The others move images in ways that the generator has not, and mnist trains with another optimizer.
+    names = [name for name, recipe in RECIPES.items() if recipe.augmentation == NOTEBOOK_AUGMENTATION]
+    parser = argparse.ArgumentParser(prog="python -m train.speed", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--model", choices=names, default="cifar10-cnn", help="default: cifar10-cnn")
+    parser.add_argument("--rounds", type=read_positive, default=3, metavar="N", help="of both, in turn; default: 3")
+    parser.add_argument("--batches", type=read_positive, default=10, metavar="N", help="a round; default: 10")
+    add_precision_flag(parser)
+    add_data_flag(parser)
+    return parser.parse_args()
+
+
+def make_our_step(recipe: Recipe, images: Any, targets: Any, batches: int, policy: str) -> Step:
+    """As `fit.fit` trains: one transform a batch inside the compiled step."""
+    import keras
+
+    from train.fitting import fit
+    from train.nets import build
+
+    model = build.build(recipe.net, images.shape[1:], targets.shape[1], policy, recipe.name)
+    trained = fit.compile_for_training(model, recipe, 0, len(images) // recipe.batch_size)
+    count = min(batches * recipe.batch_size, len(images))
+
+    def step() -> int:
+        order = fit.draw_order(len(images), 0, 0)[:count]
+        fit.run_epoch(trained.train_on_batch, images, targets, order, recipe.batch_size)
+        return count
+
+    keras.utils.disable_interactive_logging()
+    return step
+
+
+def make_notebook_step(recipe: Recipe, images: Any, targets: Any, batches: int) -> Step:
+    """As the notebooks trained: a generator of augmented batches and `Model.fit`, all of it Keras' defaults."""
+    import keras
+
+    from train.nets import build
+
+    trained = make_plain(build.take_logits(build.build(recipe.net, images.shape[1:], targets.shape[1])))
+    trained.compile("adam", keras.losses.CategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    flow = make_generator(recipe).flow(images, targets, batch_size=recipe.batch_size)
+
+    def step() -> int:
+        trained.fit(flow, steps_per_epoch=batches, verbose=0)
+        return min(batches, len(flow)) * recipe.batch_size
+
+    return step
+
+
+def make_plain(model: "keras.Model") -> "keras.Model":
+    """The same net of Keras' own layers: the notebooks knew no others."""
+    import keras
+
+    def take(layer: keras.Layer) -> keras.Layer:
+        own = (kind for kind in (keras.layers.Conv2D, keras.layers.Dropout) if isinstance(layer, kind))
+        return next(own, type(layer)).from_config(layer.get_config())
+
+    return keras.models.clone_model(model, clone_function=take)
+
+
+def make_generator(recipe: Recipe) -> Any:
+    """Keras' ImageDataGenerator with the ranges of a recipe."""
+    from tensorflow.keras.preprocessing.image import ImageDataGenerator  # Keras alone has it no more
+
+    ranges = recipe.augmentation
+    assert isinstance(ranges, Augmentation)  # noqa: S101  # --model offers no other
+    return ImageDataGenerator(
+        rotation_range=ranges.rotation_degrees,
+        width_shift_range=ranges.shift,
+        height_shift_range=ranges.shift,
+        zoom_range=ranges.zoom,
+        horizontal_flip=ranges.horizontal_flip,
+    )
+
+
+def measure_in_turn(ways: dict[str, Step], rounds: int) -> dict[str, list[float]]:
+    """Images a second of each way in each round, after a first one that compiles and is left out."""
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(rounds + 1):
+        for name, step in ways.items():
+            started_s = time.monotonic()
+            count = step()
+            rate = count / (time.monotonic() - started_s)
+            if number:
+                found[name].append(rate)
+                print(f"round {number} of {rounds}: {name} {rate:,.0f} images/s", flush=True)
+    return found
+
+
+def report(recipe: Recipe, precision: str, found: dict[str, list[float]]) -> None:
+    """Medians, the ratio of each round, and all of it as JSON."""
+    ours, theirs = found["ours"], found["ImageDataGenerator"]
+    ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
+    print(f"{'way':20} {'images/s':>9}")
+    for name, rates in found.items():
+        print(f"{name:20} {statistics.median(rates):9,.0f}")
+    print(
+        f"ratio {statistics.median(ratios):.2f} (from {min(ratios):.2f} to {max(ratios):.2f} in {len(ratios)} rounds)"
+    )
+    facts = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "recipe": dataclasses.asdict(recipe)["name"],
+        "precision": precision,
+        "images_per_s": found,
+        "ratio": statistics.median(ratios),
+        "versions": {package: version(package) for package in ("keras", "tensorflow", "numpy", "scipy")},
+    }
+    print(json.dumps(facts))

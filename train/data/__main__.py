@@ -1,0 +1,61 @@
+"""`python -m train.data --dataset NAME --export DIR`: a published dataset -> class folders of PNG.
+
+Enters: flags. Leaves: `DIR`/<class name>/<index>.png; exit code 0, 1 for an unusable dataset, 2 for bad usage.
+Does not know: how the files are found and read (`datasets.py`).
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from train.data.datasets import Images, Labels, load
+from train.data.sources import SOURCES, DatasetError
+from train.flags import add_data_flag
+
+
+def export_folders(images: Images, labels: Labels, names: Sequence[str], folder: Path) -> None:
+    """Write images as `folder`/<class name>/<index>.png. Raises OSError."""
+    for name in names:
+        (folder / name).mkdir(parents=True)
+    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+        picture = Image.fromarray(image.squeeze())  # grey has no channel axis in Pillow
+        picture.save(folder / names[label] / f"{index:05d}.png", compress_level=1)
+
+
+def require_room(folder: Path) -> None:
+    """Raise DatasetError where a folder to export to holds something already, or is none."""
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise DatasetError(f"wanted a new or an empty folder to export to, found {folder} with something in it")
+
+
+def main() -> int:
+    """`python -m train.data`: exit code 0, 1 for an unusable dataset, 2 for bad usage."""
+    parser = argparse.ArgumentParser(
+        prog="python -m train.data", description="Write a dataset as class folders of PNG."
+    )
+    parser.add_argument("--dataset", choices=SOURCES, required=True)
+    parser.add_argument("--export", type=Path, required=True, metavar="DIR", help="a new or an empty folder")
+    add_data_flag(parser)
+    parser.add_argument("--split", choices=("test", "train"), default="test")
+    flags = parser.parse_args()
+    try:
+        require_room(flags.export)  # first: the dataset may have to be fetched
+        dataset = load(flags.dataset, flags.data)
+        splits = {
+            "test": (dataset.test_images, dataset.test_labels),
+            "train": (dataset.train_images, dataset.train_labels),
+        }
+        images, labels = splits[flags.split]
+        export_folders(images, labels, dataset.labels["en"], flags.export)
+    except (DatasetError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{len(images)} images in {len(dataset.labels['en'])} class folders under {flags.export}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

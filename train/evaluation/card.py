@@ -1,0 +1,157 @@
+"""The facts of an exported model -> its card: README.md beside the file, in the form that Hugging Face's hub reads.
+
+Enters: a `ModelSpec`, the history of the epochs, probabilities and true labels of the test set. Leaves: a Markdown
+file that shows the pictures of `report.py` and says nothing that was not measured. Does not know: Keras, ONNX.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from serve.model_file.spec import ModelSpec
+from train.evaluation.calibration import measure_calibration_error, undo_calibration
+from train.evaluation.metrics import count_confusions
+
+Floats = npt.NDArray[np.floating]
+Integers = npt.NDArray[np.integer]
+
+PUBLISHED = {"mnist": "ylecun/mnist", "cifar10": "uoft-cs/cifar10"}
+"""Names on the hub; a user's own folder has none."""
+
+
+def write_card(
+    path: Path, spec: ModelSpec, history: Sequence[Mapping[str, float]], probabilities: Floats, truth: Integers
+) -> None:
+    """Write the card for a model that gave probabilities [N, K] for the test images of labels `truth` [N]."""
+    parts = [
+        describe_front(spec, probabilities, truth),
+        describe_use(spec),
+        describe_results(spec, probabilities, truth),
+        describe_training(spec, history),
+        describe_limits(spec),
+    ]
+    path.write_text("\n".join(parts), encoding="utf-8")
+
+
+def describe_front(spec: ModelSpec, probabilities: Floats, truth: Integers) -> str:
+    """The YAML that the hub reads: what the model is, and its result."""
+    dataset = PUBLISHED.get(spec.dataset)
+    error = measure_calibration_error(probabilities, truth)
+    lines = [
+        "---",
+        *(["license: apache-2.0"] if dataset else []),  # one's own pictures have the licence that one gives them
+        "library_name: onnx",
+        "pipeline_tag: image-classification",
+        "tags: [keras, onnx, image-classification]",
+        *([f"datasets: [{dataset}]"] if dataset else []),
+        "metrics: [accuracy]",
+        "model-index:",
+        f"- name: {spec.name}",
+        "  results:",
+        "  - task: {type: image-classification}",
+        f"    dataset: {{type: {dataset or 'imagefolder'}, name: {_quote(spec.dataset)}, split: test}}",
+        "    metrics:",
+        f"    - {{type: accuracy, value: {spec.test_accuracy:.4f}}}",
+        f"    - {{type: expected_calibration_error, value: {error:.4f}}}",
+        "---",
+    ]
+    return "\n".join(lines)
+
+
+def describe_use(spec: ModelSpec) -> str:
+    """What goes in, what comes out, and the commands."""
+    height, width, _ = spec.input.shape
+    return f"""
+# {spec.name}
+
+An image classifier of {spec.parameters:,} parameters with {spec.class_count} classes: {", ".join(spec.labels["en"])}.
+`model.onnx` takes `images`, {spec.input.dtype} [N, {height}, {width}, {spec.input.shape[2]}] ({spec.input.colour}), \
+and gives `probabilities`, float32 [N, {spec.class_count}]. Any image becomes that input by the policy \
+`{spec.prepare.policy}/{spec.prepare.version}`, which Inkling's server applies:
+
+```sh
+python -m serve --models DIR
+python -m serve.client --model {spec.name} image.png
+```
+"""
+
+
+def describe_results(spec: ModelSpec, probabilities: Floats, truth: Integers) -> str:
+    """Accuracy, calibration, a row per class, and the pictures."""
+    after, before = measure_calibration_error(probabilities, truth), _measure_uncalibrated(spec, probabilities, truth)
+    matrix = count_confusions(probabilities, truth)
+    rows = zip(spec.labels["en"], matrix.sum(axis=1), matrix.diagonal(), matrix.sum(axis=0), strict=True)
+    table = [
+        f"| {label} | {true} | {right / max(found, 1):.4f} | {right / max(true, 1):.4f} |"
+        for label, true, right, found in rows
+    ]
+    calibration = f"Expected calibration error (15 bins): {after:.4f}"
+    if before is not None:
+        calibration += f"; {before:.4f} before calibration, which was fitted to held-out training images"
+    return "\n".join([
+        "## Results",
+        "",
+        f"Test accuracy {spec.test_accuracy:.4f} over {spec.test_count:,} images, by this file. {calibration}.",
+        "",
+        "| class | images | precision | recall |",
+        "|---|---|---|---|",
+        *table,
+        "",
+        "![Confusion matrix](confusion.png)",
+        "![Reliability diagram](reliability.png)",
+        "![The most confident mistakes](mistakes.png)",
+        "",
+    ])  # fmt: skip
+
+
+def _measure_uncalibrated(spec: ModelSpec, probabilities: Floats, truth: Integers) -> float | None:
+    """The error as it was before the calibration, which is taken out of probabilities [N, K] again."""
+    calibration = spec.recipe.get("calibration")
+    if not calibration:
+        return None
+    before = undo_calibration(probabilities, calibration["temperature"], calibration.get("smoothing", 0.0))
+    return measure_calibration_error(before, truth)
+
+
+def describe_training(spec: ModelSpec, history: Sequence[Mapping[str, float]]) -> str:
+    """The recipe, how long it took, and what made it."""
+    settings = [f"- {key}: {_word(value)}" for key, value in spec.recipe.items() if value is not None]
+    seconds = sum(row["seconds"] for row in history)
+    versions = ", ".join(f"{name} {version}" for name, version in spec.versions.items())
+    return "\n".join([
+        "## Training",
+        "",
+        f"{len(history)} epochs in {seconds:,.0f} s, from random weights, on the training set alone.",
+        "",
+        *settings,
+        "",
+        f"Made {spec.created:%Y-%m-%d} by commit {spec.source_commit} with {versions}.",
+        "",
+        "![Loss and accuracy by epoch](curves.png)",
+        "",
+    ])  # fmt: skip
+
+
+def describe_limits(spec: ModelSpec) -> str:
+    """What the model cannot do."""
+    calibrated = "The probabilities are truthful for images like those of the test set; for others, the accuracy"
+    uncalibrated = "The probabilities were not calibrated, as too few images were held out. For others, the accuracy"
+    return f"""## Limits
+
+It knows its {spec.class_count} classes alone and answers every image with one of them.
+{calibrated if spec.recipe.get("calibration") else uncalibrated} has to be measured
+(`python -m serve.evaluate DIR`).
+"""
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_word(each)}" for key, each in value.items())
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _quote(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -1,0 +1,102 @@
+"""An ONNX graph and the facts about it -> a sealed model file that was read back; and such a file -> what it answers.
+
+Enters: an onnx.ModelProto and a `ModelSpec`, or a path. Leaves: a whole file or none; a file's bytes and facts;
+probabilities. Does not know: Keras, or how a graph came about.
+"""
+
+import os
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime reads it once, at import
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+
+from serve.errors import ModelFileError, SelfTestFailed
+from serve.images.policies.find import find_policy
+from serve.model_file.spec import ModelSpec, SelfTest, check_seal, from_metadata, seal, self_test_images, to_metadata
+from train.data.datasets import Dataset, choose_batch_size
+
+Images = npt.NDArray[np.uint8]
+Probabilities = npt.NDArray[np.float32]
+
+SELF_TEST_SEED = 1
+SELF_TEST_COUNT = 4
+# A GPU rounds the inputs of a product to TF32's 10 bits: simulated on trained files, that moved a probability by 9e-4.
+SELF_TEST_TOLERANCE = 5e-3
+
+
+def write_model_file(onnx_model: onnx.ModelProto, spec: ModelSpec, folder: Path, name: str = "model.onnx") -> Path:
+    """Write `folder`/`name` with its metadata, sealed; under a temporary name until it has been read back.
+
+    Raises onnx.checker.ValidationError for a graph that is not valid ONNX, and ModelFileError for a file that does
+    not read back as `spec` or does not answer its self-test; neither leaves a file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    target, partial = folder / name, folder / f".{name}.{os.getpid()}.partial"
+    try:
+        partial.write_bytes(seal_model(onnx_model, spec))
+        check_file(partial, spec)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return target
+
+
+def seal_model(onnx_model: onnx.ModelProto, spec: ModelSpec) -> bytes:
+    """The bytes of a model file: the graph, `spec` as its metadata, and the seal."""
+    complete = onnx.ModelProto()
+    complete.CopyFrom(onnx_model)
+    onnx.helper.set_model_props(complete, to_metadata(spec))
+    onnx.checker.check_model(complete, full_check=True)
+    return seal(complete.SerializeToString())
+
+
+def read_model_file(path: Path) -> tuple[bytes, ModelSpec]:
+    """A whole file and what its metadata say. Raises ModelFileError and OSError."""
+    data = path.read_bytes()
+    check_seal(data)
+    return data, from_metadata(open_session(data).get_modelmeta().custom_metadata_map)
+
+
+def check_file(path: Path, spec: ModelSpec) -> None:
+    """Read a model file as a server would: seal, metadata, preparation, self-test. Raises ModelFileError."""
+    data, found = read_model_file(path)
+    find_policy(found.prepare, found.input)
+    if found != spec:
+        raise ModelFileError(f"the metadata do not read back as written: wanted {spec}, found {found}")
+    test = spec.self_test
+    images = self_test_images(test.seed, len(test.probabilities), spec.input.shape)
+    difference = float(np.abs(run_onnx(data, images) - np.array(test.probabilities)).max())
+    if not difference <= test.tolerance:
+        raise SelfTestFailed(f"wanted the probabilities within {test.tolerance}, found a difference of {difference}")
+
+
+def measure_self_test(onnx_model: onnx.ModelProto, shape: tuple[int, int, int]) -> SelfTest:
+    """What a model with inputs uint8 [N, *shape] answers to synthetic images, to be repeated by whoever loads it."""
+    images = self_test_images(SELF_TEST_SEED, SELF_TEST_COUNT, shape)
+    rows = run_onnx(onnx_model.SerializeToString(), images)
+    return SelfTest(SELF_TEST_SEED, tuple(tuple(float(p) for p in row) for row in rows), SELF_TEST_TOLERANCE)
+
+
+def open_session(data: bytes) -> onnxruntime.InferenceSession:
+    """An onnxruntime session on the CPU."""
+    return onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+
+
+def run_onnx(data: bytes, images: Images) -> Probabilities:
+    """Probabilities float32 [N, K] of images uint8 [N, H, W, C] by the bytes of an ONNX model."""
+    session, batch_size = open_session(data), choose_batch_size(images)
+    batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
+    return np.concatenate([session.run(["probabilities"], {"images": batch})[0] for batch in batches])
+
+
+def run_file(path: Path, dataset: Dataset) -> tuple[ModelSpec, Probabilities]:
+    """A file's facts, and its probabilities float32 [N, K] for the test images. Raises ModelFileError."""
+    data, spec = read_model_file(path)
+    if spec.dataset != dataset.name:
+        raise ModelFileError(f"{path}: wanted a model of {dataset.name}, found one of {spec.dataset}")
+    return spec, run_onnx(data, dataset.test_images)

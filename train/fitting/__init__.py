@@ -1,0 +1,1 @@
+"""A net and data -> weights, checkpoints, calibrated outputs."""

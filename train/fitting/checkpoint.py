@@ -1,0 +1,120 @@
+"""What a training run has reached <-> one file, from which an interrupted run goes on.
+
+Enters: a compiled keras.Model, the figures of an epoch. Leaves: `Progress`, and a file that is replaced as a whole.
+Does not know: images, or how an epoch is trained. Plain Keras 3: any backend.
+"""
+
+import json
+import os
+import zipfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from serve.errors import InklingError
+from train.evaluation.calibration import Calibration
+from train.recipes.recipe import Recipe
+
+Arrays = list[npt.NDArray[Any]]
+
+
+class CannotResume(InklingError):
+    """There is no interrupted run, or it is of other settings."""
+
+    reason = "CANNOT_RESUME"
+
+
+@dataclass
+class Progress:
+    """What a run has reached: it grows by an epoch at a time, and is saved as a whole."""
+
+    settings: dict[str, Any]
+    """The recipe, the seed and the precision; a run is resumed under the same alone."""
+    history: list[dict[str, float]] = field(default_factory=list)
+    """A row per epoch: `epoch` from 1, loss and accuracy of training and validation, seconds."""
+    best_epoch: int = 0
+    best_accuracy: float = -1.0
+    best_weights: Arrays = field(default_factory=list)
+    final_accuracy: float = -1.0
+    """On the validation images, of the model as `fit` leaves it."""
+    is_balanced: bool = False
+    """Whether the biases of the logits were fitted anew to plain images."""
+    calibration: Calibration | None = None
+
+
+def record(progress: Progress, model: keras.Model, recipe: Recipe, figures: dict[str, float]) -> None:
+    """Add an epoch to the progress, and keep the weights if they are the best yet, or the last and so wanted."""
+    epoch = len(progress.history) + 1
+    progress.history.append({"epoch": epoch, **figures})
+    # Of equals the later, trained at a lower rate.
+    if recipe.keeps_last or figures["val_accuracy"] >= progress.best_accuracy:
+        progress.best_epoch, progress.best_accuracy = epoch, figures["val_accuracy"]
+        progress.best_weights = model.get_weights()
+
+
+def save_progress(path: Path, trained: keras.Model, progress: Progress) -> None:
+    """Replace the file of an unfinished run: facts as JSON, and every variable, Adam's and the random seeds' too."""
+    facts = {key: value for key, value in asdict(progress).items() if key != "best_weights"}
+    groups = {"variable": read_variables(trained), "best": progress.best_weights}
+    arrays = {f"{group}_{index}": array for group, rows in groups.items() for index, array in enumerate(rows)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            np.savez(file, allow_pickle=False, facts=np.array(json.dumps(facts)), **arrays)
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut may leave the new name with nothing in it
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_progress(path: Path, trained: keras.Model, progress: Progress) -> None:
+    """Set a compiled model and `progress` to where an interrupted run was. Raises CannotResume."""
+    if not path.exists():
+        raise CannotResume(f"nothing to resume: wanted the file of an interrupted run, {path}; leave out --resume")
+    facts, arrays = _read(path)
+    if facts["settings"] != progress.settings:
+        raise CannotResume(
+            f"{path} is of other settings: wanted {progress.settings}, found {facts['settings']}; "
+            "give the flags of that run, or leave out --resume to start over"
+        )
+    trained.optimizer.build(trained.trainable_variables)
+    variables, values = _variables(trained), _take(arrays, "variable")
+    if [variable.shape for variable in variables] != [value.shape for value in values]:
+        raise CannotResume(f"{path} is of another version of this program; leave out --resume to start over")
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+    progress.history, progress.best_epoch = facts["history"], facts["best_epoch"]
+    progress.best_accuracy = facts["best_accuracy"]
+    progress.best_weights = _take(arrays, "best")
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+    try:
+        with path.open("rb") as file, np.load(file) as stored:
+            facts = json.loads(str(stored["facts"]))
+            return facts, {name: stored[name] for name in stored.files if name != "facts"}
+    except (zipfile.BadZipFile, ValueError, KeyError, EOFError) as error:
+        raise CannotResume(
+            f"{path} is damaged: wanted the file of an interrupted run, found none that can be read ({error}); "
+            "leave out --resume to start over"
+        ) from error
+
+
+def _take(arrays: dict[str, npt.NDArray[Any]], group: str) -> Arrays:
+    """The arrays of a group in the order in which they were saved."""
+    return [arrays[f"{group}_{index}"] for index in range(sum(name.startswith(f"{group}_") for name in arrays))]
+
+
+def read_variables(trained: keras.Model) -> Arrays:
+    """The values of everything that a step of training changes."""
+    return [keras.ops.convert_to_numpy(variable) for variable in _variables(trained)]
+
+
+def _variables(trained: keras.Model) -> list[Any]:
+    return [*trained.variables, *trained.optimizer.variables]

@@ -1,0 +1,197 @@
+"""A model, training images and a recipe -> the model with its best weights.
+
+Enters: a keras.Model of `models.py`, images uint8 [N, H, W, C], labels int [N], a `Recipe`, a seed.
+Leaves: the same model fitted, and the history of its epochs. Does not know: datasets' files, test sets, ONNX.
+Plain Keras 3: any backend. What is needed to go on after an interruption is kept by `progress.py`.
+"""
+
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from train.data.datasets import choose_batch_size, split
+from train.evaluation.calibration import calibrate
+from train.evaluation.metrics import measure_accuracy
+from train.fitting.augment import Augment
+from train.fitting.checkpoint import Progress, load_progress, record, save_progress
+from train.fitting.crop import Cropper, move_often
+from train.fitting.logit_biases import balance_classes
+from train.nets.build import predict_logits, prepare_first_layer, take_logits
+from train.nets.optimizer import make_optimizer
+from train.nets.precision import find_precision
+from train.recipes.recipe import Augmentation, Crop, Recipe, describe
+
+Images = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
+
+CALIBRATION_LEAST = 1000
+CALIBRATION_VIEWS = 4
+FIGURES = ("loss", "accuracy")
+
+
+def fit(
+    model: keras.Model,
+    images: Images,
+    labels: Labels,
+    recipe: Recipe,
+    *,
+    seed: int,
+    unfinished: Path,
+    resume: bool = False,
+) -> Progress:
+    """Train `model` in place and leave it with the weights of its best epoch by validation accuracy.
+
+    Its classes are balanced afterwards, and its progress says how its probabilities become truthful (`finish`).
+    `unfinished` is the file that an interrupted run leaves; `resume` goes on from it, to the same end as without the
+    interruption. Raises CannotResume.
+    """
+    train, validation = split(len(images), recipe.validation_count)
+    targets = keras.utils.to_categorical(labels, model.output_shape[1])
+    prepare_first_layer(model, images[train])
+    trained = compile_for_training(model, recipe, seed, math.ceil(len(train) / recipe.batch_size))
+    progress = Progress(describe_settings(model, recipe, seed))
+    if resume:
+        load_progress(unfinished, trained, progress)
+    while not is_over(progress.history, recipe):
+        epoch, started_s = len(progress.history), time.monotonic()
+        print(f"epoch {epoch + 1} of {recipe.epochs}", flush=True)
+        figures = train_epoch(trained, images, targets, train, recipe, seed=seed, epoch=epoch)
+        tested = run_epoch(trained.test_on_batch, images, targets, validation, choose_batch_size(images))
+        figures |= {f"val_{name}": value for name, value in tested.items()}
+        record(progress, model, recipe, figures | {"seconds": time.monotonic() - started_s})
+        save_progress(unfinished, trained, progress)
+    model.set_weights(progress.best_weights)
+    finish(model, images, labels, recipe, progress)
+    return progress
+
+
+def describe_settings(model: keras.Model, recipe: Recipe, seed: int) -> dict[str, Any]:
+    """What decides the course of a run: one that was interrupted is resumed under the same alone."""
+    return {"recipe": describe(recipe), "seed": seed, "precision": find_precision(model)}
+
+
+def finish(model: keras.Model, images: Images, labels: Labels, recipe: Recipe, progress: Progress) -> None:
+    """Balance the classes where the model saw augmented images alone, and fit what makes its probabilities truthful.
+
+    The balance is kept where it costs no validation accuracy. A temperature for less than CALIBRATION_LEAST
+    validation images would be chance: of few, all may be right, and nothing is ever that sure.
+    """
+    train, validation = split(len(images), recipe.validation_count)
+    progress.final_accuracy = measure_accuracy(
+        predict_logits(model, images[validation], recipe.mirrors), labels[validation]
+    )
+    if isinstance(recipe.augmentation, Augmentation):
+        balance_classes(model, images[train], labels[train])
+        balanced = measure_accuracy(predict_logits(model, images[validation], recipe.mirrors), labels[validation])
+        progress.is_balanced = balanced >= progress.final_accuracy
+        if not progress.is_balanced:
+            model.set_weights(progress.best_weights)
+        progress.final_accuracy = max(balanced, progress.final_accuracy)
+    if len(validation) >= CALIBRATION_LEAST:
+        shown = show_as_in_training(images[validation], recipe)
+        truth = np.tile(labels[validation], len(shown) // len(validation))
+        progress.calibration = calibrate(predict_logits(model, shown, recipe.mirrors), truth, recipe.label_smoothing)
+
+
+def show_as_in_training(images: Images, recipe: Recipe) -> Images:
+    """Images uint8 [N, H, W, C], or with a `Crop` [CALIBRATION_VIEWS N, H, W, C], each moved as in training.
+
+    Nobody's pictures are framed as the dataset's are. (The first net of `cifar10` that reached 0.95 was right about
+    0.957 of the images held out, and about 0.950 of them moved; those want a temperature 1.04 times as high.)
+    """
+    crop = recipe.augmentation
+    return move_often(images, crop, CALIBRATION_VIEWS) if isinstance(crop, Crop) else images
+
+
+def train_epoch(
+    trained: keras.Model,
+    images: Images,
+    targets: npt.NDArray[np.floating],
+    train: npt.NDArray[np.int64],
+    recipe: Recipe,
+    *,
+    seed: int,
+    epoch: int,
+) -> dict[str, float]:
+    """Show a compiled model the images [N, H, W, C] at the places `train` once, as the recipe says; mean figures."""
+    order = train[draw_order(len(train), seed, epoch)]
+    crops = recipe.augmentation if isinstance(recipe.augmentation, Crop) else None
+    change = Cropper(crops, len(images), seed=seed, epoch=epoch) if crops else None
+    return run_epoch(trained.train_on_batch, images, targets, order, recipe.batch_size, change=change)
+
+
+def run_epoch(
+    step: Callable[..., dict[str, Any]],
+    images: Images,
+    targets: npt.NDArray[np.floating],
+    order: npt.NDArray[np.int64],
+    batch_size: int,
+    *,
+    change: Cropper | None = None,
+) -> dict[str, float]:
+    """Take images [N, H, W, C] in an order, a batch at a time, through a step of training or testing; mean figures.
+
+    Not `Model.fit`: each call of it makes and ends a tf.data pipeline, and the end waits for a thread that sleeps
+    (measured: 12 s and more an epoch with both cores idle).
+    """
+    starts = range(0, len(order), batch_size)
+    bar = keras.utils.Progbar(len(starts), verbose=1 if sys.stdout.isatty() else 2, stateful_metrics=FIGURES)
+    sums, seen = dict.fromkeys(FIGURES, 0.0), 0
+    for number, start in enumerate(starts, 1):
+        batch = order[start : start + batch_size]
+        inputs = change(images[batch], batch) if change else images[batch]
+        figures = step(inputs, targets[batch], return_dict=True)  # of this batch alone: Keras forgets the others
+        seen += len(batch)
+        sums = {name: total + float(figures[name]) * len(batch) for name, total in sums.items()}
+        bar.update(number, [(name, total / seen) for name, total in sums.items()])
+    return {name: total / seen for name, total in sums.items()}
+
+
+def is_over(history: Sequence[Mapping[str, float]], recipe: Recipe) -> bool:
+    """Whether a run has had all its epochs, or as many without a better one as its patience: from its history alone."""
+    accuracies = [row["val_accuracy"] for row in history]
+    if recipe.patience is None or not accuracies:
+        return len(history) >= recipe.epochs
+    since_best = len(accuracies) - 1 - accuracies.index(max(accuracies))  # of equals the first: no later one is better
+    return len(history) >= recipe.epochs or since_best >= recipe.patience
+
+
+def draw_order(count: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
+    """The order of an epoch's images, from nothing else: a resumed run goes on as it would have."""
+    return np.random.default_rng((seed, epoch)).permutation(count)
+
+
+def compile_for_training(model: keras.Model, recipe: Recipe, seed: int, steps_per_epoch: int) -> keras.Model:
+    """The model up to its logits, augmented if the recipe says so, with an optimizer and a loss: shares its weights."""
+    parts = [Augment(recipe.augmentation, seed)] if isinstance(recipe.augmentation, Augmentation) else []
+    images = keras.Input(model.input_shape[1:], dtype="uint8")
+    values = images
+    for part in [*parts, take_logits(model)]:
+        values = part(values)
+    trained = keras.Model(images, values)
+    trained.compile(
+        optimizer=make_optimizer(recipe.optimizer, schedule_learning_rate(recipe, steps_per_epoch)),
+        loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
+        metrics=["accuracy"],
+        # XLA made this slower on CPUs, and has no kernel for the affine transform. JAX has no other way.
+        jit_compile=keras.backend.backend() == "jax",
+    )
+    return trained
+
+
+def schedule_learning_rate(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.schedules.LearningRateSchedule:
+    """From 0 up to the peak in a line, then down to 0 in half a cosine (Loshchilov & Hutter 2017, without restarts)."""
+    warmup_steps = min(recipe.warmup_epochs, recipe.epochs - 1) * steps_per_epoch
+    return keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0 if warmup_steps else recipe.peak_learning_rate,
+        decay_steps=recipe.epochs * steps_per_epoch - warmup_steps,
+        warmup_target=recipe.peak_learning_rate if warmup_steps else None,
+        warmup_steps=warmup_steps,
+    )

@@ -1,0 +1,1 @@
+"""A recipe -> a keras.Model, its layers and its optimizer."""

@@ -1,0 +1,1 @@
+"""A plan of values and seeds -> runs -> a table and a plot."""

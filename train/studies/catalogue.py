@@ -1,0 +1,237 @@
+"""The named comparisons, as data: what each asks, which values it takes, and what a value makes of a recipe.
+
+Enters: nothing. Leaves: `STUDIES` and `BASES`. Does not know: Keras, how a trial is trained, what came of it.
+A study changes the named thing alone. The rates, the batch size and all else stay those of the base recipe, which were
+chosen for the base net: a value far from it might do better with settings of its own.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from train.recipes.net import Conv, Dense, Drop, Flatten, Net, Part
+from train.recipes.recipe import Recipe
+from train.recipes.shipped import NOTEBOOK_AUGMENTATION, RECIPES
+
+Value = float | str
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What one value of a study trains."""
+
+    recipe: Recipe
+    pretraining_epochs: int = 0
+    """Of metric learning, before the recipe's own epochs."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A question, and how its answers are tried."""
+
+    name: str
+    question: str
+    axis: str
+    """What the values are, for a table's head and a plot's axis."""
+    values: tuple[Value, ...]
+    """Those that are tried where nobody names others."""
+    read: Callable[[str], Value]
+    """A value from its text. Raises ValueError with what was wanted."""
+    vary: Callable[[Recipe, Value], Trial]
+
+
+def spell_value(value: Value) -> str:
+    """A value as it is typed."""
+    return value if isinstance(value, str) else f"{value:g}"
+
+
+def read_width(text: str) -> Value:
+    """A factor."""
+    return _read_number(text, "a factor above 0, at most 16", lambda number: 0 < number <= 16)
+
+
+def read_share(text: str) -> Value:
+    """A dropout rate."""
+    return _read_number(text, "a share from 0 to below 1", lambda number: 0 <= number < 1)
+
+
+def read_depth(text: str) -> Value:
+    """How many times a convolution stands in a row."""
+    return _read_number(text, "a whole number from 1 to 8", lambda number: number in range(1, 9))
+
+
+def read_epochs(text: str) -> Value:
+    """A number of epochs."""
+    return _read_number(text, "a whole number from 1 to 1000", lambda number: number in range(1, 1001))
+
+
+def read_kernel(text: str) -> Value:
+    """The side of a kernel. An even one has no middle, and would move the picture."""
+    return _read_number(text, "an odd whole number from 1 to 11", lambda number: number in range(1, 12, 2))
+
+
+def _read_number(text: str, wanted: str, is_good: Callable[[float], bool]) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if not is_good(number):
+        raise ValueError(f"wanted {wanted}; got {text!r}")
+    return number
+
+
+def read_choice(*choices: str) -> Callable[[str], Value]:
+    """A reader of one of these words."""
+
+    def read(text: str) -> Value:
+        if text not in choices:
+            raise ValueError(f"wanted {' or '.join(choices)}; got {text!r}")
+        return text
+
+    return read
+
+
+def change_net(change: Callable[[Net, Value], Net]) -> Callable[[Recipe, Value], Trial]:
+    """A study's `vary` that changes the net alone."""
+    return lambda recipe, value: Trial(replace(recipe, net=change(recipe.net, value)))
+
+
+def widen(net: Net, factor: Value) -> Net:
+    """Every convolution's filters and every dense layer's width, times a factor."""
+
+    def scale(count: int) -> int:
+        return max(1, round(count * float(factor)))
+
+    def widen_part(part: Part) -> Part:
+        match part:
+            case Conv(filters):
+                return replace(part, filters=scale(filters))
+            case Dense(width):
+                return replace(part, width=scale(width))
+        return part
+
+    return tuple(map(widen_part, net))
+
+
+def deepen(net: Net, times: Value) -> Net:
+    """Every convolution `times` in a row; those added are padded, so that the sizes behind them stay."""
+    more = int(times) - 1
+    rows = ((part, *(replace(part, padding="same"),) * more) if isinstance(part, Conv) else (part,) for part in net)
+    return tuple(part for row in rows for part in row)
+
+
+def drop(net: Net, rate: Value) -> Net:
+    """The same rate wherever the net drops."""
+    return tuple(replace(part, rate=float(rate)) if isinstance(part, Drop) else part for part in net)
+
+
+def change_kernel(net: Net, side: Value) -> Net:
+    """The same kernel in every convolution."""
+    return tuple(replace(part, kernel=int(side)) if isinstance(part, Conv) else part for part in net)
+
+
+def change_epochs(recipe: Recipe, epochs: Value) -> Trial:
+    """The schedule stretches with the epochs: its end is a rate of 0 in every trial."""
+    return Trial(replace(recipe, epochs=int(epochs)))
+
+
+def switch_augmentation(recipe: Recipe, value: Value) -> Trial:
+    """The notebooks' augmentation, or the images as they are; digits are never mirrored."""
+    augmentation = replace(NOTEBOOK_AUGMENTATION, horizontal_flip=recipe.dataset != "mnist")
+    return Trial(replace(recipe, augmentation=augmentation if value == "on" else None))
+
+
+def replace_convolutions(recipe: Recipe, value: Value) -> Trial:
+    """The base net, or a dense one that has about as many parameters; both drop before the logits alike."""
+    width = DENSE_WIDTHS[recipe.dataset]
+    dense = (Flatten(), Dense(width), Dense(width), recipe.net[-1])
+    return Trial(replace(recipe, net=dense) if value == "dense" else recipe)
+
+
+def pretrain(recipe: Recipe, value: Value) -> Trial:
+    """Half of the epochs go to metric learning, so that either side has the same number of them."""
+    if value == "none":
+        return Trial(recipe)
+    if recipe.epochs < 2:
+        raise ValueError("wanted 2 epochs at least, for one of pretraining; got 1")
+    half = recipe.epochs // 2
+    return Trial(replace(recipe, epochs=recipe.epochs - half), pretraining_epochs=half)
+
+
+def _take_base(name: str) -> Recipe:
+    """Without the figures that are for reading, which would keep an interrupted run from being gone on with.
+
+    The last epoch's weights are kept: the images held out are for comparing, and choose nothing.
+    """
+    return replace(RECIPES[name], measured_accuracy=0.0, target_accuracy=0.0, keeps_last=True)
+
+
+BASES = {"cifar10": _take_base("cifar10-cnn"), "mnist": _take_base("mnist-cnn")}
+DENSE_WIDTHS = {"cifar10": 1035, "mnist": 525}
+
+_ALL = (
+    Study(
+        name="width",
+        question="Is a wider net more accurate?",
+        axis="width, as a multiple of the base net's",
+        values=(0.25, 0.5, 1.0, 2.0),
+        read=read_width,
+        vary=change_net(widen),
+    ),
+    Study(
+        name="depth",
+        question="Is a deeper net more accurate?",
+        axis="convolutions in a row, in place of each one",
+        values=(1.0, 2.0, 3.0),
+        read=read_depth,
+        vary=change_net(deepen),
+    ),
+    Study(
+        name="dropout",
+        question="How much dropout is best?",
+        axis="dropout rate",
+        values=(0.0, 0.1, 0.25, 0.4, 0.6),
+        read=read_share,
+        vary=change_net(drop),
+    ),
+    Study(
+        name="epochs",
+        question="How long is training worth its while?",
+        axis="epochs",
+        values=(5.0, 10.0, 20.0, 40.0),
+        read=read_epochs,
+        vary=change_epochs,
+    ),
+    Study(
+        name="kernel",
+        question="Which kernel size is best?",
+        axis="kernel's side in pixels",
+        values=(1.0, 3.0, 5.0, 7.0),
+        read=read_kernel,
+        vary=change_net(change_kernel),
+    ),
+    Study(
+        name="augmentation",
+        question="Do randomly moved training images make a net more accurate?",
+        axis="augmentation",
+        values=("off", "on"),
+        read=read_choice("off", "on"),
+        vary=switch_augmentation,
+    ),
+    Study(
+        name="dense",
+        question="Are convolutions better than as many parameters in dense layers?",
+        axis="layers",
+        values=("dense", "convolution"),
+        read=read_choice("dense", "convolution"),
+        vary=replace_convolutions,
+    ),
+    Study(
+        name="metric",
+        question="Does pretraining by metric learning beat the same epochs without it?",
+        axis="pretraining for half of the epochs",
+        values=("none", "metric"),
+        read=read_choice("none", "metric"),
+        vary=pretrain,
+    ),
+)
+STUDIES = {study.name: study for study in _ALL}

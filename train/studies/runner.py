@@ -1,0 +1,194 @@
+"""A plan and training images -> its runs, one after another, each to a line, a table and a plot.
+
+Enters: a `Plan`, a `Material`, a folder. Leaves: results.jsonl, table.md and plot.png there. Does not know: flags,
+where the images came from, test images. A run that a killed process left goes on from its last epoch; one that was left
+while it was pretrained starts again. TensorFlow comes in with the first run.
+"""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from train.data.datasets import split
+from train.evaluation.metrics import measure_accuracy
+from train.recipes.net import spell
+from train.recipes.recipe import Augmentation, Recipe
+from train.run_folder import claim
+from train.studies.catalogue import spell_value
+from train.studies.plan import Job, Plan, find_key, is_comparable, plan_jobs
+from train.studies.results import Run, append_run, cut_torn_line, read_runs
+from train.studies.table import conclude, summarise, write_table
+
+RECORDED_PACKAGES = ("keras", "tensorflow", "numpy")
+
+
+@dataclass(frozen=True)
+class Material:
+    """What every run trains on, and holds out of."""
+
+    images: npt.NDArray[np.uint8]
+    """[N, H, W, C]"""
+    labels: npt.NDArray[np.int64]
+    """[N]"""
+    class_count: int
+
+
+def pursue(plan: Plan, material: Material, folder: Path) -> None:
+    """Train the runs that have no line yet, each to its line; the table and the plot are renewed after each.
+
+    Raises FolderTaken where another process does.
+    """
+    with claim(folder):
+        _pursue_alone(plan, material, folder)
+
+
+def _pursue_alone(plan: Plan, material: Material, folder: Path) -> None:
+    path = folder / "results.jsonl"
+    if cut_torn_line(path):
+        print(f"{path}: cut off a last line that was not written to its end")
+    done, jobs = {find_key(run) for run in read_runs(path)}, plan_jobs(plan)
+    left = [job for job in jobs if find_key(job) not in done]
+    print(f"{plan.study.question} {len(jobs)} runs, {len(jobs) - len(left)} of them finished", flush=True)
+    started_s = time.monotonic()
+    for number, job in enumerate(left, 1):
+        name = f"{plan.study.name} {spell_value(job.value)}, seed {job.seed}"
+        print(f"run {number} of {len(left)}: {name}", flush=True)
+        run = finish_job(job, plan, material, folder)
+        report(plan, material, folder)
+        minutes = (time.monotonic() - started_s) / number * (len(left) - number) / 60
+        print(f"{name}: validation accuracy {run.validation_accuracy:.4f}; about {minutes:.0f} minutes to go")
+    print("", *report(plan, material, folder), f"wrote {path}, and beside it table.md and plot.png", sep="\n")
+
+
+def finish_job(job: Job, plan: Plan, material: Material, folder: Path) -> Run:
+    """Train one run to its line; what it would have gone on from is removed once that is on the disk."""
+    from train.fitting.checkpoint import CannotResume  # Keras, which comes in with the first run
+
+    unfinished = folder / f"unfinished-{find_key(job)}.npz"
+    try:
+        run = train_job(job, plan, material, unfinished)
+    except CannotResume:
+        print(f"{unfinished}: wanted the file of an interrupted run, found a damaged or a foreign one; starting over")
+        remove_unfinished(unfinished)
+        run = train_job(job, plan, material, unfinished)
+    append_run(folder / "results.jsonl", run)
+    remove_unfinished(unfinished)
+    return run
+
+
+def remove_unfinished(unfinished: Path) -> None:
+    """What a run would have gone on from."""
+    unfinished.unlink()
+    pretraining_path(unfinished).unlink(missing_ok=True)
+
+
+def train_job(job: Job, plan: Plan, material: Material, unfinished: Path) -> Run:
+    """Train one run from its start, or on from `unfinished`."""
+    import keras  # brings TensorFlow
+
+    from train.fitting import fit
+    from train.nets import build, precision
+
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(job.seed)
+    recipe, images, labels = job.trial.recipe, material.images, material.labels
+    policy = precision.POLICIES[plan.precision]
+    model = build.build(recipe.net, images.shape[1:], material.class_count, policy, recipe.name)
+    before = pretrain_job(job, model, material, unfinished) if job.trial.pretraining_epochs else []
+    is_begun = unfinished.exists()
+    progress = fit.fit(model, images, labels, recipe, seed=job.seed, unfinished=unfinished, resume=is_begun)
+    model.set_weights(progress.best_weights)
+    accuracy = measure_held_out(model, recipe, material)
+    return describe_run(job, plan, model.count_params(), [*before, *progress.history], accuracy)
+
+
+def measure_held_out(model: Any, recipe: Recipe, material: Material) -> float:
+    """The accuracy of a keras.Model on the images held out, with its classes balanced if it saw augmented images alone.
+
+    That is what `fit.finish` makes of a net that is exported, less its choice by the images held out.
+    """
+    from train.fitting import logit_biases as balance  # Keras, which comes in with the first run
+    from train.nets import build
+
+    train, validation = split(len(material.images), recipe.validation_count)
+    if isinstance(recipe.augmentation, Augmentation):
+        balance.balance_classes(model, material.images[train], material.labels[train])
+    return measure_accuracy(build.predict(model, material.images[validation]), material.labels[validation])
+
+
+def pretrain_job(job: Job, model: Any, material: Material, unfinished: Path) -> list[dict[str, float]]:
+    """Pretrain a keras.Model and leave `unfinished` to go on from, unless it is there; a row per epoch."""
+    from train.fitting import contrastive as metric
+
+    path, recipe = pretraining_path(unfinished), job.trial.recipe
+    if not unfinished.exists():
+        epochs, images = job.trial.pretraining_epochs, material.images
+        history = metric.pretrain(model, images, material.labels, recipe, epochs=epochs, seed=job.seed)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(history))
+        metric.write_start(model, len(images), recipe, seed=job.seed, unfinished=unfinished)
+    rows: list[dict[str, float]] = json.loads(path.read_text())
+    return rows
+
+
+def pretraining_path(unfinished: Path) -> Path:
+    """Where the rows of a run's pretraining wait for its end."""
+    return unfinished.with_suffix(".pretraining.json")
+
+
+def describe_run(
+    job: Job, plan: Plan, parameters: int, history: Sequence[Mapping[str, float]], validation_accuracy: float
+) -> Run:
+    """What is kept of a run; `history` has a row per epoch, the last one of `fit`."""
+    return Run(
+        study=plan.study.name,
+        dataset=job.trial.recipe.dataset,
+        value=job.value,
+        seed=job.seed,
+        settings=job.settings,
+        parameters=parameters,
+        epochs=len(history),
+        validation_accuracy=validation_accuracy,
+        train_accuracy=history[-1]["accuracy"],
+        seconds=round(sum(row["seconds"] for row in history), 1),
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions={package: version(package) for package in RECORDED_PACKAGES},
+    )
+
+
+def report(plan: Plan, material: Material, folder: Path) -> list[str]:
+    """Write table.md and plot.png of what is finished, of earlier calls too; the conclusion's sentences."""
+    from train.evaluation.figures import DOTS_PER_INCH  # matplotlib, which a usage error does without
+    from train.studies.plot import draw_study
+
+    runs = {find_key(run): run for run in read_runs(folder / "results.jsonl") if is_comparable(run, plan)}
+    rows, facts = summarise(list(runs.values())), describe_plan(plan, material)
+    (folder / "table.md").write_text(write_table(plan.study, rows, facts), encoding="utf-8")
+    draw_study(plan.study, rows, caption=facts[0]).savefig(folder / "plot.png", dpi=DOTS_PER_INCH)
+    return conclude(rows)
+
+
+def describe_plan(plan: Plan, material: Material) -> list[str]:
+    """Sentences about what all runs have in common, the first one short."""
+    held_out, dataset = plan.base.validation_count, plan.base.dataset
+    epochs = "" if plan.study.name == "epochs" else f", {plan.base.epochs} epochs"
+    count = f"{len(material.images) - held_out:,}" + ("" if plan.train_count is None else " chosen")
+    trained = f"{dataset}: {count} training images, {held_out:,} held out{epochs}"
+    trials = {value: plan.study.vary(plan.base, value) for value in plan.values}
+    shares = [
+        f"Of the {plan.base.epochs} epochs of `{spell_value(value)}`, {trial.pretraining_epochs} went to pretraining "
+        "with a supervised contrastive loss (Khosla et al. 2020)."
+        for value, trial in trials.items()
+        if trial.pretraining_epochs
+    ]
+    base = f"The base is {plan.base.name}: {spell(plan.base.net)}; batches of {plan.base.batch_size}, {plan.precision}."
+    same = "Every run saw the same training images, and none was tuned anew for its value."
+    return [f"{trained}.", base, same, *shares]
