@@ -3,7 +3,7 @@
 Enters: groups of items. Leaves: their results. Does not know: images, models, gRPC.
 
 The better place for short runs where a process has one core: there a thread and the loop hand the interpreter's lock to
-and fro, and the thread takes its batch before the loop has read what has come (BENCHMARKS.md has figures).
+and fro, and the thread takes its batch before the loop has read what has come (docs/benchmarks/serving.md has figures).
 """
 
 import asyncio

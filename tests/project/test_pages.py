@@ -15,7 +15,7 @@ from serve.client.client import Client
 from serve.config import PREFIX, ServerConfig
 from tests.support import ROOT, RunningServer
 
-PAGES = ("README.md", "BENCHMARKS.md", "train/README.md")
+PAGES = ("README.md", "docs/benchmarks/serving.md", "docs/training/notebooks.md")
 
 # Which test runs it. Where a test runs the same code with other arguments, the words that differ are in brackets.
 RUN_BY = {

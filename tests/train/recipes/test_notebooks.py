@@ -12,7 +12,7 @@ from train.recipes.notebooks import ALL, NOTEBOOKS
 from train.recipes.recipe import Adam, Recipe
 from train.recipes.shipped import DIGIT, NOTEBOOK_AUGMENTATION, PHOTO, QUICK, RECIPES
 
-PAGE = ROOT / "train" / "README.md"
+PAGE = ROOT / "docs/training/notebooks.md"
 SHAPES = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
 SHIPPED_ROWS = ("mnist-mlp", "mnist-cnn", "cifar10-mlp", "cifar10-cnn")
 BLOCKS = (27 + 1) * 16 + (9 * 16 + 1) * 32 + (9 * 32 + 1) * 64 + (9 * 64 + 1) * 128

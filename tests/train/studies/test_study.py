@@ -42,8 +42,8 @@ from train.commands import study
 sources.SOURCES["mnist"] = dataclasses.replace(sources.SOURCES["mnist"], md5s=json.loads(sys.argv.pop(1)))
 sys.exit(study.main())
 """
-COMMITTED = ROOT / "studies"
-DOCUMENTED = (COMMITTED.parent / "train" / "README.md").read_text().splitlines()
+COMMITTED = ROOT / "docs/training/studies"
+DOCUMENTED = (ROOT / "docs/training/notebooks.md").read_text().splitlines()
 COUNT = 5100  # 5,000 are held out, as the recipe says
 
 
