@@ -20,7 +20,6 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from serve.errors import InvalidMetadata, ModelFileError, SelfTestFailed
-from serve.inference.bound_run import BoundRuns
 from serve.machine.scheduling import stand_back
 from serve.model_file.spec import INPUT, OUTPUT, ModelSpec, check_seal, from_metadata, self_test_images
 
@@ -66,7 +65,6 @@ class Engine:
         self._session = session
         self._output_names = [output.name for output in session.get_outputs()]
         self._may_spread = placement.device == "cpu" and placement.most_threads > placement.threads
-        self._bound_runs = BoundRuns(session, (INPUT, OUTPUT), spec.input.shape, spec.class_count)
 
     def run(self, images: npt.NDArray[np.uint8], options: ort.RunOptions | None = None, spread: bool = True) -> Outputs:
         """Run uint8 [N, H, W, C], N at most `max_batch`; `probabilities` is float32 [N, K].
@@ -82,13 +80,6 @@ class Engine:
         if not on_cpu:
             outputs = [output[:count] for output in outputs]
         return dict(zip(self._output_names, outputs, strict=True))
-
-    def run_one(self, pixels: npt.NDArray[np.uint8]) -> list[float]:
-        """Run uint8 [H, W, C], spread: its `probabilities` by class index, to the bit those of `run`, and sooner."""
-        if self.placement.device != "cpu":
-            probabilities: list[float] = self.run(pixels[np.newaxis])[OUTPUT][0].tolist()
-            return probabilities
-        return self._bound_runs.run(pixels)
 
     def _run_on_one(
         self, names: list[str], feed: dict[str, npt.NDArray[np.uint8]], options: ort.RunOptions | None

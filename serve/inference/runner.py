@@ -136,27 +136,14 @@ class Classifier:
         begun_ns = time.perf_counter_ns()
         self._turns.follow(len(batch))
         if len(batch) == 1 and self._is_quick_alone:
-            return [self._answer_one(batch[0], begun_ns)]
+            return self._answer(batch, begun_ns, spread=True)
         core_count = self._neighbours.take()
         try:
-            return self._answer_many(batch, begun_ns, spread=core_count > 1 or self._is_quick)
+            return self._answer(batch, begun_ns, spread=core_count > 1 or self._is_quick)
         finally:
             self._neighbours.give_back(core_count)
 
-    def _answer_one(self, waiting: _Waiting, begun_ns: int) -> Answer | Exception:
-        """A lone caller's call finds the caches cold, and every step that joins many would be microseconds."""
-        image = self._reader.read(waiting.image) if isinstance(waiting.image, bytes) else waiting.image
-        if isinstance(image, Exception):
-            return image
-        run_ns = time.perf_counter_ns()
-        probabilities = self._engine.run_one(image.pixels)
-        inference_us = (time.perf_counter_ns() - run_ns) // 1000
-        # Python's, which is stable as well: numpy's way to sort ten numbers is longer than to sort them.
-        ranking = sorted(range(len(probabilities)), key=probabilities.__getitem__, reverse=True)
-        queue_us = (begun_ns - waiting.since_ns) // 1000
-        return Answer(probabilities, ranking, image, queue_us, inference_us, 1)
-
-    def _answer_many(self, batch: list[_Waiting], begun_ns: int, spread: bool) -> list[Answer | Exception]:
+    def _answer(self, batch: list[_Waiting], begun_ns: int, spread: bool) -> list[Answer | Exception]:
         """Prepare all, run the good ones together, and put every answer in its place."""
         prepared = self._reader.read_all([waiting.image for waiting in batch])
         good = [image for image in prepared if isinstance(image, Prepared)]
