@@ -1,4 +1,4 @@
-"""`python -m serve`: read the settings, then serve until told to stop, in one process or many."""
+"""`python -m serve`: read the settings, then supervise workers that serve until told to stop."""
 
 import asyncio
 import os
@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from serve.config import read_config
 from serve.errors import ConfigError
-from serve.machine.event_loop import new_event_loop
 from serve.process.startup import end
 from serve.process.supervisor import choose_workers, supervise
 from serve.telemetry.logs import start_logging
@@ -21,16 +20,10 @@ def main() -> int:
         config = read_config(sys.argv[1:], os.environ)
         config = replace(config, workers=choose_workers(config))
         start_logging(config.log_level)
-        if config.workers > 1:
-            return asyncio.run(supervise(config))
-        from serve.process.server import serve  # here: a supervisor needs neither gRPC nor ONNX Runtime
-
-        with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            runner.run(serve(config, asyncio.Event()))
+        return asyncio.run(supervise(config))
     except ConfigError as error:
         print(f"serve: {error}", file=sys.stderr)
         return 2
-    return 0
 
 
 def _leave(*_: object) -> None:

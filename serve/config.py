@@ -78,6 +78,18 @@ def read_config(arguments: Sequence[str], environment: Mapping[str, str]) -> Ser
     return ServerConfig(**values)
 
 
+def to_texts(config: ServerConfig) -> dict[str, str]:
+    """Every setting as the text that `from_texts` reads: how a worker gets its settings."""
+    return {setting.name: str(getattr(config, setting.name)) for setting in fields(ServerConfig)}
+
+
+def from_texts(texts: Mapping[str, str]) -> ServerConfig:
+    """The settings of `to_texts`, each of its own type again. Raises ConfigError."""
+    return ServerConfig(
+        **{setting.name: _check(setting, texts[setting.name], setting.name) for setting in fields(ServerConfig)}
+    )
+
+
 def _refuse_service_links(environment: Mapping[str, str]) -> None:
     """Raise ConfigError where a Kubernetes Service takes the names of our settings, with what to do."""
     for name in environment:

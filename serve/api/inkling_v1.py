@@ -1,79 +1,61 @@
 """The API of proto/inkling/v1: messages <-> values.
 
-Enters: request messages. Leaves: response messages, or an exception that `status.py` turns into a status.
+Enters: request messages. Leaves: response messages, or an exception that the gate turns into a status.
 Does not know: how a model answers, status codes, processes, signals.
 """
 
 import asyncio
-import functools
 import time
 from collections.abc import Mapping
-from typing import Any
 
-import grpc
-from google.protobuf.message import DecodeError, Message
-from google.protobuf.message_factory import GetMessageClass
-
-from serve import errors
-from serve.api.status import Context, answers_errors, to_status
-from serve.errors import list_some, quote
+from serve.api.gate import Call, CallGate, Handler
+from serve.api.status import to_status
+from serve.errors import OptionError, list_some, quote
 from serve.images.pixels import to_png
-from serve.inference.registry import Repository
-from serve.inference.runner import Answer, Classifier
+from serve.inference.registry import Registry
+from serve.inference.runner import Answer, Runner
 from serve.pb import classifier_pb2 as pb
-from serve.pb.classifier_pb2_grpc import ClassifierServiceServicer
 
+SERVICE = pb.DESCRIPTOR.services_by_name["ClassifierService"]
 DEFAULT_TOP_K = 5
 DEFAULT_LANGUAGE = "en"
 LONGEST_TAG = 100
-"""Of a language: it is shortened subtag by subtag, which for megabytes of them would take hours."""
+"""Characters of a language tag that are read: it is shortened subtag by subtag, which takes time for megabytes."""
 
 
-class ClassifierService(ClassifierServiceServicer):
-    """Answers with the models of a repository."""
+class ClassifierService:
+    """Answers with the models of a registry. Its methods have the names of the .proto."""
 
-    def __init__(self, repository: Repository, max_request_images: int) -> None:
-        self._repository = repository
+    def __init__(self, registry: Registry, max_request_images: int) -> None:
+        self._registry = registry
         self._max_request_images = max_request_images
-        self.call_count = 0
-        """Calls that have come, refused ones too."""
-        self.is_draining = False
-        """Whether every new call is answered with Draining."""
 
-    def begin_call(self, request: Message | errors.UnreadableRequest) -> None:
-        """Count a call to any method. Raises Draining and UnreadableRequest."""
-        self.call_count += 1
-        if self.is_draining:
-            raise errors.Draining("the server is stopping and takes no new work")
-        if isinstance(request, errors.UnreadableRequest):
-            raise request
+    def handlers(self, gate: CallGate) -> dict[str, Handler]:
+        """The gRPC handlers of all methods by name."""
+        return {method.name: gate.unary(method, getattr(self, method.name)) for method in SERVICE.methods}
 
-    @answers_errors
-    async def Classify(self, request: pb.ClassifyRequest, context: Context) -> pb.ClassifyResponse:
+    async def Classify(self, request: pb.ClassifyRequest, call: Call) -> pb.ClassifyResponse:
         """One image."""
         start_ns = time.perf_counter_ns()
-        classifier = self._repository.find(request.model, request.version)
-        labels = find_labels(classifier.spec.labels, request.options)
-        (outcome,) = await classifier.classify((request.image,), _deadline_s(context))
+        runner = self._registry.find(request.model, request.version)
+        labels = find_labels(runner.spec.labels, request.options)
+        (outcome,) = await runner.classify((request.image,), call.deadline_s)
         if isinstance(outcome, Exception):
             raise outcome
-        reply = pb.ClassifyResponse(
-            model=classifier.name, version=str(classifier.version), precision=classifier.spec.precision
-        )
+        reply = pb.ClassifyResponse(model=runner.name, version=str(runner.version), precision=runner.spec.precision)
         fill(reply.classification, outcome, labels, request.options, start_ns)
         return reply
 
-    @answers_errors
-    async def BatchClassify(self, request: pb.BatchClassifyRequest, context: Context) -> pb.BatchClassifyResponse:
+    async def BatchClassify(self, request: pb.BatchClassifyRequest, call: Call) -> pb.BatchClassifyResponse:
         """Many images, each with its own outcome."""
         start_ns = time.perf_counter_ns()
-        classifier = self._repository.find(request.model, request.version)
-        labels = find_labels(classifier.spec.labels, request.options)
+        runner = self._registry.find(request.model, request.version)
+        labels = find_labels(runner.spec.labels, request.options)
         if not 0 < len(request.images) <= self._max_request_images:
-            raise errors.OptionError(f"wanted 1 to {self._max_request_images} images, got {len(request.images)}")
-        outcomes = await classifier.classify(list(request.images), _deadline_s(context))  # each read of it is a copy
+            raise OptionError(f"wanted 1 to {self._max_request_images} images, got {len(request.images)}")
+        outcomes = await runner.classify(list(request.images), call.deadline_s)  # each read of it is a copy
         reply = pb.BatchClassifyResponse(
-            model=classifier.name, version=str(classifier.version), precision=classifier.spec.precision
+            model=runner.name, version=str(runner.version), precision=runner.spec.precision
         )
         for outcome in outcomes:
             result = reply.results.add()
@@ -82,51 +64,23 @@ class ClassifierService(ClassifierServiceServicer):
             else:
                 fill(result.classification, outcome, labels, request.options, start_ns)
             if request.options.return_prepared:
-                # A picture takes 0.1 to 5 ms to write. One is no longer than a run that the loop makes itself, and 256
-                # are a second; between two, others are answered. A thread would make them wait behind large images.
+                # Writing 256 pictures may take a second; others are answered between two of them.
                 await asyncio.sleep(0)
         return reply
 
-    @answers_errors
-    async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
+    async def ListModels(self, request: pb.ListModelsRequest, call: Call) -> pb.ListModelsResponse:
         """Everything that is served, and everything that was refused."""
         return pb.ListModelsResponse(
-            models=map(describe, self._repository.list()),
+            models=map(describe, self._registry.list()),
             refused_models=[
                 pb.RefusedModel(name=refusal.file.name, version=str(refusal.file.version), reason=refusal.reason)
-                for refusal in self._repository.refusals
+                for refusal in self._registry.refusals
             ],
         )
 
-    @answers_errors
-    async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.GetModelResponse:
+    async def GetModel(self, request: pb.GetModelRequest, call: Call) -> pb.GetModelResponse:
         """One model."""
-        return pb.GetModelResponse(model=describe(self._repository.find(request.model, request.version)))
-
-
-def make_handlers(service: ClassifierService) -> "dict[str, grpc.RpcMethodHandler[Any, Any]]":
-    """The methods by name, as generated code makes them, but for bytes that are no request.
-
-    Those reach their method as the error that they are: gRPC itself would show the caller an exception of ours.
-    """
-    methods = pb.DESCRIPTOR.services_by_name["ClassifierService"].methods
-    return {
-        method.name: grpc.unary_unary_rpc_method_handler(
-            getattr(service, method.name),
-            functools.partial(_read_request, GetMessageClass(method.input_type)),
-            GetMessageClass(method.output_type).SerializeToString,
-        )
-        for method in methods
-    }
-
-
-def _read_request(kind: type[Message], data: bytes) -> Message | errors.UnreadableRequest:
-    try:
-        return kind.FromString(data)
-    except DecodeError:
-        return errors.UnreadableRequest(
-            f"wanted the message {kind.DESCRIPTOR.full_name}, got {len(data)} bytes that are none"
-        )
+        return pb.GetModelResponse(model=describe(self._registry.find(request.model, request.version)))
 
 
 def find_labels(labels: Mapping[str, tuple[str, ...]], options: pb.ClassifyOptions) -> tuple[str, ...]:
@@ -135,7 +89,7 @@ def find_labels(labels: Mapping[str, tuple[str, ...]], options: pb.ClassifyOptio
     Raises OptionError for an unknown language, with the known ones, and for a negative top_k.
     """
     if options.top_k < 0:
-        raise errors.OptionError(f"top_k: wanted 0 (the first {DEFAULT_TOP_K}) or more, got {options.top_k}")
+        raise OptionError(f"top_k: wanted 0 (the first {DEFAULT_TOP_K}) or more, got {options.top_k}")
     tag = options.language_code[:LONGEST_TAG].lower()
     if not tag:
         return labels.get(DEFAULT_LANGUAGE) or next(iter(labels.values()))
@@ -144,7 +98,7 @@ def find_labels(labels: Mapping[str, tuple[str, ...]], options: pb.ClassifyOptio
         if tag in known:
             return known[tag]
         tag = tag.rpartition("-")[0]
-    raise errors.OptionError(f"language_code: wanted one of {list_some(labels)}; got {quote(options.language_code)}")
+    raise OptionError(f"language_code: wanted one of {list_some(labels)}; got {quote(options.language_code)}")
 
 
 def fill(
@@ -152,11 +106,11 @@ def fill(
 ) -> None:
     """Write an answer into its place in a reply: the first top_k classes with their labels, and the times.
 
-    In place, because a message that is made first and put in later is copied.
+    It is written in place, for a message that is made first and put in later would be copied.
     """
     add, probabilities = message.classes.add, answer.probabilities
     for index in answer.ranking[: options.top_k or DEFAULT_TOP_K]:
-        found = add()  # and then its fields: with them as arguments it takes a quarter longer
+        found = add()  # and then its fields, which is quicker than to pass them as arguments
         found.label, found.index, found.probability = labels[index], index, probabilities[index]
     if options.return_prepared:
         message.prepared_png = to_png(answer.image.pixels)
@@ -169,19 +123,19 @@ def fill(
     timing.total_us = (time.perf_counter_ns() - start_ns) // 1000
 
 
-def describe(classifier: Classifier) -> pb.Model:
+def describe(runner: Runner) -> pb.Model:
     """What a model's file says about itself, and where it runs."""
-    spec = classifier.spec
+    spec = runner.spec
     model = pb.Model(
-        name=classifier.name,
-        version=str(classifier.version),
+        name=runner.name,
+        version=str(runner.version),
         dataset=spec.dataset,
         label_sets=[pb.LabelSet(language_code=code, labels=labels) for code, labels in spec.labels.items()],
         input_shape=spec.input.shape,
         input_colour=spec.input.colour,
         prepare_policy=f"{spec.prepare.policy}/{spec.prepare.version}",
         precision=spec.precision,
-        device=classifier.device,
+        device=runner.device,
         test_accuracy=spec.test_accuracy,
         test_count=spec.test_count,
         parameter_count=spec.parameters,
@@ -191,8 +145,3 @@ def describe(classifier: Classifier) -> pb.Model:
     model.create_time.FromDatetime(spec.created)
     model.recipe.update(spec.recipe)
     return model
-
-
-def _deadline_s(context: Context) -> float | None:
-    remaining_s = context.time_remaining()
-    return None if remaining_s is None else time.monotonic() + remaining_s

@@ -1,6 +1,6 @@
-"""The standard services, for a server that stops: grpc.health.v1 and reflection, and how they are registered.
+"""The standard services, grpc.health.v1 and reflection, and how they are added to a server.
 
-Enters: what the libraries' services get. Leaves: what they answer; their streams end with the server.
+Enters: the requests of the libraries' services. Leaves: their answers; their streams end when the server stops.
 Does not know: what is served.
 """
 
@@ -12,37 +12,39 @@ import grpc
 from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection
 
-LAST_WORDS_S = 0.2
-"""For a watch to hear NOT_SERVING before it ends."""
+from serve.api.gate import CallGate, Handler
+
+WATCH_END_S = 0.2
+"""Seconds between the message NOT_SERVING and the end of a watch."""
 
 
 class Health(health.aio.HealthServicer):
-    """The library's, whose watches would go on for ever and hold up a stop for all of its grace."""
+    """The library's health service, whose watches end when the server stops."""
 
     def __init__(self) -> None:
         super().__init__()
         self._ended = asyncio.Event()
 
     async def Watch(self, request: health_pb2.HealthCheckRequest, context: Any) -> None:  # the .proto's
-        """Tell of every change, until the caller leaves or the server stops."""
+        """Send every change, until the caller leaves or the server stops."""
         watch = asyncio.create_task(super().Watch(request, context))
         ended = asyncio.create_task(self._ended.wait())
         try:
             await asyncio.wait((watch, ended), return_when=asyncio.FIRST_COMPLETED)
             if watch.done():
-                watch.result()  # it goes on until it fails, and gRPC should hear of that
+                watch.result()  # it ends by failing, and gRPC gets the failure
         finally:
             watch.cancel()
             ended.cancel()
 
     async def enter_graceful_shutdown(self) -> None:
-        """Say NOT_SERVING to everybody, and end the watches a moment later."""
+        """Set everything to NOT_SERVING, and end the watches a moment later."""
         await super().enter_graceful_shutdown()
-        asyncio.get_running_loop().call_later(LAST_WORDS_S, self._ended.set)
+        asyncio.get_running_loop().call_later(WATCH_END_S, self._ended.set)
 
 
 class Reflection(reflection.aio.ReflectionServicer):
-    """The library's, whose streams stay open for as long as their callers like, and held up a stop for its grace."""
+    """The library's reflection service, whose streams end when the server stops."""
 
     def __init__(self, service_names: tuple[str, ...]) -> None:
         super().__init__(service_names)
@@ -76,20 +78,20 @@ class Reflection(reflection.aio.ReflectionServicer):
 
 
 class Registrar:
-    """Stands before a grpc.aio server for generated code, and registers nothing.
+    """Stands in for a grpc.aio server to generated code: it passes methods through the gate and registers none.
 
-    At each call grpc.aio waits for the next one of every method that is registered, so each costs all calls: nine of
-    them a twentieth of a call to `mnist-cnn`.
+    grpc.aio waits at every call for the next one of each registered method, so every registered method costs all calls
+    (docs/benchmarks/history.md). The methods are found by name instead.
     """
 
-    def __init__(self, server: grpc.aio.Server) -> None:
+    def __init__(self, server: grpc.aio.Server, gate: CallGate) -> None:
         self._server = server
+        self._gate = gate
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
-        """All methods of a service, by name."""
-        self._server.add_generic_rpc_handlers(handlers)
+        """Do nothing: generated code gives the same methods to the other function."""
 
-    def add_registered_method_handlers(
-        self, service: str, handlers: "Mapping[str, grpc.RpcMethodHandler[Any, Any]]"
-    ) -> None:
-        """The same ones again, which are left out."""
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Handler]) -> None:
+        """Add the methods of a service, to be found by name."""
+        counted = self._gate.standard(handlers)
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, counted),))

@@ -1,6 +1,6 @@
 """How much may wait: a bound on images and on bytes, tried and never waited for.
 
-Enters: the size of a request. Leaves: a place, or Overloaded at once. Does not know: what is done with the place.
+Enters: the size of a request. Leaves: a place for it, or Overloaded at once. Does not know: what the request is for.
 Used on the event loop alone, so it needs no lock.
 """
 
@@ -8,20 +8,20 @@ from serve.errors import Overloaded
 
 
 class Admission:
-    """Counts the accepted images that have no answer yet, and their bytes."""
+    """Counts the accepted images that have no answer yet, and the bytes of their files."""
 
     def __init__(self, max_images: int, max_bytes: int) -> None:
         self._max_images = max_images
         self._max_bytes = max_bytes
-        # The same words each time: under overload refusals are most of the work, and a status is made once per text.
+        # The same words each time: under overload refusals are most of the work, and each text is packed once.
         self._refusal = f"at most {max_images} images or {max_bytes} bytes may wait here, and they do; try again later"
         self.images = 0
         self.image_bytes = 0
 
     def admit(self, images: int, image_bytes: int) -> "_Place":
-        """Hold places for a request while it is worked on. Raises Overloaded where they are not free.
+        """A context that holds places for a request. Raises Overloaded if they are not free.
 
-        A request larger than the bounds is taken when nothing else waits: it could never run otherwise.
+        A request larger than the bounds is admitted when nothing else waits: it could never run otherwise.
         """
         if self.images and (
             self.images + images > self._max_images or self.image_bytes + image_bytes > self._max_bytes
@@ -31,7 +31,7 @@ class Admission:
 
 
 class _Place:
-    """Held from `with` to the end of its block. A class, for a generator takes longer: it is made for every call."""
+    """Counted from `with` to the end of its block. A class, for a generator would cost every call more."""
 
     __slots__ = ("_admission", "_image_bytes", "_images")
 

@@ -6,12 +6,8 @@ CUDA is proven before a model is loaded: where it does not start, `auto` takes t
 """
 
 import ctypes
-import os
 from pathlib import Path
 from typing import Any
-
-# Before the import, as in `engine.py`.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime as ort
 

@@ -5,28 +5,24 @@ Does not know: image files, batches of many callers, gRPC, names and versions of
 """
 
 import functools
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-# Before the import: ONNX Runtime's Linux wheels otherwise write a device id and send events (onnxruntime#27379).
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
 from serve.errors import InvalidMetadata, ModelFileError, SelfTestFailed
-from serve.machine.scheduling import stand_back
+from serve.machine.scheduling import lower_thread_priority
 from serve.model_file.spec import INPUT, OUTPUT, ModelSpec, check_seal, from_metadata, self_test_images
 
 LONGEST_RUN_S = 0.1
-"""CPU time that a batch should take at most: what comes meanwhile waits, and so slow a net gains nothing by more."""
-PLAINLY_SLOW_S = LONGEST_RUN_S / 4
-"""As many single images as make a batch take longer than this: a batch of them is slow, however well it may share."""
+"""CPU seconds that a batch should take at most: requests wait meanwhile, and a slow net gains nothing by more images."""
+SLOW_BATCH_S = LONGEST_RUN_S / 4
+"""CPU seconds. A batch whose images take longer one by one is slow, however much of that a batch saves."""
 
 Outputs = dict[str, npt.NDArray[np.float32]]
 
@@ -44,7 +40,7 @@ class Placement:
     gpu_memory_bytes: int
     """Most memory that one model takes on CUDA; 0 for no limit."""
     most_threads: int = 1
-    """Threads of a run on the CPU that spreads over cores which others leave idle; where fewer, it has `threads`."""
+    """Threads of a run on the CPU that spreads over cores which other workers leave idle."""
 
     @property
     def batch_sizes(self) -> tuple[int, ...]:
@@ -61,7 +57,7 @@ class Engine:
         self.max_batch = placement.max_batch
         """Most images in one run: what `placement` allows, on the CPU less for a net that `warm_up` finds slow."""
         self.one_image_s = self.full_batch_s = float("inf")
-        """CPU time of a run of one image, and of `max_batch`, of each of its threads, once `warm_up` found them."""
+        """CPU seconds per thread of a run of one image, and of `max_batch`; `warm_up` measures them."""
         self._session = session
         self._output_names = [output.name for output in session.get_outputs()]
         self._may_spread = placement.device == "cpu" and placement.most_threads > placement.threads
@@ -69,8 +65,8 @@ class Engine:
     def run(self, images: npt.NDArray[np.uint8], options: ort.RunOptions | None = None, spread: bool = True) -> Outputs:
         """Run uint8 [N, H, W, C], N at most `max_batch`; `probabilities` is float32 [N, K].
 
-        `spread`: on the CPU over `most_threads`, for cores that are idle. Where they are not, `threads` do the same in
-        less time: who shares a run waits for the other, and spins meanwhile.
+        `spread`: use `most_threads` on the CPU, for cores that are idle. On busy cores a run over fewer threads takes
+        less time, for threads that share a run wait for each other.
         """
         count, on_cpu = len(images), self.placement.device == "cpu"
         if not on_cpu:
@@ -84,7 +80,7 @@ class Engine:
     def _run_on_one(
         self, names: list[str], feed: dict[str, npt.NDArray[np.uint8]], options: ort.RunOptions | None
     ) -> list[npt.NDArray[np.float32]]:
-        """In one of the session's own threads: there nothing is shared out any further. It takes 0.1 ms longer."""
+        """Run in one of the session's own threads, where ONNX Runtime does not divide the work any further."""
         done: SimpleQueue[tuple[list[npt.NDArray[np.float32]], str]] = SimpleQueue()
         self._session.run_async(names, feed, _hand_over, done, options)
         outputs, problem = done.get()
@@ -93,23 +89,21 @@ class Engine:
         return outputs
 
     def warm_up(self) -> None:
-        """Run, on CUDA every batch size, so that no caller pays for memory and algorithms; time runs.
+        """Run, on CUDA every batch size, so that no request pays for memory and algorithms; measure runs.
 
-        Raises ModelFileError where a run breaks off.
-
-        On the CPU the self-test was the first run, and a batch of a slow net is not run: what it takes is plain from
-        one image, and twice as many workers would wait for it at the same time.
+        On the CPU the self-test was the first run. A batch of a slow net is not run: one image tells its time.
+        Raises ModelFileError if a run breaks off.
         """
         on_cpu = self.placement.device == "cpu"
         last = _shrinking() if on_cpu else None
         for size in () if on_cpu else self.placement.batch_sizes:
             self._measure(size)
         self.one_image_s = self._measure(1, last)
-        if on_cpu and self.max_batch * self.one_image_s > PLAINLY_SLOW_S:
+        if on_cpu and self.max_batch * self.one_image_s > SLOW_BATCH_S:
             self.max_batch = min(self.max_batch, max(1, int(LONGEST_RUN_S / self.one_image_s)))
             self.full_batch_s = self.max_batch * self.one_image_s
         else:
-            # The first has fresh memory, the other gives it back.
+            # The first run takes fresh memory, the second gives it back.
             self.full_batch_s = min(self._measure(self.max_batch, options) for options in (None, last))
 
     def _measure(self, size: int, options: ort.RunOptions | None = None) -> float:
@@ -123,13 +117,13 @@ class Engine:
 
 
 def _hand_over(outputs: list[npt.NDArray[np.float32]], done: SimpleQueue[Any], problem: str) -> None:
-    """In the session's own thread, which a batch needs as it needs the batcher's: behind the event loop."""
-    stand_back()
+    """Called in the session's own thread, which runs behind the event loop as the batcher's does."""
+    lower_thread_priority()
     done.put((outputs, problem))
 
 
 def _shrinking() -> ort.RunOptions:
-    """A run on the CPU that leaves the arena as small as it can: of a server's models, most wait for their callers."""
+    """Options of a run on the CPU that leaves the arena small: most models of a server wait for requests."""
     options = ort.RunOptions()
     options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
     return options
@@ -150,7 +144,7 @@ def load(path: Path, placement: Placement) -> Engine:
     check_seal(data)
     try:
         session = ort.InferenceSession(data, _session_options(placement), providers=_providers(placement))
-    except Exception as error:  # ONNX Runtime raises a class of its own per fault, without a public root
+    except Exception as error:  # ONNX Runtime raises a class per fault, without a public base class
         raise ModelFileError(f"ONNX Runtime cannot load it: {_summarise(error)}") from error
     if placement.device != "cpu" and "CUDAExecutionProvider" not in session.get_providers():
         raise ModelFileError(f"wanted {placement.device}, ONNX Runtime took {', '.join(session.get_providers())}")
@@ -221,12 +215,11 @@ def _providers(placement: Placement) -> list[str | tuple[str, dict[str, str]]]:
 def _share_arena() -> None:
     """Keep the memory of runs on the CPU in one arena of this process, for all its models.
 
-    Without one, glibc gives it back to the kernel after a run where it happens to lie at the heap's end, and the next
-    run has it page by page again: a batch of `mnist-cnn` in int8 took 65 instead of 11 us an image in two processes of
-    three. An arena for each model takes 45 MiB more in two workers with six models, one for all, once shrunk, none.
+    Without one, glibc may return the memory to the kernel after a run, and the next run gets it back page by page. An
+    arena for each model would take more memory (docs/benchmarks/history.md).
     """
     memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
-    # As much as is asked for, not the next power of two; no limit; ONNX Runtime's own sizes for the rest.
+    # Grow by what is asked for, not to the next power of two; no limit; ONNX Runtime's defaults for the rest.
     sizes = {"arena_extend_strategy": 1, "max_mem": 0, "initial_chunk_size_bytes": -1, "max_dead_bytes_per_chunk": -1}
     ort.create_and_register_allocator(memory, ort.OrtArenaCfg(sizes))
 
@@ -238,7 +231,7 @@ def _session_options(placement: Placement) -> ort.SessionOptions:
     if placement.device == "cpu":
         _share_arena()
         options.add_session_config_entry("session.use_env_allocators", "1")
-        # Weights stay for as long as the model does: the arena would only round them up.
+        # Weights stay as long as the model does; the arena would only round their size up.
         options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a spinning thread burns a shared core
     if placement.device != "cpu":

@@ -1,42 +1,83 @@
-"""Model files -> the models that are served, and those that are refused.
+"""A model file -> a live runner: loaded, self-tested and warmed up in a thread, then swapped into the registry.
 
-Enters: a folder, and a function that loads one file. Leaves: a `Repository`. Does not know: how a file is run, gRPC.
+Enters: a folder of models. Leaves: runners in the registry, and refusals with their reasons.
+Does not know: gRPC, what decides that a file is to be loaded.
 """
 
+import asyncio
 import logging
-from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 from serve.errors import ConfigError, ModelFileError
-from serve.inference.registry import Refusal, Repository
-from serve.inference.runner import Classifier
+from serve.inference import engine
+from serve.inference.registry import Refusal, Registry
+from serve.inference.runner import Runner, RunnerLimits
+from serve.machine.cpu_policy import CpuPolicy
 from serve.model_file.folder import PLAIN_NAME, ModelFile, find_model_files
 
 logger = logging.getLogger(__name__)
 
 
-def load_repository(folder: Path, precision: str, load: Callable[[ModelFile], Classifier]) -> Repository:
-    """Load what can be loaded; a bad file costs nobody but itself. Raises ConfigError where none can.
+class Loader:
+    """Loads files and makes them live. Made on the event loop that serves them."""
 
-    Where a file in another precision is bad, the model.onnx beside it serves.
-    """
-    classifiers, refusals = [], []
-    for file in find_model_files(folder, precision):
+    def __init__(
+        self,
+        registry: Registry,
+        placement: engine.Placement,
+        *,
+        limits: RunnerLimits,
+        cpu: CpuPolicy,
+        side_thread: Executor,
+    ) -> None:
+        self._registry = registry
+        self._placement = placement
+        self._limits = limits
+        self._cpu = cpu
+        self._side_thread = side_thread
+        self._thread = ThreadPoolExecutor(1, "loader")
+
+    async def load_folder(self, folder: Path, precision: str) -> None:
+        """Load every file under a folder that can be loaded; a bad one costs no other.
+
+        If a file in another precision is bad, the model.onnx beside it is loaded. Raises ConfigError if none can be.
+        """
+        for file in find_model_files(folder, precision):
+            await self._load_or_refuse(file)
+        if not self._registry.names:
+            raise ConfigError(f"--models: every model file under {folder} was refused; the reasons are above")
+
+    async def load(self, file: ModelFile) -> None:
+        """Make one file live; what it replaces answers what it has accepted, and is closed.
+
+        Raises ModelFileError and OSError, and then changes nothing.
+        """
+        loaded = await asyncio.get_running_loop().run_in_executor(self._thread, self._load_engine, file.path)
+        runner = Runner(
+            file.name, file.version, loaded, limits=self._limits, cpu=self._cpu, side_thread=self._side_thread
+        )
+        if replaced := self._registry.put(runner):
+            await replaced.close()
+
+    async def _load_or_refuse(self, file: ModelFile) -> None:
         plain = replace(file, path=file.path.with_name(PLAIN_NAME))
         for candidate in dict.fromkeys((file, plain)):
             try:
-                classifiers.append(load(candidate))
-                break
+                await self.load(candidate)
+                return
             except (ModelFileError, OSError) as error:
                 which = "" if candidate == plain else f"{candidate.path.name}: "
                 logger.error("refused %s version %s: %s%s", file.name, file.version, which, error)
-                refusals.append(Refusal(candidate, f"{which}{_reason(error)}"))
-    if not classifiers:
-        raise ConfigError(f"--models: every model file under {folder} was refused; the reasons are above")
-    return Repository(classifiers, refusals)
+                self._registry.refuse(Refusal(candidate, f"{which}{_describe(error)}"))
+
+    def _load_engine(self, path: Path) -> engine.Engine:
+        loaded = engine.load(path, self._placement)
+        loaded.warm_up()
+        return loaded
 
 
-def _reason(error: ModelFileError | OSError) -> str:
-    """What any caller may know: the system's own sentence has the path, which is for the log."""
+def _describe(error: ModelFileError | OSError) -> str:
+    """What a client may know: the system's own sentence names the path, which is for the log."""
     return (error.strerror or "the file cannot be read") if isinstance(error, OSError) else str(error)

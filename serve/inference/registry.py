@@ -1,18 +1,18 @@
-"""A folder of models, `<name>/<version>/model.onnx` -> the models that are served, and those that are not.
+"""The live set: name -> versions -> runner, and the files that were refused.
 
-Enters: a folder, and a function that loads one file. Leaves: a `Repository` to look models up in.
-Does not know: how a file is loaded or run, gRPC.
+Enters: runners, names and versions. Leaves: the runner that a request is for. Does not know: how a file is loaded, gRPC.
+A change makes a new snapshot and swaps it in, so that a request sees the set before or after it and nothing between.
 """
 
-import logging
-from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from serve.errors import NotFound, list_some, quote
-from serve.inference.runner import Classifier
+from serve.inference.runner import Runner
 from serve.model_file.folder import ModelFile
 
-logger = logging.getLogger(__name__)
+Versions = Mapping[int, Runner]
+"""The highest version first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,37 +23,49 @@ class Refusal:
     reason: str
 
 
-class Repository:
-    """The loaded models by name and version."""
+class Registry:
+    """The models that are live by name and version. Changed on the event loop alone."""
 
-    def __init__(self, classifiers: list[Classifier], refusals: list[Refusal]) -> None:
-        self.refusals = refusals
-        self._versions: dict[str, dict[int, Classifier]] = defaultdict(dict)
-        for classifier in sorted(classifiers, key=lambda each: (len(each.name), each.name, -each.version)):
-            self._versions[classifier.name][classifier.version] = classifier
+    def __init__(self) -> None:
+        self.refusals: tuple[Refusal, ...] = ()
+        self._live: Mapping[str, Versions] = {}
 
     @property
     def names(self) -> list[str]:
-        """The names that can be asked for."""
-        return list(self._versions)
+        """The names that can be asked for: short names first, so `mnist` before `mnist-cnn`."""
+        return list(self._live)
 
-    def list(self) -> list[Classifier]:
-        """Every version of every model: `mnist` before `mnist-cnn`, short names first; of each, the highest version."""
-        return [classifier for versions in self._versions.values() for classifier in versions.values()]
+    def list(self) -> list[Runner]:
+        """Every version of every model, the highest version of each first."""
+        return [runner for versions in self._live.values() for runner in versions.values()]
 
-    def find(self, name: str, version: str) -> Classifier:
-        """The model of a name and version; an empty version is the highest, an empty name the only model.
+    def find(self, name: str, version: str) -> Runner:
+        """The runner of a name and version; an empty version is the highest, an empty name the only model.
 
         Raises NotFound with what there is.
         """
-        if not name and len(self._versions) == 1:
-            name = self.names[0]
-        if name not in self._versions:
-            raise NotFound(f"wanted one of the models {list_some(self.names)}; got {quote(name)}")
-        versions = self._versions[name]
+        live = self._live
+        if not name and len(live) == 1:
+            name = next(iter(live))
+        if name not in live:
+            raise NotFound(f"wanted one of the models {list_some(live)}; got {quote(name)}")
+        versions = live[name]
         if not version:
             return next(iter(versions.values()))
         if version not in map(str, versions):
             known = list_some(map(str, versions))
             raise NotFound(f"wanted one of the versions of {name}: {known}; got {quote(version)}")
         return versions[int(version)]
+
+    def put(self, runner: Runner) -> Runner | None:
+        """Make a runner live: the one that it replaces, if its name and version were live already."""
+        versions = dict(self._live.get(runner.name, {}))
+        replaced = versions.pop(runner.version, None)
+        versions[runner.version] = runner
+        live = {**self._live, runner.name: dict(sorted(versions.items(), reverse=True))}
+        self._live = dict(sorted(live.items(), key=lambda item: (len(item[0]), item[0])))
+        return replaced
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Remember why a file is not served."""
+        self.refusals = (*self.refusals, refusal)

@@ -1,15 +1,16 @@
-"""One loaded model and everything that a request meets on its way through it.
+"""One loaded model, and the way of a request through it.
 
-Enters: encoded images, from the event loop. Leaves: an `Answer` or the reason why there is none, per image.
+Enters: encoded images, from the event loop. Leaves: an `Answer`, or the reason why there is none, per image.
 Does not know: gRPC, messages, languages, other models.
 
-    classify -> admission -> (large images: decoded in a side thread) -> batcher -> image_reader -> engine
+    classify -> admission -> (large images: decoded in the side thread) -> batcher -> reader -> engine
 """
 
 import asyncio
 import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -22,14 +23,11 @@ from serve.inference.batcher import Batcher
 from serve.inference.engine import Engine
 from serve.inference.loop_batcher import LoopBatcher
 from serve.inference.thread_batcher import ThreadBatcher
-from serve.machine.busy_poll import BusyPoll
-from serve.machine.idle_cores import Neighbours
-from serve.machine.scheduling import Turns
+from serve.machine.cpu_policy import CpuPolicy
 from serve.model_file.spec import OUTPUT
 
-# The longest run that may hold up the event loop. A net of 30 ms lost a quarter of its throughput there, one of 2 ms
-# gained a third.
-MOST_LOOP_RUN_S = 0.010
+LONGEST_LOOP_RUN_S = 0.010
+"""CPU seconds. A full batch that takes longer runs in a thread and not on the event loop."""
 
 
 class Answer(NamedTuple):
@@ -45,77 +43,78 @@ class Answer(NamedTuple):
     batch_size: int
 
 
+@dataclass(frozen=True, slots=True)
+class RunnerLimits:
+    """The bounds of one model's work."""
+
+    max_pending: int
+    """Images that wait or run."""
+    max_pending_bytes: int
+    """Bytes of their files."""
+    max_queue_delay_us: int
+    """Microseconds that a batch waits to fill once its first image is there; 0 never waits."""
+    max_image_pixels: int
+    """Pixels of one image."""
+
+
 class _Waiting(NamedTuple):
     image: bytes | Prepared | Exception
     since_ns: int
-    """When it came; of an image that was prepared aside, later by the time that this took."""
+    """When it came; for an image that was prepared aside, later by the time that its preparation took."""
 
 
-class Classifier:
-    """A model that answers. Created on the event loop whose calls it serves."""
+class Runner:
+    """A model that answers. Made on the event loop whose calls it serves."""
 
     def __init__(
-        self,
-        name: str,
-        version: int,
-        engine: Engine,
-        *,
-        admission: Admission,
-        side_thread: Executor,
-        turns: Turns,
-        busy_poll: BusyPoll,
-        neighbours: Neighbours,
-        max_queue_delay_us: int,
-        max_image_pixels: int,
+        self, name: str, version: int, engine: Engine, *, limits: RunnerLimits, cpu: CpuPolicy, side_thread: Executor
     ) -> None:
+        """`side_thread` decodes large images, so that they hold up no batch."""
         self.name = name
         self.version = version
         self.spec = engine.spec
         self.device = engine.placement.device
         self._engine = engine
-        policy = find_policy(engine.spec.prepare, engine.spec.input)
-        self._reader = ImageReader(policy, max_image_pixels)
-        self._admission = admission
+        self._reader = ImageReader(find_policy(engine.spec.prepare, engine.spec.input), limits.max_image_pixels)
+        self.admission = Admission(limits.max_pending, limits.max_pending_bytes)
         self._side_thread = side_thread
-        self._turns = turns
-        self._busy_poll = busy_poll
-        self._neighbours = neighbours
-        self._is_quick = engine.full_batch_s <= MOST_LOOP_RUN_S
-        self._is_quick_alone = engine.one_image_s <= MOST_LOOP_RUN_S
-        self._batcher = self._make_batcher(max_queue_delay_us)
+        self._cpu = cpu
+        self._is_quick = engine.full_batch_s <= LONGEST_LOOP_RUN_S
+        self._is_quick_single = engine.one_image_s <= LONGEST_LOOP_RUN_S
+        self._batcher = self._make_batcher(limits.max_queue_delay_us)
 
     async def classify(self, images: Sequence[bytes], deadline_s: float | None = None) -> list[Answer | Exception]:
         """Answer each image, or say in its place what was wrong with it.
 
-        `deadline_s` is on the clock of `time.monotonic`. Raises Overloaded at once where there is no room,
-        Expired where the deadline passed first, Draining while stopping.
+        `deadline_s` is on the clock of `time.monotonic`. Raises Overloaded at once if there is no room, Expired if the
+        deadline passed first, Draining while stopping.
         """
-        with self._admission.admit(len(images), sum(map(len, images))):
+        with self.admission.admit(len(images), sum(map(len, images))):
             waiting = [_Waiting(image, time.perf_counter_ns()) for image in images]
             for index, image in enumerate(images):
                 if is_large(image):
                     waiting[index] = await self._prepare_aside(image, waiting[index].since_ns)
             answers = self._batcher.submit(waiting, deadline_s)
-            if answers.done():  # at once, as a lone caller's are
-                self._busy_poll.follow(waiting[0].since_ns)
+            if answers.done():  # it was run at once, as a single in-flight request is
+                self._cpu.busy_poll.note_single(waiting[0].since_ns)
             return await answers
-
-    def _make_batcher(self, max_queue_delay_us: int) -> Batcher[_Waiting, Answer | Exception]:
-        """On the event loop where that holds up nobody for long and nothing else could use the time."""
-        engine, placement = self._engine, self._engine.placement
-        has_one_core = placement.device == "cpu" and placement.threads == 1 and not max_queue_delay_us
-        if has_one_core and self._is_quick:
-            return LoopBatcher(self._run, engine.max_batch)
-        return ThreadBatcher(self._run, engine.max_batch, max_queue_delay_us, has_one_core and self._is_quick_alone)
 
     async def close(self) -> None:
         """Finish what was accepted, then stop."""
         await self._batcher.close()
 
+    def _make_batcher(self, max_queue_delay_us: int) -> Batcher[_Waiting, Answer | Exception]:
+        """On the event loop if runs are short and no other core could make them; else with a thread."""
+        engine, placement = self._engine, self._engine.placement
+        has_one_core = placement.device == "cpu" and placement.threads == 1 and not max_queue_delay_us
+        if has_one_core and self._is_quick:
+            return LoopBatcher(self._run, engine.max_batch)
+        return ThreadBatcher(self._run, engine.max_batch, max_queue_delay_us, has_one_core and self._is_quick_single)
+
     async def _prepare_aside(self, image: bytes, since_ns: int) -> _Waiting:
-        """Prepare an image in the side thread; what it waits there counts as waiting for its batch does."""
-        # Emptied when the caller leaves and admission gives its bytes back: the executor keeps what it was given until
-        # the thread comes to it, wanted or not.
+        """Prepare an image in the side thread; its wait for that thread counts as queue time."""
+        # Emptied when the caller leaves: the executor keeps its arguments until the thread comes to them, while
+        # admission gives their bytes back at once.
         held = [image]
         try:
             prepared = await asyncio.get_running_loop().run_in_executor(self._side_thread, self._prepare_held, held)
@@ -125,23 +124,17 @@ class Classifier:
         return _Waiting(prepared, since_ns + 1000 * work_us)
 
     def _prepare_held(self, held: list[bytes]) -> Prepared | Exception:
-        """In the side thread. It may find nothing where the caller leaves at this moment; nobody hears of that."""
+        """In the side thread. If the caller leaves at this moment the list is empty, and no one reads the error."""
         return self._reader.read(held.pop())
 
     def _run(self, batch: list[_Waiting]) -> list[Answer | Exception]:
-        """In the batcher's thread: an answer for each image, or what was wrong with it.
-
-        Over two cores where others leave one idle; a short run anyway, for to keep to one takes longer than it.
-        """
+        """In the batcher's thread: an answer for each image, or what was wrong with it."""
         begun_ns = time.perf_counter_ns()
-        self._turns.follow(len(batch))
-        if len(batch) == 1 and self._is_quick_alone:
+        if len(batch) == 1 and self._is_quick_single:
+            self._cpu.run_single()
             return self._answer(batch, begun_ns, spread=True)
-        core_count = self._neighbours.take()
-        try:
-            return self._answer(batch, begun_ns, spread=core_count > 1 or self._is_quick)
-        finally:
-            self._neighbours.give_back(core_count)
+        with self._cpu.run(len(batch), spreads_anyway=self._is_quick) as spread:
+            return self._answer(batch, begun_ns, spread)
 
     def _answer(self, batch: list[_Waiting], begun_ns: int, spread: bool) -> list[Answer | Exception]:
         """Prepare all, run the good ones together, and put every answer in its place."""

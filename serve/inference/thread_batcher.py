@@ -1,6 +1,6 @@
-"""A batcher with a thread: what waited while the last batch ran is the next batch.
+"""A batcher with a thread: what came while the last batch ran is the next batch.
 
-Enters: groups of items, from the event loop. Leaves: their results, handed back to the loop a batch at a time.
+Enters: groups of items, from the event loop. Leaves: their results, handed back to the loop one batch at a time.
 Does not know: images, models, gRPC.
 """
 
@@ -10,14 +10,14 @@ import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
-from serve.inference.batcher import Batcher, Group, Part, R, T, cut, deliver
-from serve.machine.scheduling import stand_back
+from serve.inference.batcher import Batcher, Group, Part, R, T, cut
+from serve.machine.scheduling import lower_thread_priority
 
 
 class ThreadBatcher(Batcher[T, R]):
-    """Runs in a thread: for long runs, for a device, or where a process has cores to spare.
+    """Runs in a thread: for long runs, for a device, or if a process has several cores.
 
-    `alone_at_once` spares a lone item the way to the thread and back: for one that takes a few milliseconds.
+    `single_at_once` runs a single item on the event loop if nothing else is under way: for one of a few milliseconds.
     """
 
     def __init__(
@@ -25,12 +25,12 @@ class ThreadBatcher(Batcher[T, R]):
         run: Callable[[list[T]], list[R]],
         max_batch: int,
         max_queue_delay_us: int = 0,
-        alone_at_once: bool = False,
+        single_at_once: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(run, max_batch, alone_at_once, clock)
+        super().__init__(run, max_batch, single_at_once, clock)
         self._max_queue_delay_s = max_queue_delay_us / 1e6
-        self._is_idle = True
+        self._open_groups = 0  # queued and not done; counted on the event loop alone
         self._waiting: SimpleQueue[Part[T, R] | None] = SimpleQueue()
         self._rest: Part[T, R] | None = None  # of a group that the last batch had no room for
         self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
@@ -43,17 +43,21 @@ class ThreadBatcher(Batcher[T, R]):
             self._waiting.put(None)
         await asyncio.to_thread(self._thread.join)
 
-    def _is_alone(self) -> bool:
-        return super()._is_alone() and self._is_idle and self._rest is None and self._waiting.empty()
+    def _is_idle(self) -> bool:
+        return super()._is_idle() and not self._open_groups
 
     def _queue(self, group: Group[T, R]) -> None:
+        self._open_groups += 1
+        group.done.add_done_callback(self._count_done)
         self._waiting.put((group, 0, len(group.items)))
 
+    def _count_done(self, _: asyncio.Future[list[R]]) -> None:
+        self._open_groups -= 1
+
     def _work(self) -> None:
-        stand_back()
+        lower_thread_priority()
         while batch := self._next_batch():
-            self._loop.call_soon_threadsafe(deliver, batch, self._run_batch(batch))
-            self._is_idle = True
+            self._loop.call_soon_threadsafe(self._deliver, batch, self._run_batch(batch))
 
     def _next_batch(self) -> list[Part[T, R]]:
         """Wait for one part, then take what is there; empty when closed and nothing waits."""
@@ -64,8 +68,7 @@ class ThreadBatcher(Batcher[T, R]):
         while part is not None:
             group, start, stop = part
             if self._is_wanted(group):
-                if not batch:  # only now: after a part that nobody wants any more there is nothing to run yet
-                    self._is_idle = False
+                if not batch:
                     closes_s = self._clock() + self._max_queue_delay_s
                 if stop - start > room:
                     part, self._rest = cut(part, room)
@@ -77,7 +80,7 @@ class ThreadBatcher(Batcher[T, R]):
                 part = self._take(closes_s) if batch else self._waiting.get()
             except Empty:
                 return batch
-        self._waiting.put(None)  # the mark of close(), for the next time; what came before it still runs
+        self._waiting.put(None)  # the end mark of close(), for the next time; what came before it still runs
         return batch
 
     def _take(self, closes_s: float) -> Part[T, R] | None:

@@ -1,6 +1,6 @@
 """How many cores this process may use: the affinity mask and the container's quota, not the host's count.
 
-Enters: /proc and /sys of the running process. Leaves: a number of at least 1. Does not know: what they are used for.
+Enters: /proc and /sys of the running process. Leaves: a number of at least 1. Does not know: what uses the cores.
 ONNX Runtime and most libraries size their pools by the host instead (onnxruntime#8313).
 """
 
@@ -20,15 +20,15 @@ def count_usable_cores() -> int:
 
 
 def has_quota() -> bool:
-    """Whether a cgroup counts CPU time, and stops all threads once it is used up."""
+    """Whether a cgroup has a CPU quota, which stops all threads once it is used up."""
     return any(_read_quota_cores(folder) < _NO_QUOTA for folder in _find_cgroups())
 
 
 def _find_cgroups() -> Iterator[Path]:
-    """The folders of this process's cgroup and of all above it: each of them may have a quota, and the least holds.
+    """The folders of this process's cgroup and of its ancestors: each may have a quota, and the least one holds.
 
-    The process may be deep down (a service of systemd), or see the host's path where only its own folder is mounted
-    (a container of version 1): what is not there says nothing.
+    In a container of version 1 the process sees the host's path, while only its own folder is mounted. A folder that is
+    missing therefore sets no quota.
     """
     for line in ["0::/", "1:cpu:/", *_read_membership()]:
         _, controllers, path = line.split(":", 2)  # cgroups(7)
@@ -46,7 +46,7 @@ def _read_membership() -> list[str]:
 
 
 def _read_quota_cores(folder: Path) -> float:
-    """A cgroup's quota divided by its period; as good as infinite where there is none."""
+    """A cgroup's quota divided by its period, in cores; _NO_QUOTA if it has none."""
     v2 = folder / "cpu.max"
     try:
         quota, period = v2.read_text().split() if v2.exists() else _read_v1(folder)

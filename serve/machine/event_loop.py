@@ -1,4 +1,4 @@
-"""The event loop that this machine is quickest with.
+"""The event loop of a process that serves: uvloop's where it is installed, else asyncio's.
 
 Enters: nothing. Leaves: a new event loop. Does not know: what runs on it.
 """
@@ -7,7 +7,7 @@ import asyncio
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """A loop of uvloop where it is installed: it serves about half as many calls again."""
+    """A new loop, uvloop's if it is installed: it serves more calls (docs/benchmarks/history.md)."""
     try:
         import uvloop  # here: it does not exist for Windows
     except ImportError:

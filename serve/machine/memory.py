@@ -1,6 +1,6 @@
-"""What a process does about its memory: keep what it loaded, and give back what many calls took.
+"""What a process does about its memory: keep what it loaded, and return what many calls took.
 
-Enters: how many calls there have been. Leaves: memory, to the system. Does not know: what took it.
+Enters: how many calls there have been. Leaves: memory, returned to the system. Does not know: what took it.
 """
 
 import asyncio
@@ -10,35 +10,36 @@ import gc
 from collections.abc import Callable
 
 QUIET_S = 1.0
+"""Seconds without a call, after which free memory is returned."""
 MANY_CALLS = 100
-"""So that the calls of a lone caller, who would wait for it each time, do not bring it about."""
+"""Calls since the last return that make another worth its time; a few in a row would otherwise pay for it each."""
 
 
-def settle() -> None:
-    """Once all is loaded: it stays. To look through it for garbage held up all calls, 13 ms at a time.
+def keep_loaded() -> None:
+    """Exclude all loaded objects from garbage collection: scanning them would stop all calls for milliseconds.
 
-    Nor is it looked through now: the little garbage that imports leave is not worth so much of every start.
+    The little garbage that imports leave stays as well; a last collection would slow every start.
     """
     gc.freeze()
-    give_back()
+    return_free_memory()
 
 
-async def give_back_after_crowds(count_calls: Callable[[], int]) -> None:
-    """Whenever none has come for a second after many; until cancelled.
+async def return_after_bursts(count_calls: Callable[[], int]) -> None:
+    """Return free memory whenever no call came for a second after many; runs until it is cancelled.
 
-    glibc keeps what lies between two things still in use: some 25 MiB after an overload of two workers. It takes 2 ms.
+    glibc otherwise keeps free memory that lies between two objects in use.
     """
-    given = seen = count_calls()
+    returned = seen = count_calls()
     while True:
         await asyncio.sleep(QUIET_S)
         calls = count_calls()
-        if calls == seen and calls - given >= MANY_CALLS:
-            give_back()
-            given = calls
+        if calls == seen and calls - returned >= MANY_CALLS:
+            return_free_memory()
+            returned = calls
         seen = calls
 
 
-def give_back() -> None:
-    """Return to the system what is free; after loading that is 20 MiB for six models."""
+def return_free_memory() -> None:
+    """Return what glibc's allocator holds free to the system."""
     with contextlib.suppress(AttributeError, OSError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)

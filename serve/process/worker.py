@@ -1,59 +1,81 @@
-"""`python -m serve.process.worker`: one of many processes, started by `supervisor.py` and by nobody else.
+"""`python -m serve.process.worker FD`: one process that serves, started by `supervisor.py` alone.
 
-Enters: the settings and its place among the workers, a line of JSON on stdin. Leaves: "ready" on stdout once it
-serves; logs on stderr.
-Ends when told by a signal, or when its stdin ends because the supervisor is gone.
+Enters: the socket of its link, whose first message is the settings. Leaves: "Serving" over the link; logs on stderr.
+It drains and ends at SIGTERM, at SIGINT, and when its supervisor is gone. Does not know: other workers.
 """
 
 import asyncio
-import json
+import logging
 import signal
+import socket
 import sys
-from pathlib import Path
+from collections.abc import AsyncIterator
 
-from serve.config import ServerConfig
+from serve.config import ServerConfig, from_texts
 from serve.errors import ConfigError
 from serve.machine.cores import count_usable_cores
 from serve.machine.event_loop import new_event_loop
-from serve.machine.idle_cores import Neighbours
-from serve.process.server import serve
+from serve.machine.idle_cores import IdleCores
+from serve.process.link import Link, Message, Serving, Start
+from serve.process.server import Server
 from serve.process.startup import end
-from serve.process.supervisor import READY_LINE
 from serve.telemetry.logs import start_logging
 
+logger = logging.getLogger("serve.process.worker")  # not __main__, which it is when it runs
 
-def main() -> int:
-    """Exit code 0 after a clean stop, 2 where it could not start."""
-    signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # a terminal may be told to stop the process groups behind that log
-    told = json.loads(sys.stdin.buffer.readline())
-    config = ServerConfig(**told["settings"] | {"models": Path(told["settings"]["models"])})
-    neighbours = Neighbours.at(count_usable_cores(), told["memory"], told["number"])
-    start_logging(config.log_level)
+
+def main(descriptor: int) -> int:
+    """Exit code 0 after a clean stop, 2 if it could not start."""
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # a terminal may stop process groups in the background that log
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            runner.run(_serve(config, neighbours))
+            runner.run(_work(socket.socket(fileno=descriptor)))
     except ConfigError as error:
         print(f"serve: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-async def _serve(config: ServerConfig, neighbours: Neighbours) -> None:
+async def _work(end_of_link: socket.socket) -> None:
     stop = asyncio.Event()
-    asyncio.get_running_loop().add_reader(0, _notice_orphanage, stop)
-    await serve(config, stop, _say_ready, neighbours)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    link = await Link.over(end_of_link)
+    messages = link.receive()
+    start = await anext(messages, None)
+    if not isinstance(start, Start):
+        return
+    config = from_texts(start.settings)
+    start_logging(config.log_level)
+    orphanage = asyncio.create_task(_stop_when_orphaned(messages, stop))
+    await serve(config, stop, link, IdleCores.at(count_usable_cores(), start.memory, start.number))
+    orphanage.cancel()
+    link.close()
 
 
-def _notice_orphanage(stop: asyncio.Event) -> None:
-    """The supervisor writes nothing more: stdin becomes readable when it ends, however it ends."""
-    asyncio.get_running_loop().remove_reader(0)
+async def _stop_when_orphaned(messages: AsyncIterator[Message], stop: asyncio.Event) -> None:
+    async for _ in messages:
+        pass
     stop.set()
 
 
-def _say_ready() -> None:
-    sys.stdout.buffer.write(READY_LINE)
-    sys.stdout.buffer.flush()
+async def serve(config: ServerConfig, stop: asyncio.Event, link: Link, idle_cores: IdleCores) -> None:
+    """Load and serve until `stop` is set, also while models load. Raises ConfigError if it cannot start."""
+    server = Server(config, idle_cores)
+    starting, stopping = asyncio.create_task(server.start()), asyncio.create_task(stop.wait())
+    await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+        return
+    try:
+        await starting
+        link.send(Serving(server.registry.names))
+        await stopping
+        await server.stop()
+        logger.info("stopped")
+    finally:
+        stopping.cancel()
 
 
 if __name__ == "__main__":
-    end(main())
+    end(main(int(sys.argv[1])))

@@ -1,9 +1,10 @@
-"""serve.registrar: on a real grpc.aio server."""
+"""serve.api.standard: methods that are found by name, on a real grpc.aio server."""
 
 import asyncio
 
 import grpc
 
+from serve.api.gate import CallGate
 from serve.api.standard import Registrar
 
 
@@ -28,7 +29,8 @@ async def ask() -> tuple[list[str], bytes]:
         return b"answered " + request
 
     server = Spy(grpc.aio.server())
-    registrar = Registrar(server)  # type: ignore[arg-type]  # a Spy is a server here
+    gate = CallGate()
+    registrar = Registrar(server, gate)  # type: ignore[arg-type]  # a Spy is a server here
     handlers = {"Seldom": grpc.unary_unary_rpc_method_handler(answer)}
     registrar.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Service", handlers),))
     registrar.add_registered_method_handlers("test.Service", handlers)
@@ -37,6 +39,7 @@ async def ask() -> tuple[list[str], bytes]:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         reply = await channel.unary_unary("/test.Service/Seldom")(b"this")
     await server.server.stop(None)
+    assert gate.call_count == 1
     return server.registered, reply
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import grpc
 import pytest
 
+from serve.api.inkling_v1 import SERVICE
 from serve.client.client import Client
 from serve.errors import CallError
 from serve.pb import classifier_pb2 as pb
-from serve.process.server import SERVICE
 
 
 class FailsOnce:
@@ -23,7 +23,9 @@ class FailsOnce:
         handler = grpc.unary_unary_rpc_method_handler(
             self._answer, pb.ClassifyRequest.FromString, pb.ClassifyResponse.SerializeToString
         )
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Classify": handler}),))
+        self._server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(SERVICE.full_name, {"Classify": handler}),)
+        )
         self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
         self._server.start()
 

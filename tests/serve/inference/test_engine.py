@@ -50,17 +50,6 @@ def test_an_engine_answers_many_threads_at_once(model_file: Path) -> None:
             np.testing.assert_array_equal(found[OUTPUT], wanted)
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda:0"])
-def test_one_image_has_the_probabilities_that_a_run_of_one_gives(model_file: Path, device: str) -> None:
-    """On both ways to them, over a session of the CPU."""
-    engine = load(model_file, CPU)
-    session = onnxruntime.InferenceSession(model_file, providers=["CPUExecutionProvider"])
-    placed = Engine(engine.spec, session, replace(CPU, device=device))
-    images = draw_images(5)
-    expected = [engine.run(each[None])[OUTPUT][0].tolist() for each in images]
-    assert [placed.run_one(each) for each in images] == expected
-
-
 def test_the_self_test_keeps_to_one_core(model_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other workers test their models at the same moment."""
     spreads: list[bool] = []
@@ -101,12 +90,12 @@ import os
 import numpy as np
 from pathlib import Path
 from serve.inference.engine import Placement, load
-from serve.machine.scheduling import NICENESS
+from serve.machine.scheduling import BATCH_THREAD_NICENESS
 engine = load(Path("{model_file}"), Placement("cpu", {threads}, 64, 0, most_threads=2))
 for _ in range(3):
     engine.run(np.zeros((2, *{SHAPE}), np.uint8), spread=False)
 threads = [int(each) for each in os.listdir("/proc/self/task")]
-print([os.getpriority(os.PRIO_PROCESS, each) for each in threads].count(NICENESS))
+print([os.getpriority(os.PRIO_PROCESS, each) for each in threads].count(BATCH_THREAD_NICENESS))
 """
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=REPOSITORY)
     assert int(found.stdout) == behind

@@ -57,7 +57,7 @@ def test_other_threads_have_the_core_while_a_batch_is_waited_for_and_not_between
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     given: list[None] = []
-    monkeypatch.setattr("serve.inference.loop_batcher.give_way", lambda: given.append(None))
+    monkeypatch.setattr("serve.inference.loop_batcher.yield_core", lambda: given.append(None))
 
     async def scenario(batcher: LoopBatcher[int, int]) -> None:
         for item in range(5):
@@ -67,7 +67,7 @@ def test_other_threads_have_the_core_while_a_batch_is_waited_for_and_not_between
         await batcher.submit([1, 2])  # of those before it each was alone
         assert not given
         await batcher.submit([3])
-        assert len(given) == LoopBatcher.PATIENCE_TURNS
+        assert len(given) == LoopBatcher.QUIET_ITERATIONS
 
     run_on_loop(scenario)
 
@@ -156,5 +156,5 @@ def test_a_backlog_is_run_when_the_loop_has_little_to_read_and_never_much_later(
     asyncio.run(scenario())
     times, sizes = zip(*batches, strict=True)
     assert sizes[:3] == (1, 4, 4)
-    assert LoopBatcher.MOST_DEFERRAL_S <= times[1] <= LoopBatcher.MOST_DEFERRAL_S + 0.011
+    assert LoopBatcher.LONGEST_DEFERRAL_S <= times[1] <= LoopBatcher.LONGEST_DEFERRAL_S + 0.011
     assert times[-1] == 0.05

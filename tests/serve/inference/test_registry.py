@@ -11,14 +11,11 @@ import pytest
 
 from serve.errors import ConfigError, NotFound, list_some
 from serve.inference import engine
-from serve.inference.admission import Admission
-from serve.inference.loader import load_repository
-from serve.inference.registry import Repository
-from serve.inference.runner import Classifier
-from serve.machine.busy_poll import BusyPoll
-from serve.machine.idle_cores import Neighbours
-from serve.machine.scheduling import Turns
-from serve.model_file.folder import ModelFile, find_model_files
+from serve.inference.loader import Loader
+from serve.inference.registry import Registry
+from serve.inference.runner import RunnerLimits
+from serve.machine.cpu_policy import CpuPolicy
+from serve.model_file.folder import find_model_files
 from serve.model_file.spec import PrepareSpec
 from tests.support import GREY, RGB, make_graph, make_spec, write_tiny_model
 from train.export.onnx_file import measure_self_test, seal_model
@@ -27,7 +24,7 @@ from train.export.onnx_file import measure_self_test, seal_model
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Versions 2, 9 and 10 of `bands`, version 1 of `grey-bands`."""
-    folder = tmp_path_factory.mktemp("repository")
+    folder = tmp_path_factory.mktemp("models")
     first = write_tiny_model(folder / "bands", 2)
     for version in (9, 10):
         shutil.copytree(first.parent, folder / "bands" / str(version))
@@ -43,43 +40,34 @@ def copy(folder: Path, tmp_path: Path) -> Path:
 
 
 @contextmanager
-def opened(folder: Path, precision: str = "float32") -> Iterator[Repository]:
-    """The repository of a folder, loaded as the server loads it."""
+def opened(folder: Path, precision: str = "float32") -> Iterator[Registry]:
+    """The live set of a folder, loaded as the server loads it."""
     with asyncio.Runner() as runner, ThreadPoolExecutor(1) as side_thread:
 
-        def load(file: ModelFile) -> Classifier:
-            return Classifier(
-                file.name,
-                file.version,
-                engine.load(file.path, engine.Placement("cpu", threads=1, max_batch=8, gpu_memory_bytes=0)),
-                admission=Admission(8, 2**20),
-                side_thread=side_thread,
-                turns=Turns(),
-                busy_poll=BusyPoll(0),
-                neighbours=Neighbours(1),
-                max_queue_delay_us=0,
-                max_image_pixels=10_000,
-            )
+        async def load_all() -> Registry:
+            registry = Registry()
+            placement = engine.Placement("cpu", threads=1, max_batch=8, gpu_memory_bytes=0)
+            limits = RunnerLimits(8, 2**20, max_queue_delay_us=0, max_image_pixels=10_000)
+            loader = Loader(registry, placement, limits=limits, cpu=CpuPolicy(1, 0), side_thread=side_thread)
+            await loader.load_folder(folder, precision)
+            return registry
 
-        async def load_all() -> Repository:
-            return load_repository(folder, precision, load)
+        async def close_all(registry: Registry) -> None:
+            for each in registry.list():
+                await each.close()
 
-        async def close_all(repository: Repository) -> None:
-            for classifier in repository.list():
-                await classifier.close()
-
-        repository = runner.run(load_all())
+        registry = runner.run(load_all())
         try:
-            yield repository
+            yield registry
         finally:
-            runner.run(close_all(repository))
+            runner.run(close_all(registry))
 
 
 @pytest.fixture(scope="module")
-def repository(folder: Path) -> Iterator[Repository]:
+def registry(folder: Path) -> Iterator[Registry]:
     """The whole folder, loaded."""
-    with opened(folder) as repository:
-        yield repository
+    with opened(folder) as registry:
+        yield registry
 
 
 def refuse(folder: Path, place: str, data: bytes) -> None:
@@ -131,26 +119,26 @@ def test_what_is_served_is_the_file_of_the_precision_asked_for(copy: Path) -> No
     made = write_tiny_model(copy.parent / "made", precision="float16")
     shutil.copy(made, copy / "bands/10/model.float16.onnx")
     for precision, highest in (("float16", "float16"), ("float32", "float32")):
-        with opened(copy, precision) as repository:
-            assert repository.find("bands", "").spec.precision == highest
-            assert repository.find("bands", "2").spec.precision == "float32"
+        with opened(copy, precision) as registry:
+            assert registry.find("bands", "").spec.precision == highest
+            assert registry.find("bands", "2").spec.precision == "float32"
 
 
 def test_where_the_file_of_the_precision_asked_for_is_bad_the_plain_one_serves(copy: Path) -> None:
     (copy / "bands/10/model.int8.onnx").write_bytes(b"broken")
-    with opened(copy, "int8") as repository:
-        assert (repository.find("bands", "10").spec.precision, len(repository.list())) == ("float32", 4)
-        (refusal,) = repository.refusals
+    with opened(copy, "int8") as registry:
+        assert (registry.find("bands", "10").spec.precision, len(registry.list())) == ("float32", 4)
+        (refusal,) = registry.refusals
     assert (refusal.file.version, refusal.reason.startswith("model.int8.onnx: ")) == (10, True)
 
 
-def test_an_empty_version_is_the_highest_by_number(repository: Repository) -> None:
-    assert repository.find("bands", "").version == 10
+def test_an_empty_version_is_the_highest_by_number(registry: Registry) -> None:
+    assert registry.find("bands", "").version == 10
 
 
 @pytest.mark.parametrize("version", [2, 9, 10])
-def test_a_version_is_found_by_its_number(repository: Repository, version: int) -> None:
-    found = repository.find("bands", str(version))
+def test_a_version_is_found_by_its_number(registry: Registry, version: int) -> None:
+    found = registry.find("bands", str(version))
     assert (found.name, found.version) == ("bands", version)
 
 
@@ -158,24 +146,24 @@ def test_all_are_listed_with_short_names_first_and_the_highest_version_first(cop
     """By letter alone, `a-band-of-grey` and `arch` would come first; by length alone, `hoops` might."""
     for name in ("hoops", "a-band-of-grey", "arch"):
         shutil.copytree(copy / "grey-bands", copy / name)
-    with opened(copy) as repository:
-        assert repository.names == ["arch", "bands", "hoops", "grey-bands", "a-band-of-grey"]
-        listed = [(each.name, each.version) for each in repository.list()]
+    with opened(copy) as registry:
+        assert registry.names == ["arch", "bands", "hoops", "grey-bands", "a-band-of-grey"]
+        listed = [(each.name, each.version) for each in registry.list()]
     assert listed[1:4] == [("bands", 10), ("bands", 9), ("bands", 2)]
     assert len(listed) == 7
 
 
 @pytest.mark.parametrize("name", ["poster", "Bands", "", "bands/2", "../bands"])
-def test_an_unknown_name_is_answered_with_the_known_ones(repository: Repository, name: str) -> None:
+def test_an_unknown_name_is_answered_with_the_known_ones(registry: Registry, name: str) -> None:
     with pytest.raises(NotFound) as caught:
-        repository.find(name, "")
+        registry.find(name, "")
     assert str(caught.value) == f"wanted one of the models bands, grey-bands; got {name!r}"
 
 
 @pytest.mark.parametrize("version", ["3", "02", "10.0", "latest", "-10", " 2", "\u0662"])
-def test_an_unknown_version_is_answered_with_the_known_ones(repository: Repository, version: str) -> None:
+def test_an_unknown_version_is_answered_with_the_known_ones(registry: Registry, version: str) -> None:
     with pytest.raises(NotFound) as caught:
-        repository.find("bands", version)
+        registry.find("bands", version)
     assert str(caught.value) == f"wanted one of the versions of bands: 10, 9, 2; got {version!r}"
 
 
@@ -194,16 +182,16 @@ def test_of_many_names_an_error_has_some_and_the_number_of_the_others() -> None:
 def test_of_many_versions_an_error_has_some(copy: Path) -> None:
     shutil.copytree(copy / "bands/2", copy / "bands" / ("1" * 200))
     shutil.copytree(copy / "bands/2", copy / "bands" / ("2" * 200))
-    with opened(copy) as repository, pytest.raises(NotFound) as caught:
-        repository.find("bands", "3")
+    with opened(copy) as registry, pytest.raises(NotFound) as caught:
+        registry.find("bands", "3")
     assert str(caught.value).endswith(f"of bands: {'2' * 200}, ... and 4 more; ListModels has all; got '3'")
 
 
 def test_an_empty_name_is_the_only_model(copy: Path) -> None:
     shutil.rmtree(copy / "grey-bands")
-    with opened(copy) as repository:
-        assert repository.find("", "").name == "bands"
-        assert repository.find("", "9").version == 9
+    with opened(copy) as registry:
+        assert registry.find("", "").name == "bands"
+        assert registry.find("", "9").version == 9
 
 
 def test_refused_files_are_listed_with_the_reason_and_the_others_are_served(
@@ -213,14 +201,14 @@ def test_refused_files_are_listed_with_the_reason_and_the_others_are_served(
     damaged = bytearray((copy / "bands/9/model.onnx").read_bytes())
     damaged[300] ^= 1
     refuse(copy, "bands/9", bytes(damaged))
-    with opened(copy) as repository:
-        assert [(each.name, each.version) for each in repository.list()] == [
+    with opened(copy) as registry:
+        assert [(each.name, each.version) for each in registry.list()] == [
             ("bands", 10),
             ("bands", 2),
             ("grey-bands", 1),
         ]
-        assert repository.find("bands", "").version == 10
-        refused = {(each.file.name, each.file.version): each.reason for each in repository.refusals}
+        assert registry.find("bands", "").version == 10
+        refused = {(each.file.name, each.file.version): each.reason for each in registry.refusals}
     assert set(refused) == {("bands", 9), ("bands", 11)}
     assert "changed or damaged after export" in refused["bands", 9]
     assert "lacks the metadata key" in refused["bands", 11]
@@ -232,8 +220,8 @@ def test_refused_files_are_listed_with_the_reason_and_the_others_are_served(
 def test_a_file_that_cannot_be_read_is_refused_without_its_place(copy: Path, caplog: pytest.LogCaptureFixture) -> None:
     """ListModels tells anyone; the log has the path."""
     (copy / "bands/12/model.onnx").mkdir(parents=True)
-    with opened(copy) as repository:
-        (refusal,) = repository.refusals
+    with opened(copy) as registry:
+        (refusal,) = registry.refusals
     assert (refusal.file.version, refusal.reason) == (12, "Is a directory")
     assert str(copy) in caplog.text
 
@@ -241,18 +229,18 @@ def test_a_file_that_cannot_be_read_is_refused_without_its_place(copy: Path, cap
 def test_a_policy_that_the_server_does_not_know_is_a_reason_to_refuse(copy: Path) -> None:
     graph, later = make_graph(RGB.shape), PrepareSpec("photo", 7, {})
     refuse(copy, "bands/12", seal_model(graph, make_spec(prepare=later, self_test=measure_self_test(graph, RGB.shape))))
-    with opened(copy) as repository:
-        (refusal,) = repository.refusals
+    with opened(copy) as registry:
+        (refusal,) = registry.refusals
         assert "got photo/7 (rgb)" in refusal.reason
-        assert repository.find("bands", "").version == 10
+        assert registry.find("bands", "").version == 10
 
 
 def test_a_folder_in_place_of_a_file_costs_nobody_but_itself(copy: Path) -> None:
     (copy / "bands" / "12" / "model.onnx").mkdir(parents=True)
-    with opened(copy) as repository:
-        (refusal,) = repository.refusals
+    with opened(copy) as registry:
+        (refusal,) = registry.refusals
         assert refusal.file.version == 12
-        assert len(repository.list()) == 4
+        assert len(registry.list()) == 4
 
 
 def test_a_folder_in_which_every_file_is_refused_is_a_fault_of_the_setting(tmp_path: Path) -> None:

@@ -10,49 +10,36 @@ from pathlib import Path
 
 import pytest
 
-from serve.inference import engine
-from serve.inference import runner as classifier
-from serve.inference.admission import Admission
+from serve.inference import engine, runner
 from serve.inference.batcher import Batcher
 from serve.inference.loop_batcher import LoopBatcher
-from serve.inference.runner import Classifier
+from serve.inference.runner import Runner, RunnerLimits
 from serve.inference.thread_batcher import ThreadBatcher
-from serve.machine.busy_poll import BusyPoll
-from serve.machine.idle_cores import PLACE_BYTES, Neighbours
-from serve.machine.scheduling import Turns
+from serve.machine.cpu_policy import CpuPolicy
+from serve.machine.idle_cores import SLOT_BYTES, IdleCores
 from tests.support import Png, RunningServer
 
 
-def make_classifier(
+def make_runner(
     path: Path,
     threads: int,
     side_thread: Executor,
-    admission: Admission,
     max_queue_delay_us: int = 0,
     *,
-    neighbours: Neighbours | None = None,
-) -> Classifier:
-    """A warmed-up classifier of a model file."""
+    idle_cores: IdleCores | None = None,
+) -> Runner:
+    """A runner of a model file, warmed up, that takes up to 8 images."""
     loaded = engine.load(path, engine.Placement("cpu", threads, max_batch=8, gpu_memory_bytes=0, most_threads=2))
     loaded.warm_up()
-    return Classifier(
-        "bands",
-        1,
-        loaded,
-        admission=admission,
-        side_thread=side_thread,
-        turns=Turns(),
-        busy_poll=BusyPoll(0),
-        neighbours=neighbours or Neighbours(2),
-        max_queue_delay_us=max_queue_delay_us,
-        max_image_pixels=2**20,
-    )
+    limits = RunnerLimits(8, 2**20, max_queue_delay_us, max_image_pixels=2**20)
+    cpu = CpuPolicy(2, 0, idle_cores or IdleCores(2))
+    return Runner("bands", 1, loaded, limits=limits, cpu=cpu, side_thread=side_thread)
 
 
 async def make_batcher(path: Path, threads: int, max_queue_delay_us: int = 0) -> type[Batcher]:
-    """The kind of batcher that a warmed-up classifier of a model file has."""
+    """The kind of batcher that a warmed-up runner of a model file has."""
     with ThreadPoolExecutor(1) as side_thread:
-        made = make_classifier(path, threads, side_thread, Admission(8, 2**20), max_queue_delay_us)
+        made = make_runner(path, threads, side_thread, max_queue_delay_us)
         await made.close()
         return type(made._batcher)
 
@@ -75,7 +62,7 @@ def test_a_queue_delay_is_kept_by_a_thread(bands: Path) -> None:
 
 
 def test_runs_that_are_measured_as_long_have_a_thread(bands: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(classifier, "MOST_LOOP_RUN_S", 0.0)  # CPU time is never less
+    monkeypatch.setattr(runner, "LONGEST_LOOP_RUN_S", 0.0)  # CPU time is never less
     assert asyncio.run(make_batcher(bands, threads=1)) is ThreadBatcher
 
 
@@ -85,16 +72,14 @@ def test_a_lone_image_of_a_long_net_is_run_at_once_where_one_is_short(
 ) -> None:
     monkeypatch.setattr(engine.Engine, "_measure", lambda self, size, options=None: one_image_s if size == 1 else 1.0)
     made: list[tuple[object, ...]] = []
-    monkeypatch.setattr(
-        classifier, "ThreadBatcher", lambda *settings: made.append(settings) or ThreadBatcher(*settings)
-    )
+    monkeypatch.setattr(runner, "ThreadBatcher", lambda *settings: made.append(settings) or ThreadBatcher(*settings))
     assert asyncio.run(make_batcher(bands, threads=1)) is ThreadBatcher
     assert made[0][-1] is at_once
 
 
 def test_the_servers_of_the_other_tests_batch_in_both_ways(server: RunningServer) -> None:
     """Or they would test one way twice."""
-    for each in server.server.repository.list():
+    for each in server.server.registry.list():
         wanted = LoopBatcher if each._engine.placement.threads == 1 else ThreadBatcher
         assert type(each._batcher) is wanted
 
@@ -102,27 +87,22 @@ def test_the_servers_of_the_other_tests_batch_in_both_ways(server: RunningServer
 async def note_spreads(path: Path, monkeypatch: pytest.MonkeyPatch, images: list[bytes], busy: int) -> list[bool]:
     """Whether each run of some images in one call was spread, beside a worker that has taken `busy` cores."""
     spreads: list[bool] = []
-    run, run_one = engine.Engine.run, engine.Engine.run_one
+    run = engine.Engine.run
 
     def note(self: engine.Engine, *arguments: object, spread: bool = True) -> engine.Outputs:
         spreads.append(spread)
         return run(self, *arguments, spread=spread)
 
-    def note_one(self: engine.Engine, *arguments: object) -> list[float]:
-        spreads.append(True)
-        return run_one(self, *arguments)
-
-    memory = bytearray(2 * PLACE_BYTES)
-    neighbours = Neighbours(2, memory, number=0)
+    memory = bytearray(2 * SLOT_BYTES)
+    idle_cores = IdleCores(2, memory, number=0)
     taken = memoryview(memory).cast("I")
     taken[1] = busy
     with ThreadPoolExecutor(1) as side_thread:
-        made = make_classifier(path, 1, side_thread, Admission(8, 2**20), neighbours=neighbours)
+        made = make_runner(path, 1, side_thread, idle_cores=idle_cores)
         monkeypatch.setattr(engine.Engine, "run", note)
-        monkeypatch.setattr(engine.Engine, "run_one", note_one)
         answers = await made.classify(images)
         await made.close()
-    assert all(isinstance(answer, classifier.Answer) for answer in answers)
+    assert all(isinstance(answer, runner.Answer) for answer in answers)
     assert list(taken) == [0, busy], "what was taken is given back"
     return spreads
 
@@ -132,23 +112,23 @@ async def note_spreads(path: Path, monkeypatch: pytest.MonkeyPatch, images: list
 def test_a_long_run_spreads_only_where_others_leave_a_core_idle(
     bands: Path, png: Png, monkeypatch: pytest.MonkeyPatch, busy: int, image_count: int
 ) -> None:
-    monkeypatch.setattr(classifier, "MOST_LOOP_RUN_S", 0.0)
+    monkeypatch.setattr(runner, "LONGEST_LOOP_RUN_S", 0.0)
     assert asyncio.run(note_spreads(bands, monkeypatch, [png(0)] * image_count, busy)) == [busy == 0]
 
 
 @pytest.mark.parametrize("image_count", [1, 2])
 def test_a_short_run_spreads_anyway(bands: Path, png: Png, monkeypatch: pytest.MonkeyPatch, image_count: int) -> None:
-    monkeypatch.setattr(classifier, "MOST_LOOP_RUN_S", 1.0)
+    monkeypatch.setattr(runner, "LONGEST_LOOP_RUN_S", 1.0)
     assert asyncio.run(note_spreads(bands, monkeypatch, [png(0)] * image_count, busy=2)) == [True]
 
 
 async def rank(path: Path, calls: list[list[bytes]]) -> list[list[list[int]]]:
     """The rankings of the images of each call, one call after the other."""
     with ThreadPoolExecutor(1) as side_thread:
-        made = make_classifier(path, 1, side_thread, Admission(8, 2**20))
+        made = make_runner(path, 1, side_thread)
         answers = [await made.classify(images) for images in calls]
         await made.close()
-    return [[each.ranking for each in call if isinstance(each, classifier.Answer)] for call in answers]
+    return [[each.ranking for each in call if isinstance(each, runner.Answer)] for call in answers]
 
 
 def test_classes_that_are_as_probable_keep_their_order_alone_and_among_others(bands: Path, png: Png) -> None:
@@ -161,9 +141,10 @@ def test_classes_that_are_as_probable_keep_their_order_alone_and_among_others(ba
 
 async def leave_while_waiting(path: Path, image: bytes, callers: int) -> tuple[int, int]:
     """Callers with one large image leave while the side thread is busy: references to it before they came and after."""
-    free, admission = threading.Event(), Admission(8, 2**20)
+    free = threading.Event()
     with ThreadPoolExecutor(1) as side_thread:
-        made = make_classifier(path, 1, side_thread, admission)
+        made = make_runner(path, 1, side_thread)
+        admission = made.admission
         side_thread.submit(free.wait)
         before = sys.getrefcount(image)
         try:
@@ -188,16 +169,16 @@ def test_a_large_image_whose_caller_left_is_let_go_before_its_turn(bands: Path) 
     assert after == before
 
 
-async def answer_beside(path: Path, image: bytes, busy_s: float) -> tuple[classifier.Answer, int]:
+async def answer_beside(path: Path, image: bytes, busy_s: float) -> tuple[runner.Answer, int]:
     """The answer for a large image that comes while the side thread is busy, and the microseconds until it."""
     with ThreadPoolExecutor(1) as side_thread:
-        made = make_classifier(path, 1, side_thread, Admission(8, 2**20))
+        made = make_runner(path, 1, side_thread)
         side_thread.submit(time.sleep, busy_s)
         begun_ns = time.perf_counter_ns()
         (answer,) = await made.classify((image,))
         taken_us = (time.perf_counter_ns() - begun_ns) // 1000
         await made.close()
-    assert isinstance(answer, classifier.Answer)
+    assert isinstance(answer, runner.Answer)
     return answer, taken_us
 
 

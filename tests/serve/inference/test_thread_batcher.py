@@ -187,7 +187,7 @@ def test_a_lone_item_may_be_run_on_the_loop_and_company_has_the_thread() -> None
         return [2 * item for item in items]
 
     async def scenario() -> None:
-        batcher = ThreadBatcher(note, 4, alone_at_once=True)
+        batcher = ThreadBatcher(note, 4, single_at_once=True)
         assert await batcher.submit([1]) == [2]
         assert await asyncio.gather(batcher.submit([2]), batcher.submit([3])) == [[4], [6]]
         assert await batcher.submit([6, 7]) == [12, 14]  # the two before may have missed each other
@@ -230,7 +230,7 @@ def test_after_expired_work_a_lone_item_is_run_on_the_loop_all_the_same() -> Non
         return items
 
     async def scenario() -> None:
-        batcher = ThreadBatcher(note, 4, alone_at_once=True)
+        batcher = ThreadBatcher(note, 4, single_at_once=True)
         with pytest.raises(Expired):
             await batcher.submit([1], deadline_s=time.monotonic() - 1)
         while not batcher._waiting.empty():  # its caller may hear of it before the thread has thrown it away

@@ -2,15 +2,11 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import pytest
 
-from serve.client.client import Client
 from serve.machine import busy_poll
-from serve.machine.busy_poll import CONTENDED_TURN_NS, REST_NS, BusyPoll
-from serve.process import server
-from tests.support import Png, RunningServer
+from serve.machine.busy_poll import CONTENDED_ITERATION_NS, PAUSE_NS, BusyPoll
 
 LONGEST_US = 500
 US = 1000  # in nanoseconds
@@ -38,7 +34,7 @@ class Play:
         self.now_ns += gap_us * US
         came_ns = self.now_ns
         self.now_ns += run_us * US
-        self.busy_poll.follow(came_ns)
+        self.busy_poll.note_single(came_ns)
 
     async def turn(self, us: int) -> bool:
         """One turn of the loop that takes so long: whether it polls on."""
@@ -107,7 +103,7 @@ def test_a_caller_who_comes_seldom_is_not_polled_for() -> None:
 
 def test_every_turn_gives_way_to_who_waits_for_the_core(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[bool] = []
-    monkeypatch.setattr(busy_poll, "give_way", lambda: given.append(True))
+    monkeypatch.setattr(busy_poll, "yield_core", lambda: given.append(True))
 
     async def scenario(play: Play) -> None:
         play.call(gap_us=10_000)
@@ -124,10 +120,10 @@ def test_it_rests_once_somebody_else_had_the_core() -> None:
         play.call(gap_us=10_000)
         play.call(gap_us=100)
         assert await play.turn(us=100)
-        assert not await play.turn(us=CONTENDED_TURN_NS // US + 1)
+        assert not await play.turn(us=CONTENDED_ITERATION_NS // US + 1)
         play.call(gap_us=100)
         assert not await play.turn(us=1), "also for one who comes again"
-        play.call(gap_us=REST_NS // US)
+        play.call(gap_us=PAUSE_NS // US)
         play.call(gap_us=100)
         assert await play.turn(us=1)
 
@@ -141,31 +137,3 @@ def test_zero_never_polls() -> None:
         assert not play.busy_poll.turn_count
 
     play(scenario, longest_us=0)
-
-
-@pytest.fixture
-def count_turns(
-    start_server: Callable[..., RunningServer], repository_folder: Path, png: Png, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[int, bool], int]:
-    """A function: how often a server on so many cores, with a quota or without, polls for a lone caller of 20 calls."""
-
-    def count(cores: int, quota: bool) -> int:
-        monkeypatch.setattr(server, "count_usable_cores", lambda: cores)
-        monkeypatch.setattr(server, "has_quota", lambda: quota)
-        monkeypatch.setattr(server, "BusyPoll", Counted)
-        started = start_server(repository_folder, workers=2, busy_poll_us=1_000_000)
-        with Client(started.address) as client:
-            for _ in range(20):
-                client.classify(png(), model="bands")
-        started.stop()
-        return started.server._busy_poll.turn_count
-
-    return count
-
-
-@pytest.mark.parametrize(("cores", "quota", "polls"), [(2, False, True), (1, False, False), (2, True, False)])
-def test_a_server_polls_where_it_has_cores_to_itself(
-    count_turns: Callable[[int, bool], int], cores: int, quota: bool, polls: bool
-) -> None:
-    """The caller may need a lone core, and a quota is used up by polling as it is by calls."""
-    assert bool(count_turns(cores, quota)) == polls

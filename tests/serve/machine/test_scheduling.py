@@ -1,4 +1,4 @@
-"""serve.machine.scheduling: threads wait for their turns while callers are many, under no policy but the default."""
+"""serve.machine.scheduling: threads wait for their scheduling while callers are many, under no policy but the default."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ import textwrap
 
 import pytest
 
-from serve.machine.scheduling import Turns
+from serve.machine.scheduling import BatchScheduling
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has these policies")
 
@@ -15,7 +15,7 @@ def run(script: str) -> list[str]:
     """What a process prints that has a thread `other`, `policies`, and a clock in `now`; its policies are its own."""
     start = """
         import os, sys, threading
-        from serve.machine.scheduling import Turns
+        from serve.machine.scheduling import BatchScheduling
         now = [100.0]
         ready, over = threading.Event(), threading.Event()
         def policies():
@@ -30,12 +30,12 @@ def run(script: str) -> list[str]:
 
 
 @linux
-def test_all_threads_wait_for_their_turns_while_runs_are_shared() -> None:
+def test_all_threads_wait_for_their_scheduling_while_runs_are_shared() -> None:
     found = run("""
-        turns = Turns(lambda: now[0])
+        scheduling = BatchScheduling(lambda: now[0])
         for seconds, image_count in [(0, 1), (0, 2), (0.5, 1), (0.4, 1), (0.2, 1), (0, 1), (0, 32)]:
             now[0] += seconds
-            turns.follow(image_count)
+            scheduling.note_run(image_count)
             print(policies() == [os.SCHED_BATCH], policies() == [os.SCHED_OTHER])
     """)
     waits, usual = "True False", "False True"
@@ -46,17 +46,17 @@ def test_all_threads_wait_for_their_turns_while_runs_are_shared() -> None:
 def test_the_event_loop_does_not_wait_beside_runs_in_a_thread() -> None:
     """It would refuse late. In a run it makes itself, it waits as all do, once no other was made for a while."""
     found = run("""
-        turns = Turns(lambda: now[0])
+        scheduling = BatchScheduling(lambda: now[0])
         def run_in_thread(image_count):
-            thread = threading.Thread(target=turns.follow, args=(image_count,))
+            thread = threading.Thread(target=scheduling.note_run, args=(image_count,))
             thread.start()
             thread.join()
-        for seconds, follow, image_count in [
-            (0, turns.follow, 8), (0.1, run_in_thread, 1), (0.5, turns.follow, 8), (0.6, turns.follow, 8),
+        for seconds, note, image_count in [
+            (0, scheduling.note_run, 8), (0.1, run_in_thread, 1), (0.5, scheduling.note_run, 8), (0.6, scheduling.note_run, 8),
             (0.1, run_in_thread, 8), (1.1, run_in_thread, 1),
         ]:
             now[0] += seconds
-            follow(image_count)
+            note(image_count)
             loop_waits = os.sched_getscheduler(os.getpid()) == os.SCHED_BATCH
             print(loop_waits, os.sched_getscheduler(other.native_id) == os.SCHED_BATCH)
     """)
@@ -67,8 +67,8 @@ def test_the_event_loop_does_not_wait_beside_runs_in_a_thread() -> None:
 @linux
 def test_a_thread_that_starts_meanwhile_waits_too() -> None:
     found = run("""
-        turns = Turns(lambda: now[0])
-        turns.follow(8)
+        scheduling = BatchScheduling(lambda: now[0])
+        scheduling.note_run(8)
         threading.Thread(target=over.wait, daemon=True).start()
         print(policies() == [os.SCHED_BATCH])
     """)
@@ -80,7 +80,7 @@ def test_a_policy_that_somebody_chose_is_kept() -> None:
     found = run("""
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         before = policies()
-        Turns(lambda: now[0]).follow(8)
+        BatchScheduling(lambda: now[0]).note_run(8)
         print(policies() == before, len(before))
     """)
     assert found == ["True 2"]
@@ -92,11 +92,11 @@ def test_a_run_costs_nothing_where_the_kernel_is_not_asked(monkeypatch: pytest.M
     monkeypatch.setattr("serve.machine.scheduling._list_threads", lambda: [1])
     monkeypatch.setattr("serve.machine.scheduling._set_policy", lambda thread, waits: asked.append(waits))
     now_s = [0.0]
-    turns = Turns(lambda: now_s[0])
-    turns._is_ours = True
+    scheduling = BatchScheduling(lambda: now_s[0])
+    scheduling._is_ours = True
     for image_count in (1, 1, 8, 8, 8):
-        turns.follow(image_count)
-    now_s[0] += Turns.HOLD_S
+        scheduling.note_run(image_count)
+    now_s[0] += BatchScheduling.HOLD_S
     for _ in range(3):
-        turns.follow(1)
+        scheduling.note_run(1)
     assert asked == [True, False]

@@ -22,13 +22,13 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from serve.api.inkling_v1 import SERVICE
 from serve.client import health
 from serve.client.client import Client
 from serve.config import ServerConfig
 from serve.errors import ConfigError
 from serve.pb import classifier_pb2
 from serve.pb.classifier_pb2_grpc import ClassifierServiceStub
-from serve.process.server import SERVICE
 from tests.support import Png, RunningServer
 
 
@@ -76,7 +76,7 @@ def test_a_signal_stops_it_with_exit_code_0_after_accepted_calls_are_answered(
 
 async def call_until_refused(channel: grpc.aio.Channel, request: bytes, codes: Counter[str]) -> None:
     """One call after the other, as long as they are answered."""
-    classify = channel.unary_unary(f"/{SERVICE}/Classify")
+    classify = channel.unary_unary(f"/{SERVICE.full_name}/Classify")
     with contextlib.suppress(grpc.aio.AioRpcError):
         while True:
             call = classify(request, timeout=30)
@@ -148,7 +148,7 @@ def test_the_largest_batch_that_may_be_set_is_one_to_serve_with(
 
 
 def test_health_is_serving_for_the_server_its_service_and_each_model(server: RunningServer) -> None:
-    for service in ("", SERVICE, "bands", "grey-bands"):
+    for service in ("", SERVICE.full_name, "bands", "grey-bands"):
         assert health.ask(server.address, service, timeout_s=5) == "SERVING"
     assert health.ask(server.address, "nothing", timeout_s=5) == "NOT_FOUND"
 
@@ -227,7 +227,7 @@ def test_reflection_lists_the_services(server: RunningServer) -> None:
         request = reflection_pb2.ServerReflectionRequest(list_services="")
         reply = next(reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([request])))
     names = {service.name for service in reply.list_services_response.service}
-    assert {SERVICE, "grpc.health.v1.Health"} <= names
+    assert {SERVICE.full_name, "grpc.health.v1.Health"} <= names
 
 
 WATCH = """

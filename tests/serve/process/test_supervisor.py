@@ -64,7 +64,7 @@ class Supervised:
     @property
     def address(self) -> str:
         """Where it listens."""
-        return self.wait_for(r"serving with 2 workers on (\S+)")[0][1]
+        return self.wait_for(r"serving .* with 2 workers on (\S+)")[0][1]
 
     def worker_pids(self) -> list[int]:
         """The processes that became ready, oldest first."""
@@ -147,7 +147,7 @@ def test_ctrl_c_in_a_terminal_reaches_the_supervisor_alone_which_stops_the_worke
         assert running.process.stdin is not None
         print("\x03", end="", file=running.process.stdin, flush=True)
         assert running.process.wait(20) == 0
-        running.wait_for("INFO serve.process.server: stopped", 2)
+        running.wait_for("INFO serve.process.worker: stopped", 2)
         assert not any("Traceback" in line for line in running.lines)
         assert not any(map(is_alive, pids))
 
@@ -213,7 +213,7 @@ def test_a_system_that_starts_no_process_for_a_while_costs_the_other_workers_not
     assert asyncio.run(main()) == 0
     assert len(starts) == 4
     assert sum("the system starts no process: [Errno" in text for text in caplog.messages) == 1
-    assert sum("serving with 2 workers" in text for text in caplog.messages) == 1
+    assert sum("with 2 workers on" in text for text in caplog.messages) == 1
 
 
 def test_workers_that_cannot_start_end_the_supervisor_with_their_reason(tmp_path: Path) -> None:

@@ -1,0 +1,70 @@
+"""The link between the supervisor and one worker: typed messages as lines of JSON, over a pair of sockets.
+
+Enters and leaves: messages. Does not know: what they bring about. Either end reads the other's death as the end of file.
+"""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
+from typing import Self, TypeAlias
+
+LONGEST_MESSAGE = 16 * 2**20
+"""Bytes of one message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """To a worker, first of all: what it is to do."""
+
+    settings: dict[str, str]
+    """A ServerConfig as texts (`config.to_texts`)."""
+    number: int
+    """Its place among the workers, from 0."""
+    memory: int
+    """The file descriptor of the memory that the workers share (`machine/idle_cores.py`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """From a worker: it answers calls."""
+
+    models: list[str]
+    """The names of its models."""
+
+
+Message: TypeAlias = Start | Serving
+_KINDS: dict[str, type[Message]] = {kind.__name__: kind for kind in (Start, Serving)}
+
+
+class Link:
+    """One end. Made on the event loop that uses it."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def over(cls, end: socket.socket) -> Self:
+        """The link over one socket of a pair, which it closes in the end."""
+        return cls(*await asyncio.open_connection(sock=end, limit=LONGEST_MESSAGE))
+
+    def send(self, message: Message) -> None:
+        """Queue a message; if the other end is gone, nothing happens."""
+        if not self._writer.is_closing():
+            line = json.dumps({"kind": type(message).__name__, **asdict(message)})
+            self._writer.write(line.encode() + b"\n")
+
+    async def receive(self) -> AsyncIterator[Message]:
+        """Every message that comes, until the other end is gone."""
+        try:
+            async for line in self._reader:
+                facts = json.loads(line)
+                yield _KINDS[facts.pop("kind")](**facts)
+        except ConnectionError:  # the other end was killed with a message on its way
+            return
+
+    def close(self) -> None:
+        """Hang up."""
+        self._writer.close()

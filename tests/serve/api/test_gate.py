@@ -1,0 +1,99 @@
+"""serve.api.gate: how a failure leaves the server, and what it leaves behind, over a real connection."""
+
+import asyncio
+import gc
+import json
+import tracemalloc
+from collections.abc import Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import pytest
+
+from serve.api.gate import Call, CallGate
+from serve.api.inkling_v1 import SERVICE
+from serve.errors import NotFound, Overloaded
+from serve.pb import classifier_pb2 as pb
+
+GET_MODEL = SERVICE.methods_by_name["GetModel"]
+Method = Callable[[pb.GetModelRequest, Call], Awaitable[pb.GetModelResponse]]
+
+
+@asynccontextmanager
+async def serving(gate: CallGate, method: Method) -> Any:
+    """A caller of the one method of a server."""
+    server = grpc.aio.server()
+    handlers = {"GetModel": gate.unary(GET_MODEL, method)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE.full_name, handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    policy = {"maxAttempts": 4, "initialBackoff": "0.01s", "maxBackoff": "1s", "backoffMultiplier": 1}
+    retried = {"retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"]}
+    config = json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": policy | retried}]})
+    options = [("grpc.service_config", config)]
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
+        yield channel.unary_unary(f"/{SERVICE.full_name}/GetModel")
+    await server.stop(None)
+
+
+async def fail(request: pb.GetModelRequest, call: Call) -> pb.GetModelResponse:
+    """Fail as the request says."""
+    raise {"busy": Overloaded("busy"), "missing": NotFound("missing")}[request.model]
+
+
+def count_calls(model: str, draining: bool = False) -> tuple[int, grpc.StatusCode]:
+    """How often a call of a retrying client comes to the server, and how it ends."""
+
+    async def main() -> tuple[int, grpc.StatusCode]:
+        gate = CallGate()
+        gate.is_draining = draining
+        async with serving(gate, fail) as get_model:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await get_model(pb.GetModelRequest(model=model).SerializeToString())
+        return gate.call_count, caught.value.code()
+
+    return asyncio.run(main())
+
+
+def test_a_client_retries_what_says_that_it_may() -> None:
+    assert count_calls("busy") == (4, grpc.StatusCode.RESOURCE_EXHAUSTED)
+    assert count_calls("busy", draining=True) == (4, grpc.StatusCode.UNAVAILABLE)
+
+
+def test_a_client_does_not_retry_what_is_its_own_fault() -> None:
+    assert count_calls("missing") == (1, grpc.StatusCode.NOT_FOUND)
+
+
+def test_bytes_that_are_no_message_are_refused_like_any_other_fault() -> None:
+    async def main() -> str:
+        async with serving(CallGate(), fail) as get_model:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await get_model(b"\xff\xff\xff")
+        return f"{caught.value.code().name}: {caught.value.details()}"
+
+    wanted = "INVALID_ARGUMENT: wanted the message inkling.v1.GetModelRequest, got 3 bytes that are none"
+    assert asyncio.run(main()) == wanted
+
+
+def test_a_failed_call_keeps_nothing_of_its_request() -> None:
+    """Without the garbage collector: a circle would hold every refused image until it comes by."""
+
+    async def main() -> int:
+        async with serving(CallGate(), fail) as get_model:
+            large = pb.GetModelRequest(model="missing", version="v" * 1_000_000).SerializeToString()
+            before = tracemalloc.get_traced_memory()[0]
+            for _ in range(20):
+                with pytest.raises(grpc.aio.AioRpcError):
+                    await get_model(large)
+            await asyncio.sleep(0.1)
+            return tracemalloc.get_traced_memory()[0] - before
+
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        assert asyncio.run(main()) < 500_000
+    finally:
+        tracemalloc.stop()
+        gc.enable()
