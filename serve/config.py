@@ -1,8 +1,9 @@
 """Flags and environment variables -> one checked, frozen `ServerConfig`.
 
 Enters: the command line and the environment. Leaves: settings that fit together, or ConfigError.
-Every field is a flag and has a twin in the environment: `max_batch` is `--max-batch` and `INKLING_SERVE_MAX_BATCH`;
-the flag wins. Does not know: what the settings do.
+Does not know: what the settings do.
+Every field is a flag and has a twin in the environment: `max_batch` is `--max-batch` and `INKLING_SERVE_MAX_BATCH`.
+The flag wins.
 """
 
 import argparse
@@ -27,36 +28,44 @@ def _setting(
 class ServerConfig:
     """The settings of a server, each with the sentence that `--help` shows."""
 
-    host: str = _setting("127.0.0.1", "address to listen on; 0.0.0.0 for every interface of the machine")
-    port: int = _setting(50051, "port to listen on; 0 takes a free one and logs it", most=65535)
-    models: Path = _setting(Path("models"), "folder of <name>/<version>/model.onnx")
-    device: str = _setting("auto", "where to run: auto takes CUDA where it starts", choices=("auto", "cpu", "cuda"))
-    device_id: int = _setting(0, "which CUDA device")
+    host: str = _setting("127.0.0.1", "listen on this address; 0.0.0.0 is every interface of the machine")
+    port: int = _setting(50051, "listen on this port; 0 takes a free one and logs it", most=65535)
+    models: Path = _setting(Path("models"), "serve the models of this folder, <name>/<version>/model.onnx")
+    device: str = _setting("auto", "run on this device; auto takes CUDA if it starts", choices=("auto", "cpu", "cuda"))
+    device_id: int = _setting(0, "use the CUDA device of this number")
     precision: str = _setting(
-        "float32", "which file of a model to run, where it has that one", choices=("float32", "float16", "int8")
+        "float32", "run the file of this precision, if a model has one", choices=("float32", "float16", "int8")
     )
-    workers: int = _setting(0, "processes; 0 takes one per usable core, up to 8, on CPU and one on CUDA", most=256)
+    workers: int = _setting(
+        0, "serve with this many processes; 0 takes one per usable core, up to 8, on the CPU and one on CUDA", most=256
+    )
     max_batch: int = _setting(
-        32, "most images in a run of a model; on the CPU fewer if they take over 0.1 s", least=1, most=65536
+        32, "run at most this many images at once; fewer on the CPU if they take over 0.1 s", least=1, most=65536
     )
     max_queue_delay_us: int = _setting(
-        0, "longest that a batch waits to fill once its first image is there; 0 never waits", most=10_000_000
+        0, "wait this many microseconds for a batch to fill; 0 never waits", most=10_000_000
     )
     busy_poll_us: int = _setting(
         2000,
-        "longest that a worker of one core looks for a lone caller's next call without sleeping; 0 sleeps",
+        "busy-poll up to this many microseconds for the next request, in workers of one core; 0 disables it",
         most=1_000_000,
     )
-    gpu_memory_mib: int = _setting(0, "most memory of a model on CUDA; 0 for no limit")
-    max_request_images: int = _setting(256, "most images in one BatchClassify", least=1)
+    gpu_memory_mib: int = _setting(0, "give a model at most this many MiB of memory on CUDA; 0 sets no limit")
+    max_request_images: int = _setting(256, "accept at most this many images in one BatchClassify", least=1)
     max_pending: int = _setting(
-        512, "most images that a model may have waiting or running in a worker; past it, calls fail at once", least=1
+        512, "let at most this many images of a model wait or run in a worker; reject the next call", least=1
     )
-    max_pending_bytes: int = _setting(256 * 2**20, "the same bound in bytes of image files", least=1)
-    max_message_bytes: int = _setting(16 * 2**20, "largest request message", least=1024)
-    max_image_pixels: int = _setting(50_000_000, "most pixels of an image, checked before it is decoded", least=1)
-    grace_s: int = _setting(20, "seconds that accepted calls have to finish when the server is told to stop")
-    log_level: str = _setting("info", "least severe messages to log", choices=("debug", "info", "warning", "error"))
+    max_pending_bytes: int = _setting(
+        256 * 2**20, "let at most this many bytes of image files wait or run in a worker, per model", least=1
+    )
+    max_message_bytes: int = _setting(16 * 2**20, "accept request messages of at most this many bytes", least=1024)
+    max_image_pixels: int = _setting(
+        50_000_000, "accept images of at most this many pixels, checked before decoding", least=1
+    )
+    grace_s: int = _setting(20, "give accepted calls this many seconds to finish when the server stops")
+    log_level: str = _setting(
+        "info", "log messages of this severity and above", choices=("debug", "info", "warning", "error")
+    )
 
 
 def read_config(arguments: Sequence[str], environment: Mapping[str, str]) -> ServerConfig:
@@ -91,7 +100,7 @@ def from_texts(texts: Mapping[str, str]) -> ServerConfig:
 
 
 def _refuse_service_links(environment: Mapping[str, str]) -> None:
-    """Raise ConfigError where a Kubernetes Service takes the names of our settings, with what to do."""
+    """Raise ConfigError if a Kubernetes Service sets variables with the names of settings."""
     for name in environment:
         if name.startswith(PREFIX) and name.endswith("_SERVICE_HOST"):
             service = name.removesuffix("_SERVICE_HOST").lower().replace("_", "-")
