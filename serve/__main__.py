@@ -8,13 +8,14 @@ from dataclasses import replace
 
 from serve.config import read_config
 from serve.errors import ConfigError
-from serve.process.startup import end
+from serve.process.startup import end, open_standard_streams
 from serve.process.supervisor import choose_workers, supervise
 from serve.telemetry.logs import start_logging
 
 
 def main() -> int:
     """Exit code 0 after a clean stop, 2 for a bad setting."""
+    open_standard_streams()
     signal.signal(signal.SIGTERM, _leave)  # until the event loop has its own: a container's first process has none
     try:
         config = read_config(sys.argv[1:], os.environ)

@@ -62,6 +62,14 @@ class ServerConfig:
     max_image_pixels: int = _setting(
         50_000_000, "accept images of at most this many pixels, checked before decoding", least=1
     )
+    start_timeout_s: int = _setting(
+        300, "end a worker that does not serve this many seconds after its start; 0 waits for ever", most=86_400
+    )
+    hang_timeout_s: int = _setting(
+        20,
+        "replace a worker that is silent for this many seconds, and break off a run of half of it; 0 never does",
+        most=86_400,
+    )
     grace_s: int = _setting(20, "give accepted calls this many seconds to finish when the server stops")
     log_level: str = _setting(
         "info", "log messages of this severity and above", choices=("debug", "info", "warning", "error")

@@ -145,3 +145,8 @@ def describe(runner: Runner) -> pb.Model:
     model.create_time.FromDatetime(spec.created)
     model.recipe.update(spec.recipe)
     return model
+
+
+def check_description(runner: Runner) -> None:
+    """Raise whatever keeps a model from being described to clients: texts, numbers or depths that no message holds."""
+    pb.Model.FromString(describe(runner).SerializeToString())

@@ -5,6 +5,7 @@ Does not know: image files, batches of many callers, gRPC, names and versions of
 """
 
 import functools
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +16,22 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from serve.errors import InvalidMetadata, ModelFileError, SelfTestFailed
+from serve.errors import InvalidMetadata, ModelFileError, SelfTestFailed, list_some
 from serve.machine.scheduling import lower_thread_priority
-from serve.model_file.spec import INPUT, OUTPUT, ModelSpec, check_seal, from_metadata, self_test_images
+from serve.machine.watchdog import UNWATCHED, Watchdog
+from serve.model_file.spec import INPUT, OUTPUT, ModelSpec, from_metadata, self_test_images
+from serve.model_file.whole import read_model_bytes
+from serve.telemetry.logs import one_line
 
 LONGEST_RUN_S = 0.1
-"""CPU seconds that a batch should take at most: requests wait meanwhile, and a slow net gains nothing by more images."""
+"""CPU seconds that a batch should take at most. Requests wait meanwhile, and a slow net gains nothing by more images."""
 SLOW_BATCH_S = LONGEST_RUN_S / 4
 """CPU seconds. A batch whose images take longer one by one is slow, however much of that a batch saves."""
+
+ONLY_FATAL = 4
+
+_PLACE = re.compile(r"[\w.]*[/\\][\w.]|\.(?:cc|h|hpp|cpp|cu)\b")
+"""In a word that names a place on a disk or in a source file."""
 
 Outputs = dict[str, npt.NDArray[np.float32]]
 
@@ -51,7 +60,14 @@ class Placement:
 class Engine:
     """One loaded model. `run` may be called from any thread; it releases the GIL while it computes."""
 
-    def __init__(self, spec: ModelSpec, session: ort.InferenceSession, placement: Placement) -> None:
+    def __init__(
+        self,
+        spec: ModelSpec,
+        session: ort.InferenceSession,
+        placement: Placement,
+        watchdog: Watchdog = UNWATCHED,
+    ) -> None:
+        self._watchdog = watchdog
         self.spec = spec
         self.placement = placement
         self.max_batch = placement.max_batch
@@ -66,13 +82,17 @@ class Engine:
         """Run uint8 [N, H, W, C], N at most `max_batch`; `probabilities` is float32 [N, K].
 
         `spread`: use `most_threads` on the CPU, for cores that are idle. On busy cores a run over fewer threads takes
-        less time, for threads that share a run wait for each other.
+        less time, for threads that share a run wait for each other. A run that outlasts the watchdog is broken off, and
+        fails as any other run that ONNX Runtime cannot finish.
         """
+        options = options or ort.RunOptions()
+        options.log_severity_level = ONLY_FATAL
         count, on_cpu = len(images), self.placement.device == "cpu"
         if not on_cpu:
             images = _pad(images, next(size for size in self.placement.batch_sizes if size >= count))
         run = self._session.run if spread or not self._may_spread else self._run_on_one
-        outputs = run(self._output_names, {INPUT: images}, options)
+        with self._watchdog.watch(lambda: setattr(options, "terminate", True)):
+            outputs = run(self._output_names, {INPUT: images}, options)
         if not on_cpu:
             outputs = [output[:count] for output in outputs]
         return dict(zip(self._output_names, outputs, strict=True))
@@ -112,7 +132,7 @@ class Engine:
             self.run(np.zeros((size, *self.spec.input.shape), np.uint8), options, spread=False)
         except Exception as error:  # as in load()
             kind = f"a run of {size} images on {self.placement.device}"
-            raise ModelFileError(f"{kind} broke off while warming up: {_summarise(error)}") from error
+            raise ModelFileError(f"{kind} broke off while warming up: {_name_fault(error)}") from error
         return (time.process_time() - start_s) / self.placement.threads
 
 
@@ -135,35 +155,34 @@ def _pad(images: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
     return padded
 
 
-def load(path: Path, placement: Placement) -> Engine:
+def load(path: Path, placement: Placement, watchdog: Watchdog = UNWATCHED) -> Engine:
     """Load, check and self-test a model file.
 
-    Raises CorruptModelFile, InvalidMetadata, SelfTestFailed, and ModelFileError where ONNX Runtime refuses it.
+    Raises CorruptModelFile, InvalidMetadata, SelfTestFailed, and ModelFileError if ONNX Runtime refuses it.
     """
-    data = path.read_bytes()
-    check_seal(data)
+    data = read_model_bytes(path)
     try:
         session = ort.InferenceSession(data, _session_options(placement), providers=_providers(placement))
+        metadata = session.get_modelmeta().custom_metadata_map
+        inputs, outputs = (list(map(_describe, nodes)) for nodes in (session.get_inputs(), session.get_outputs()))
     except Exception as error:  # ONNX Runtime raises a class per fault, without a public base class
-        raise ModelFileError(f"ONNX Runtime cannot load it: {_summarise(error)}") from error
+        raise ModelFileError(f"ONNX Runtime cannot load it: {_name_fault(error)}") from error
     if placement.device != "cpu" and "CUDAExecutionProvider" not in session.get_providers():
         raise ModelFileError(f"wanted {placement.device}, ONNX Runtime took {', '.join(session.get_providers())}")
-    spec = from_metadata(session.get_modelmeta().custom_metadata_map)
-    _check_signature(session, spec)
-    engine = Engine(spec, session, placement)
+    spec = from_metadata(metadata)
+    _check_signature(inputs, outputs, spec)
+    engine = Engine(spec, session, placement, watchdog)
     _check_self_test(engine)
     return engine
 
 
-def _check_signature(session: ort.InferenceSession, spec: ModelSpec) -> None:
-    inputs = [_describe(node) for node in session.get_inputs()]
+def _check_signature(inputs: list[str], outputs: list[str], spec: ModelSpec) -> None:
     wanted = f"{INPUT} tensor(uint8) [{', '.join(map(str, ('N', *spec.input.shape)))}]"
     if inputs != [wanted]:
-        raise InvalidMetadata(f"wanted the one input {wanted}, the graph has {'; '.join(inputs)}")
-    outputs = [_describe(node) for node in session.get_outputs()]
+        raise InvalidMetadata(f"wanted the one input {wanted}, the graph has {list_some(inputs)}")
     wanted = f"{OUTPUT} tensor(float) [N, {spec.class_count}]"
     if wanted not in outputs:
-        raise InvalidMetadata(f"wanted an output {wanted}, the graph has {'; '.join(outputs)}")
+        raise InvalidMetadata(f"wanted an output {wanted}, the graph has {list_some(outputs)}")
 
 
 def _describe(node: ort.NodeArg) -> str:
@@ -182,7 +201,7 @@ def _check_self_test(engine: Engine) -> None:
         found = np.concatenate([outputs[OUTPUT] for outputs in runs])
         difference = float(np.abs(found - np.array(test.probabilities)).max())
     except Exception as error:  # as in load()
-        raise SelfTestFailed(f"the self-test broke off on {engine.placement.device}: {_summarise(error)}") from error
+        raise SelfTestFailed(f"the self-test broke off on {engine.placement.device}: {_name_fault(error)}") from error
     if not difference <= test.tolerance:  # also where it is not a number
         raise SelfTestFailed(
             f"wanted the self-test's probabilities within {test.tolerance:g}, got a difference of {difference:g} "
@@ -190,9 +209,13 @@ def _check_self_test(engine: Engine) -> None:
         )
 
 
-def _summarise(error: Exception) -> str:
-    """One line; ONNX Runtime's messages have many, and some exceptions of Python have none."""
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+def _name_fault(error: Exception) -> str:
+    """What any client may know of a fault: its first line without the paths and source files in ONNX Runtime's texts.
+
+    These begin with `[ONNXRuntimeError] : 1 : FAIL : `. The log has all of it.
+    """
+    line = f"{type(error).__name__}: {error}".splitlines()[0]
+    return one_line(" ".join(word for word in line.split() if not _PLACE.search(word)))
 
 
 def _providers(placement: Placement) -> list[str | tuple[str, dict[str, str]]]:
@@ -236,5 +259,5 @@ def _session_options(placement: Placement) -> ort.SessionOptions:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a spinning thread burns a shared core
     if placement.device != "cpu":
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")  # the fallback is silent otherwise
-    options.log_severity_level = 3
+    options.log_severity_level = ONLY_FATAL  # what it says of a fault is raised as well, and logged once and escaped
     return options

@@ -6,6 +6,7 @@ Does not know: gRPC, what decides that a file is to be loaded.
 
 import asyncio
 import logging
+from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,9 @@ from serve.inference import engine
 from serve.inference.registry import Refusal, Registry
 from serve.inference.runner import Runner, RunnerLimits
 from serve.machine.cpu_policy import CpuPolicy
+from serve.machine.watchdog import Watchdog
 from serve.model_file.folder import PLAIN_NAME, ModelFile, find_model_files
+from serve.telemetry.logs import one_line
 
 logger = logging.getLogger(__name__)
 
@@ -31,12 +34,22 @@ class Loader:
         limits: RunnerLimits,
         cpu: CpuPolicy,
         side_thread: Executor,
+        watchdog: Watchdog,
+        describe: Callable[[Runner], object],
+        on_loading: Callable[[ModelFile], None] = lambda file: None,
     ) -> None:
+        """`describe` is tried on each runner before it goes live, so that one odd file costs no answer about others.
+
+        `on_loading` is told of each file before it is loaded.
+        """
         self._registry = registry
         self._placement = placement
         self._limits = limits
         self._cpu = cpu
         self._side_thread = side_thread
+        self._watchdog = watchdog
+        self._check_description = describe
+        self._on_loading = on_loading
         self._thread = ThreadPoolExecutor(1, "loader")
 
     async def load_folder(self, folder: Path, precision: str) -> None:
@@ -54,10 +67,16 @@ class Loader:
 
         Raises ModelFileError and OSError, and then changes nothing.
         """
+        self._on_loading(file)
         loaded = await asyncio.get_running_loop().run_in_executor(self._thread, self._load_engine, file.path)
         runner = Runner(
             file.name, file.version, loaded, limits=self._limits, cpu=self._cpu, side_thread=self._side_thread
         )
+        try:
+            self._check_description(runner)
+        except Exception as error:  # texts and numbers that no message can hold, in ways that nobody foresaw
+            await runner.close()
+            raise ModelFileError(f"its metadata cannot be described: {type(error).__name__}") from error
         if replaced := self._registry.put(runner):
             await replaced.close()
 
@@ -67,17 +86,26 @@ class Loader:
             try:
                 await self.load(candidate)
                 return
-            except (ModelFileError, OSError) as error:
+            except Exception as error:  # a bad file costs no other, in whatever way it is bad
                 which = "" if candidate == plain else f"{candidate.path.name}: "
-                logger.error("refused %s version %s: %s%s", file.name, file.version, which, error)
+                logger.error("refused %s version %s: %s (%s)", file.name, file.version, _explain(error), candidate.path)
                 self._registry.refuse(Refusal(candidate, f"{which}{_describe(error)}"))
 
     def _load_engine(self, path: Path) -> engine.Engine:
-        loaded = engine.load(path, self._placement)
+        loaded = engine.load(path, self._placement, self._watchdog)
         loaded.warm_up()
         return loaded
 
 
-def _describe(error: ModelFileError | OSError) -> str:
-    """What a client may know: the system's own sentence names the path, which is for the log."""
-    return (error.strerror or "the file cannot be read") if isinstance(error, OSError) else str(error)
+def _describe(error: Exception) -> str:
+    """What a client may know of a refusal: the system's own sentence names the path, which is for the log."""
+    if isinstance(error, ModelFileError):
+        return str(error)
+    if isinstance(error, OSError):
+        return error.strerror or "the file cannot be read"
+    return f"it cannot be loaded: {type(error).__name__}"
+
+
+def _explain(error: Exception) -> str:
+    """What the log says of a refusal: with the cause, on one line."""
+    return one_line(f"{error} ({error.__cause__})" if error.__cause__ else str(error) or type(error).__name__)

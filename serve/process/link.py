@@ -12,6 +12,8 @@ from typing import Self, TypeAlias
 
 LONGEST_MESSAGE = 16 * 2**20
 """Bytes of one message."""
+BEAT_S = 1.0
+"""Seconds between two beats of a worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,19 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
+class Loading:
+    """From a worker: it begins to load a file."""
+
+    model: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """From a worker, every BEAT_S: its event loop runs."""
+
+
+@dataclass(frozen=True, slots=True)
 class Serving:
     """From a worker: it answers calls."""
 
@@ -34,8 +49,8 @@ class Serving:
     """The names of its models."""
 
 
-Message: TypeAlias = Start | Serving
-_KINDS: dict[str, type[Message]] = {kind.__name__: kind for kind in (Start, Serving)}
+Message: TypeAlias = Start | Loading | Serving | Beat
+_KINDS: dict[str, type[Message]] = {kind.__name__: kind for kind in (Start, Loading, Serving, Beat)}
 
 
 class Link:

@@ -7,6 +7,7 @@ Does not know: flags, how messages look (`api/inkling_v1.py`), how models answer
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,7 +16,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from serve.api.gate import CallGate
-from serve.api.inkling_v1 import SERVICE, ClassifierService
+from serve.api.inkling_v1 import SERVICE, ClassifierService, check_description
 from serve.api.standard import Health, Reflection, Registrar
 from serve.config import ServerConfig
 from serve.errors import ConfigError
@@ -27,6 +28,8 @@ from serve.inference.runner import RunnerLimits
 from serve.machine.cpu_policy import CpuPolicy
 from serve.machine.idle_cores import IdleCores
 from serve.machine.memory import keep_loaded, return_after_bursts
+from serve.machine.watchdog import Watchdog
+from serve.model_file.folder import ModelFile
 from serve.process.port import SPREADS_CONNECTIONS, join_address
 
 logger = logging.getLogger(__name__)
@@ -57,8 +60,15 @@ LONGEST_LAME_DUCK_S = 1.0
 class Server:
     """A server of one process. Made and used on one event loop."""
 
-    def __init__(self, config: ServerConfig, idle_cores: IdleCores | None = None) -> None:
-        """`idle_cores` is this worker's view of the cores that the others use."""
+    def __init__(
+        self,
+        config: ServerConfig,
+        idle_cores: IdleCores | None = None,
+        on_loading: Callable[[ModelFile], None] = lambda file: None,
+    ) -> None:
+        """`idle_cores` is this worker's view of the cores that the others use; `on_loading` is told of each file."""
+        self._on_loading = on_loading
+        self._watchdog = Watchdog(config.hang_timeout_s / 2)
         self._config = config
         self.registry = Registry()
         self._cpu = CpuPolicy(config.workers, config.busy_poll_us, idle_cores)
@@ -122,7 +132,16 @@ class Server:
         limits = RunnerLimits(
             config.max_pending, config.max_pending_bytes, config.max_queue_delay_us, config.max_image_pixels
         )
-        return Loader(self.registry, placement, limits=limits, cpu=self._cpu, side_thread=self._side_thread)
+        return Loader(
+            self.registry,
+            placement,
+            limits=limits,
+            cpu=self._cpu,
+            side_thread=self._side_thread,
+            watchdog=self._watchdog,
+            describe=check_description,
+            on_loading=self._on_loading,
+        )
 
     def _listen(self) -> None:
         """Take the port with every listener; port 0 becomes a free one. Raises ConfigError if it cannot be had."""

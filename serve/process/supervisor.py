@@ -25,6 +25,8 @@ from serve.machine.cores import count_usable_cores
 from serve.machine.idle_cores import share_memory
 from serve.process.link import Link, Serving, Start
 from serve.process.port import join_address, reserve_port
+from serve.process.startup import STOP_SIGNALS
+from serve.process.watch import WorkerWatch
 
 logger = logging.getLogger(__name__)
 
@@ -46,13 +48,18 @@ class Supervisor:
         self._config = replace(config, port=self._reserved.getsockname()[1])
         self._memory = share_memory(config.workers)
         self._stopping = asyncio.Event()
+        self._killing = asyncio.Event()
         self._exit_code = 0
         self._have_served: set[int] = set()
         """Numbers of the workers that have served."""
 
     def stop(self) -> None:
-        """Begin to stop; may be called at any time and more than once."""
-        if not self._stopping.is_set():
+        """Begin to stop; the second call stops at once, whatever is under way."""
+        if self._stopping.is_set():
+            logger.warning("told to stop once more; killing the workers")
+            self._exit_code = self._exit_code or 1
+            self._killing.set()
+        else:
             logger.info("stopping; accepted calls have %d s to finish", self._config.grace_s)
         self._stopping.set()
 
@@ -111,10 +118,12 @@ class Supervisor:
         )
 
     async def _attend(self, process: Process, link: Link, number: int) -> int:
-        """Wait for a worker to serve and to end, and end it when told to stop: its exit code."""
+        """Wait for a worker to serve and to end, and end it when told to stop or when it hangs: its exit code."""
+        watched = WorkerWatch(f"worker {number}", self._config.start_timeout_s, self._config.hang_timeout_s)
         tasks = [
             asyncio.create_task(self._end_when_told(process)),
-            asyncio.create_task(self._listen(link, number, process.pid)),
+            asyncio.create_task(self._listen(link, watched, number, process.pid)),
+            asyncio.create_task(self._kill_when_hung(process, watched)),
         ]
         try:
             return await process.wait()
@@ -123,16 +132,23 @@ class Supervisor:
                 task.cancel()
             link.close()
 
-    async def _listen(self, link: Link, number: int, pid: int) -> None:
+    async def _listen(self, link: Link, watched: WorkerWatch, number: int, pid: int) -> None:
         async for message in link.receive():
+            watched.note(message)
             if isinstance(message, Serving):
                 self._note_serving(message, number, pid)
+
+    async def _kill_when_hung(self, process: Process, watched: WorkerWatch) -> None:
+        logger.error("%s; killing process %d", await watched.wait_until_hung(), process.pid)
+        _signal(process, signal.SIGKILL)
 
     async def _end_when_told(self, process: Process) -> None:
         await self._stopping.wait()
         _signal(process, signal.SIGTERM)
-        await asyncio.sleep(self._config.grace_s + STOP_MARGIN_S)
-        logger.error("process %d did not stop within its grace; killing it", process.pid)
+        try:
+            await asyncio.wait_for(self._killing.wait(), self._config.grace_s + STOP_MARGIN_S)
+        except TimeoutError:
+            logger.error("process %d did not stop within its grace; killing it", process.pid)
         _signal(process, signal.SIGKILL)
 
     def _note_serving(self, message: Serving, number: int, pid: int) -> None:
@@ -192,13 +208,14 @@ def _signal(process: Process, number: signal.Signals) -> None:
 
 
 def _environment() -> dict[str, str]:
-    # Each worker computes in ONNX Runtime; numpy's own pool would only hold memory.
-    return {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    # Each worker computes in ONNX Runtime; numpy's own pool would only hold memory. gRPC's core logs what peers send,
+    # as it is; only who asks for that gets it.
+    return {"GRPC_VERBOSITY": "NONE", **os.environ, "OPENBLAS_NUM_THREADS": "1"}
 
 
 async def supervise(config: ServerConfig) -> int:
-    """Supervise until SIGTERM or SIGINT; the exit code. Raises ConfigError if the port cannot be had."""
+    """Supervise until a stop signal; the exit code. Raises ConfigError if the port cannot be had."""
     supervisor = Supervisor(config)
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOP_SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, supervisor.stop)
     return await supervisor.run()

@@ -1,7 +1,7 @@
 """`python -m serve.process.worker FD`: one process that serves, started by `supervisor.py` alone.
 
 Enters: the socket of its link, whose first message is the settings. Leaves: "Serving" over the link; logs on stderr.
-It drains and ends at SIGTERM, at SIGINT, and when its supervisor is gone. Does not know: other workers.
+It drains and ends at a stop signal, and when its supervisor is gone. Does not know: other workers.
 """
 
 import asyncio
@@ -16,9 +16,9 @@ from serve.errors import ConfigError
 from serve.machine.cores import count_usable_cores
 from serve.machine.event_loop import new_event_loop
 from serve.machine.idle_cores import IdleCores
-from serve.process.link import Link, Message, Serving, Start
+from serve.process.link import BEAT_S, Beat, Link, Loading, Message, Serving, Start
 from serve.process.server import Server
-from serve.process.startup import end
+from serve.process.startup import STOP_SIGNALS, end
 from serve.telemetry.logs import start_logging
 
 logger = logging.getLogger("serve.process.worker")  # not __main__, which it is when it runs
@@ -38,7 +38,7 @@ def main(descriptor: int) -> int:
 
 async def _work(end_of_link: socket.socket) -> None:
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOP_SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     link = await Link.over(end_of_link)
     messages = link.receive()
@@ -61,20 +61,25 @@ async def _stop_when_orphaned(messages: AsyncIterator[Message], stop: asyncio.Ev
 
 async def serve(config: ServerConfig, stop: asyncio.Event, link: Link, idle_cores: IdleCores) -> None:
     """Load and serve until `stop` is set, also while models load. Raises ConfigError if it cannot start."""
-    server = Server(config, idle_cores)
+    server = Server(config, idle_cores, lambda file: link.send(Loading(file.name, file.version)))
     starting, stopping = asyncio.create_task(server.start()), asyncio.create_task(stop.wait())
     await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
         starting.cancel()
         return
-    try:
-        await starting
-        link.send(Serving(server.registry.names))
-        await stopping
-        await server.stop()
-        logger.info("stopped")
-    finally:
-        stopping.cancel()
+    await starting
+    link.send(Serving(server.registry.names))
+    beating = asyncio.create_task(_beat(link))
+    await stopping
+    await server.stop()
+    beating.cancel()
+    logger.info("stopped")
+
+
+async def _beat(link: Link) -> None:
+    while True:
+        link.send(Beat())
+        await asyncio.sleep(BEAT_S)
 
 
 if __name__ == "__main__":

@@ -199,9 +199,9 @@ def test_a_file_that_training_did_not_write_is_refused(write: Write, data: bytes
         load(write(data), CPU)
 
 
-def test_sealed_garbage_is_refused_by_onnxruntime(write: Write) -> None:
+def test_sealed_garbage_is_refused(write: Write) -> None:
     data = seal(b"no graph" + f'{SEAL_KEY}\x12\x42"{UNSEALED}"'.encode() + b"none here either")
-    with pytest.raises(ModelFileError, match=r"ONNX Runtime cannot load it: .+"):
+    with pytest.raises(ModelFileError, match="wanted an ONNX model, got bytes that are none"):
         load(write(data), CPU)
 
 

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from serve.api.inkling_v1 import describe
 from serve.errors import ConfigError, NotFound, list_some
 from serve.inference import engine
 from serve.inference.loader import Loader
 from serve.inference.registry import Registry
 from serve.inference.runner import RunnerLimits
 from serve.machine.cpu_policy import CpuPolicy
+from serve.machine.watchdog import UNWATCHED
 from serve.model_file.folder import find_model_files
 from serve.model_file.spec import PrepareSpec
 from tests.support import GREY, RGB, make_graph, make_spec, write_tiny_model
@@ -48,7 +50,15 @@ def opened(folder: Path, precision: str = "float32") -> Iterator[Registry]:
             registry = Registry()
             placement = engine.Placement("cpu", threads=1, max_batch=8, gpu_memory_bytes=0)
             limits = RunnerLimits(8, 2**20, max_queue_delay_us=0, max_image_pixels=10_000)
-            loader = Loader(registry, placement, limits=limits, cpu=CpuPolicy(1, 0), side_thread=side_thread)
+            loader = Loader(
+                registry,
+                placement,
+                limits=limits,
+                cpu=CpuPolicy(1, 0),
+                side_thread=side_thread,
+                watchdog=UNWATCHED,
+                describe=describe,
+            )
             await loader.load_folder(folder, precision)
             return registry
 
@@ -213,7 +223,8 @@ def test_refused_files_are_listed_with_the_reason_and_the_others_are_served(
     assert "changed or damaged after export" in refused["bands", 9]
     assert "lacks the metadata key" in refused["bands", 11]
     assert [record.getMessage() for record in caplog.records] == [
-        f"refused {name} version {version}: {reason}" for (name, version), reason in sorted(refused.items())
+        f"refused {name} version {version}: {reason} ({copy / name / str(version)}/model.onnx)"
+        for (name, version), reason in sorted(refused.items())
     ]
 
 
@@ -222,7 +233,7 @@ def test_a_file_that_cannot_be_read_is_refused_without_its_place(copy: Path, cap
     (copy / "bands/12/model.onnx").mkdir(parents=True)
     with opened(copy) as registry:
         (refusal,) = registry.refusals
-    assert (refusal.file.version, refusal.reason) == (12, "Is a directory")
+    assert (refusal.file.version, refusal.reason.startswith("wanted a file, found something else")) == (12, True)
     assert str(copy) in caplog.text
 
 
