@@ -21,15 +21,16 @@ demo: $(VENV)/serve-$(RUNTIME)  ## serve the shipped models on a free port and c
 serve: $(VENV)/serve-$(RUNTIME)  ## serve the shipped models on 127.0.0.1:50051
 	$(BIN)/python -m serve
 
-test: $(VENV)/test-$(RUNTIME)  ## the test suite
-	$(BIN)/python -m pytest
+test: $(VENV)/test-$(RUNTIME)  ## the tests that take under 5 s each
+	$(BIN)/python -m pytest -m "not slow"
 
 lint: $(VENV)/test-$(RUNTIME)  ## style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-check: lint test bench-short  ## what CI runs
+check: lint bench-short  ## what CI runs: both of these, and every test
+	$(BIN)/python -m pytest
 
 bench: $(VENV)/serve-$(RUNTIME)  ## throughput and latency beside the ceiling, some minutes; h2load (nghttp2) where installed
 	$(BIN)/python -m serve.bench --generator $(GENERATOR)
