@@ -20,7 +20,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork
 	$(if $(UPGRADE),--upgrade) --output-file
 BUILD_REQUIRES = $(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])'
 
-.PHONY: demo serve test check lint bench bench-short train-mnist train-cifar proto image lock clean
+.PHONY: demo serve test check lint docs bench bench-short train-mnist train-cifar proto image lock clean
 
 demo: $(SERVE)  ## serve the shipped models on a free port and classify samples/
 	@port=$$($(FREE_PORT)); \
@@ -41,7 +41,10 @@ lint: $(TEST)  ## style and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-check: lint bench-short  ## what CI runs: both of these, and every test
+docs: $(TEST)  ## the documentation as web pages, in build/docs
+	$(BIN)/python -m sphinx -W --keep-going -b html docs build/docs
+
+check: lint docs bench-short  ## what CI runs: all of these, and every test
 	$(BIN)/python -m pytest
 
 bench: $(SERVE)  ## throughput and latency beside the ceiling, some minutes; h2load (nghttp2) where installed
