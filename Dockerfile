@@ -2,16 +2,26 @@
 #
 #   docker build -t inkling . && docker run --rm -p 50051:50051 inkling
 
+# requirements/ has versions and hashes. Only wheels are taken: a source archive would fetch build tools without hashes.
 FROM python:3.12-slim-bookworm AS build
 WORKDIR /source
+COPY requirements requirements
+RUN pip install --no-cache-dir --require-hashes --only-binary :all: --requirement requirements/build.txt
+
+FROM build AS wheel
 COPY pyproject.toml README.md LICENSE ./
 COPY serve serve
+RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheels .
 
 FROM build AS build-cpu
-RUN pip install --no-cache-dir --prefix=/install ".[cpu]"
+RUN pip install --no-cache-dir --prefix=/install --require-hashes --only-binary :all: --requirement requirements/cpu.txt
+COPY --from=wheel /wheels /wheels
+RUN pip install --prefix=/install --no-deps /wheels/*.whl
 
 FROM build AS build-gpu
-RUN pip install --no-cache-dir --prefix=/install ".[gpu]"
+RUN pip install --no-cache-dir --prefix=/install --require-hashes --only-binary :all: --requirement requirements/gpu.txt
+COPY --from=wheel /wheels /wheels
+RUN pip install --prefix=/install --no-deps /wheels/*.whl
 
 FROM python:3.12-slim-bookworm AS base
 # In a container the whole network reaches the port only if it is published.

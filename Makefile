@@ -2,15 +2,27 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# LOCKED=1 installs the exact versions in requirements/ci.txt, for the CPU, and checks their hashes. CI sets it.
+LOCKED ?=
 # onnxruntime-gpu where an NVIDIA driver answers, else onnxruntime: never both, they own the same module.
-RUNTIME := $(if $(wildcard /dev/nvidiactl /proc/driver/nvidia/version),gpu,cpu)
+RUNTIME := $(if $(LOCKED),cpu,$(if $(wildcard /dev/nvidiactl /proc/driver/nvidia/version),gpu,cpu))
+# A stamp file for each set of packages in $(VENV). LOCKED=1 installs one set for everything.
+SERVE := $(VENV)/$(if $(LOCKED),locked,serve-$(RUNTIME))
+TRAIN := $(VENV)/$(if $(LOCKED),locked,train-$(RUNTIME))
+TEST := $(VENV)/$(if $(LOCKED),locked,test-$(RUNTIME))
+TEST_EXTRAS := train,test,docs
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 GENERATOR := $(if $(shell command -v h2load),h2load,grpc)
 FREE_PORT := $(BIN)/python -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1])'
+# --universal writes one file for every system and every Python from 3.11; fewest gives each package one version there.
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
+	--only-binary :all: --no-emit-index-url --annotation-style line --custom-compile-command "make lock" \
+	$(if $(UPGRADE),--upgrade) --output-file
+BUILD_REQUIRES = $(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])'
 
-.PHONY: demo serve test check lint bench bench-short train-mnist train-cifar proto image clean
+.PHONY: demo serve test check lint docs bench bench-short train-mnist train-cifar proto image lock clean
 
-demo: $(VENV)/serve-$(RUNTIME)  ## serve the shipped models on a free port and classify samples/
+demo: $(SERVE)  ## serve the shipped models on a free port and classify samples/
 	@port=$$($(FREE_PORT)); \
 	$(BIN)/python -m serve --port $$port --log-level warning & server=$$!; \
 	trap 'kill $$server; wait $$server' EXIT; \
@@ -18,50 +30,68 @@ demo: $(VENV)/serve-$(RUNTIME)  ## serve the shipped models on a free port and c
 	echo "mnist, samples/digits:" && classify --model mnist samples/digits && \
 	echo && echo "cifar10, samples/objects:" && classify --model cifar10 samples/objects
 
-serve: $(VENV)/serve-$(RUNTIME)  ## serve the shipped models on 127.0.0.1:50051
+serve: $(SERVE)  ## serve the shipped models on 127.0.0.1:50051
 	$(BIN)/python -m serve
 
-test: $(VENV)/test-$(RUNTIME)  ## the test suite
-	$(BIN)/python -m pytest
+test: $(TEST)  ## the tests that take under 5 s each
+	$(BIN)/python -m pytest -m "not slow"
 
-lint: $(VENV)/test-$(RUNTIME)  ## style and types
+lint: $(TEST)  ## style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-check: lint test bench-short  ## what CI runs
+docs: $(TEST)  ## the documentation as web pages, in build/docs
+	$(BIN)/python -m sphinx -W --keep-going -b html docs build/docs
 
-bench: $(VENV)/serve-$(RUNTIME)  ## throughput and latency beside the ceiling, some minutes; h2load (nghttp2) where installed
+check: lint docs bench-short  ## what CI runs: all of these, and every test
+	$(BIN)/python -m pytest
+
+bench: $(SERVE)  ## throughput and latency beside the ceiling, some minutes; h2load (nghttp2) where installed
 	$(BIN)/python -m serve.bench --generator $(GENERATOR)
 	$(BIN)/python -m serve.bench --generator $(GENERATOR) --batch 32 --concurrency 4 --connections 4
 	$(BIN)/python -m serve.bench --generator $(GENERATOR) --concurrency 1
 	$(BIN)/python -m serve.bench --generator $(GENERATOR) --connections 1
 
-bench-short: $(VENV)/serve-$(RUNTIME)  ## the same code in seconds, so that it cannot rot
+bench-short: $(SERVE)  ## the same code in seconds, so that it cannot rot
 	$(BIN)/python -m serve.bench --short
 
-train-mnist: $(VENV)/train-$(RUNTIME)  ## train the default MNIST recipe
+train-mnist: $(TRAIN)  ## train the default MNIST recipe
 	$(BIN)/python -m train.mnist
 
-train-cifar: $(VENV)/train-$(RUNTIME)  ## train the default CIFAR-10 recipe
+train-cifar: $(TRAIN)  ## train the default CIFAR-10 recipe
 	$(BIN)/python -m train.cifar
 
-proto: $(VENV)/test-$(RUNTIME)  ## write serve/pb anew
+proto: $(TEST)  ## write serve/pb anew
 	$(BIN)/python proto/generate.py serve/pb
 
 image:  ## build the container image
 	docker build --target $(RUNTIME) --tag inkling:$(RUNTIME) .
 
+lock: $(VENV)/pyvenv.cfg  ## write requirements/ anew, keeping versions that still fit; UPGRADE=1 takes the newest
+	@$(PIP) "uv>=0.9,<1"
+	$(BUILD_REQUIRES) | $(COMPILE) requirements/ci.txt --extra cpu,$(TEST_EXTRAS) pyproject.toml -
+	$(BUILD_REQUIRES) | $(COMPILE) requirements/build.txt --constraint requirements/ci.txt -
+	$(COMPILE) requirements/cpu.txt --constraint requirements/ci.txt --extra cpu pyproject.toml
+	$(COMPILE) requirements/gpu.txt --constraint requirements/ci.txt --extra gpu pyproject.toml
+
 clean:
 	rm -rf $(VENV) build *.egg-info
 
-# A stamp per set of extras, renewed when pyproject.toml changes.
+# Renewed when pyproject.toml changes.
 $(VENV)/serve-$(RUNTIME): EXTRAS = $(RUNTIME)
 $(VENV)/train-$(RUNTIME): EXTRAS = $(RUNTIME),train
-$(VENV)/test-$(RUNTIME): EXTRAS = $(RUNTIME),train,test
+$(VENV)/test-$(RUNTIME): EXTRAS = $(RUNTIME),$(TEST_EXTRAS)
 $(VENV)/serve-$(RUNTIME) $(VENV)/train-$(RUNTIME) $(VENV)/test-$(RUNTIME): pyproject.toml | $(VENV)/pyvenv.cfg
 	@echo "installing inkling[$(EXTRAS)] into $(VENV) ..."
 	@$(PIP) --editable ".[$(EXTRAS)]"
+	@touch $@
+
+$(VENV)/locked: pyproject.toml requirements/ci.txt | $(VENV)/pyvenv.cfg
+	@echo "installing the versions in requirements/ci.txt into $(VENV) ..."
+	@$(PIP) --require-hashes --only-binary :all: --requirement requirements/ci.txt || \
+		{ echo "wanted the packages in requirements/ci.txt with its hashes; the index has other files, or did not answer" >&2; exit 1; }
+	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/pyvenv.cfg:

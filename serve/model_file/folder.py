@@ -34,7 +34,10 @@ def find_model_files(folder: Path, precision: str) -> list[ModelFile]:
     Raises ConfigError where there is no folder or no file.
     """
     if not os.path.isdir(folder):  # noqa: PTH112  # Path.is_dir raises behind a folder that one may not enter
-        raise ConfigError(f"--models: wanted a folder of <name>/<version>/model.onnx, {folder} is not a folder")
+        raise ConfigError(
+            f"--models: wanted a folder of <name>/<version>/model.onnx, {folder} is not a folder; "
+            f"name another, or train a model into it: inkling train mnist --out {folder}"
+        )
     found = ((path, read_version(path.parts[-2])) for path in folder.glob(f"*/*/{PLAIN_NAME}"))
     files = [ModelFile(path.parts[-3], version, _choose_variant(path, precision)) for path, version in found if version]
     if not files:

@@ -12,6 +12,7 @@ from tests.support import ROOT
 IN_VENV = Path(sys.prefix) == ROOT / ".venv"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not IN_VENV, reason="the tests do not run in the .venv that make made, and would make another")
 def test_the_demo_classifies_every_sample_and_ends_with_exit_code_0() -> None:
     done = subprocess.run(["make", "demo"], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)

@@ -74,6 +74,7 @@ def container() -> Iterator[tuple["subprocess.Popen[str]", str, list[str]]]:
             process.terminate()
 
 
+@pytest.mark.slow
 def test_the_container_answers_a_client_and_stops_on_sigterm_with_exit_code_0(
     container: tuple["subprocess.Popen[str]", str, list[str]],
 ) -> None:

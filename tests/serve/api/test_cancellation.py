@@ -90,6 +90,7 @@ async def call_many(address: str, expected: dict[bytes, list[float]], seed: int)
     return answered, gone, wrong
 
 
+@pytest.mark.slow
 def test_half_of_ten_thousand_callers_leave_and_the_others_get_their_right_answers(
     server: RunningServer, expected: dict[bytes, list[float]]
 ) -> None:

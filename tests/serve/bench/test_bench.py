@@ -35,6 +35,7 @@ def run(repository_folder: Path, *flags: str) -> tuple[str, dict[str, object]]:
     return "\n".join(table), json.loads(last)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [(), ("--batch", "8"), ("--rate", "50")])
 def test_a_short_run_gives_a_table_and_a_line_of_json(repository_folder: Path, flags: tuple[str, ...]) -> None:
     table, facts = run(repository_folder, *flags)
@@ -108,16 +109,19 @@ needs_h2load = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 @needs_h2load
 def test_h2load_gives_the_same_table(repository_folder: Path) -> None:
     assert "bands" in run(repository_folder, "--generator", "h2load")[0]
 
 
+@pytest.mark.slow
 def test_overload_is_a_multiple_of_the_capacity_that_was_just_measured(repository_folder: Path) -> None:
     (result,) = run(repository_folder, "--overload", "0.5")[1]["results"]  # type: ignore[misc]
     assert result["images_per_s"] == pytest.approx(result["capacity_per_s"] / 2, rel=0.2)
 
 
+@pytest.mark.slow
 @needs_h2load
 def test_h2load_in_an_open_loop_tells_refused_calls_from_good_ones(repository_folder: Path) -> None:
     """It sees no statuses: every call of an unknown model is refused, and none may count as answered."""
