@@ -49,6 +49,11 @@ train-cifar: $(VENV)/train-$(RUNTIME)  ## train the default CIFAR-10 recipe
 proto: $(VENV)/test-$(RUNTIME)  ## write serve/pb anew
 	$(BIN)/python proto/generate.py serve/pb
 
+.PHONY: docs
+docs: $(VENV)/docs-$(RUNTIME)  ## write what pages have from code, and build the site into build/docs
+	$(BIN)/python -m docs.generate
+	$(BIN)/python -m sphinx -W --keep-going -q docs build/docs
+
 image:  ## build the container image
 	docker build --target $(RUNTIME) --tag inkling:$(RUNTIME) .
 
@@ -59,7 +64,8 @@ clean:
 $(VENV)/serve-$(RUNTIME): EXTRAS = $(RUNTIME)
 $(VENV)/train-$(RUNTIME): EXTRAS = $(RUNTIME),train
 $(VENV)/test-$(RUNTIME): EXTRAS = $(RUNTIME),train,test
-$(VENV)/serve-$(RUNTIME) $(VENV)/train-$(RUNTIME) $(VENV)/test-$(RUNTIME): pyproject.toml | $(VENV)/pyvenv.cfg
+$(VENV)/docs-$(RUNTIME): EXTRAS = $(RUNTIME),train,test,docs
+$(VENV)/serve-$(RUNTIME) $(VENV)/train-$(RUNTIME) $(VENV)/test-$(RUNTIME) $(VENV)/docs-$(RUNTIME): pyproject.toml | $(VENV)/pyvenv.cfg
 	@echo "installing inkling[$(EXTRAS)] into $(VENV) ..."
 	@$(PIP) --editable ".[$(EXTRAS)]"
 	@touch $@

@@ -84,8 +84,8 @@ class ClassifierServiceServicer:
     def BatchClassify(self, request, context):
         """Classifies many images in one call. Each image has its own result or its own error.
 
-        The call as a whole fails only if every image would fail: the model is unknown, an option is out of range,
-        there are too many images, or the queue is full. The codes are those of Classify.
+        The call as a whole fails only if every image would fail. So it is when the model is unknown, an option is
+        out of range, there are too many images, or the queue is full. The codes are those of Classify.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
