@@ -7,7 +7,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the code of this
 
 project = "Inkling"
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
-exclude_patterns = ["benchmarks/results", "generate"]
+exclude_patterns = ["benchmarks/results", "generate", "static"]
 default_role = "code"  # single backticks in docstrings are code
 smartquotes = False  # two dashes are a flag
 
@@ -15,10 +15,12 @@ myst_heading_anchors = 3
 suppress_warnings = ["config.cache"]
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "description"
-autodoc_typehints_description_target = "documented"
+python_use_unqualified_type_names = True
 
 html_theme = "furo"
 html_title = "Inkling"
 html_copy_source = False
+html_show_copyright = False
 html_show_sphinx = False
+html_static_path = ["static"]
+html_css_files = ["site.css"]

@@ -102,7 +102,7 @@ def write_headline_row(row: dict[str, Any]) -> tuple[str, ...]:
     accuracy = json.loads(read_metadata(path)["test_accuracy"])
     figures = (row["p50_ms"], row["images_per_s"], row["over_PyTriton"])
     measured = ("MEASURE" if figure is None else write_figure(figure) for figure in figures)
-    origin = (name_machine(row["machine"]), row["date"], row["commit"])
+    origin = (name_machine(row["machine"]), code(row["date"]), code(row["commit"]))
     return code(row["model"]), f"{accuracy:.4f}", write_size(path), *measured, *origin
 
 

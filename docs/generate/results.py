@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from docs.generate.markdown import escape, fence, make_table
+from docs.generate.markdown import code, escape, fence, make_table
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 ORIGIN = ("machine", "date", "commit")
@@ -38,7 +38,7 @@ def write_rows(rows: list[dict[str, Any]]) -> str:
     """One table. A figure that a row does not have is a dash."""
     left_out = {"command", *ORIGIN}
     keys = list(dict.fromkeys(key for row in rows for key in row if key not in left_out))
-    cells = [[write_cell(key, row.get(key)) for key in keys] + [escape(row[key]) for key in ORIGIN] for row in rows]
+    cells = [[write_cell(key, row.get(key)) for key in (*keys, *ORIGIN)] for row in rows]
     return make_table([*map(write_head, keys), *ORIGIN], cells)
 
 
@@ -52,7 +52,9 @@ def write_head(key: str) -> str:
 
 
 def write_cell(key: str, value: object) -> str:
-    """A value under its head; an accuracy has four decimals, as it is measured on 10,000 images."""
+    """A value under its head: names are code, and an accuracy has four decimals, as it is measured on 10,000 images."""
+    if key in ("model", *ORIGIN) and isinstance(value, str) and " " not in value:
+        return code(value)
     return f"{value:.4f}" if key.endswith("accuracy") and isinstance(value, float) else write_figure(value)
 
 

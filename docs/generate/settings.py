@@ -15,7 +15,7 @@ HIGHEST = 2**31 - 1
 
 def write_settings() -> str:
     """A row for each setting, in the order of `--help`."""
-    return make_table(("flag", "variable", "default", "values", "meaning"), map(write_setting, fields(ServerConfig)))
+    return make_table(("flag", "meaning", "default", "values", "variable"), map(write_setting, fields(ServerConfig)))
 
 
 def write_setting(setting: "Field[Any]") -> tuple[str, ...]:
@@ -23,7 +23,8 @@ def write_setting(setting: "Field[Any]") -> tuple[str, ...]:
     flag, variable = "--" + setting.name.replace("_", "-"), PREFIX + setting.name.upper()
     default = "" if setting.default is MISSING else str(setting.default)
     default_cell = code(default) if default else "none"
-    return code(flag), code(variable), default_cell, write_values(setting), escape(setting.metadata.get("help", ""))
+    meaning = escape(setting.metadata.get("help", ""))
+    return code(flag), meaning, default_cell, write_values(setting), code(variable)
 
 
 def write_values(setting: "Field[Any]") -> str:
