@@ -41,8 +41,9 @@ lint: $(TEST)  ## style and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-docs: $(TEST)  ## the documentation as web pages, in build/docs
-	$(BIN)/python -m sphinx -W --keep-going -b html docs build/docs
+docs: $(TEST)  ## write what pages have from code, and build the site into build/docs
+	$(BIN)/python -m docs.generate
+	$(BIN)/python -m sphinx -W --keep-going -q docs build/docs
 
 check: lint docs bench-short  ## what CI runs: all of these, and every test
 	$(BIN)/python -m pytest

@@ -150,16 +150,15 @@ class Runner:
         inference_us = (time.perf_counter_ns() - run_ns) // 1000
         rankings = (-probabilities).argsort(axis=1, kind="stable").tolist()
         # As Python lists at once: one conversion a batch, not one a number.
-        rows = iter(zip(probabilities.tolist(), rankings, np.isfinite(probabilities).all(axis=1).tolist(), strict=True))
+        is_finite = np.isfinite(probabilities).all(axis=1).tolist()
+        rows = iter(zip(probabilities.tolist(), rankings, is_finite, strict=True))
         answers: list[Answer | Exception] = []
-        for waiting, image in zip(batch, prepared, strict=True):
-            if isinstance(image, Exception):
-                answers.append(image)
+        for waiting, outcome in zip(batch, prepared, strict=True):
+            if isinstance(outcome, Exception):
+                answers.append(outcome)
                 continue
-            values, ranking, is_finite = next(rows)
+            values, ranking, is_sound = next(rows)
             queue_us = (begun_ns - waiting.since_ns) // 1000
-            answer = Answer(values, ranking, image, queue_us, inference_us, len(good))
-            answers.append(
-                answer if is_finite else ArithmeticError(f"{self.name} gave probabilities that are not finite")
-            )
+            answer = Answer(values, ranking, outcome, queue_us, inference_us, len(good))
+            answers.append(answer if is_sound else ArithmeticError(f"{self.name} gave probabilities that are not finite"))
         return answers

@@ -28,8 +28,8 @@ if _version_not_supported:
 class ClassifierServiceStub:
     """Classifies images with the models that the server has loaded.
 
-    Any method may also fail with UNAVAILABLE while the server starts or stops, and with INTERNAL for a fault of
-    the server, of which the reply says nothing more.
+    Every method may fail with UNAVAILABLE while the server starts or stops.
+    Every method may fail with INTERNAL for a fault of the server. The reply has no more details; the log has.
     """
 
     def __init__(self, channel):
@@ -63,44 +63,45 @@ class ClassifierServiceStub:
 class ClassifierServiceServicer:
     """Classifies images with the models that the server has loaded.
 
-    Any method may also fail with UNAVAILABLE while the server starts or stops, and with INTERNAL for a fault of
-    the server, of which the reply says nothing more.
+    Every method may fail with UNAVAILABLE while the server starts or stops.
+    Every method may fail with INTERNAL for a fault of the server. The reply has no more details; the log has.
     """
 
     def Classify(self, request, context):
         """Classifies one image.
 
-        INVALID_ARGUMENT: the image is empty, truncated, too large or not an image, or an option is out of range.
-        NOT_FOUND: no such model or version.
-        RESOURCE_EXHAUSTED: as much work waits as may wait (reason OVERLOADED; the trailer
-        `grpc-retry-pushback-ms` and a google.rpc.RetryInfo say when to come again), or the message is larger than
-        the server takes.
+        - INVALID_ARGUMENT: the image is empty, truncated, too large or not an image, or an option is out of range.
+        - NOT_FOUND: there is no such model or version.
+        - RESOURCE_EXHAUSTED with the reason OVERLOADED: the queue is full. The trailer `grpc-retry-pushback-ms`
+        and a google.rpc.RetryInfo say when to retry.
+        - RESOURCE_EXHAUSTED without a reason: the message is larger than the server takes.
+        - DEADLINE_EXCEEDED: the deadline passed while the request waited.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchClassify(self, request, context):
-        """Classifies many images in one call. Each image has its own result or its own error; the call as a whole
-        fails only where every image would: unknown model, bad options, too many images, or no room in the queue.
+        """Classifies many images in one call. Each image has its own result or its own error.
 
-        Codes as for Classify.
+        The call as a whole fails only if every image would fail. So it is when the model is unknown, an option is
+        out of range, there are too many images, or the queue is full. The codes are those of Classify.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListModels(self, request, context):
-        """Lists the models that are served, and the files that were refused with the reason. Never waits for work.
+        """Lists the models that are served, and the files that were refused, each with the reason. Never waits in a queue.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetModel(self, request, context):
-        """Describes one model. Never waits for work.
+        """Describes one model. Never waits in a queue.
 
-        NOT_FOUND: no such model or version.
+        NOT_FOUND: there is no such model or version.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -140,8 +141,8 @@ def add_ClassifierServiceServicer_to_server(servicer, server):
 class ClassifierService:
     """Classifies images with the models that the server has loaded.
 
-    Any method may also fail with UNAVAILABLE while the server starts or stops, and with INTERNAL for a fault of
-    the server, of which the reply says nothing more.
+    Every method may fail with UNAVAILABLE while the server starts or stops.
+    Every method may fail with INTERNAL for a fault of the server. The reply has no more details; the log has.
     """
 
     @staticmethod

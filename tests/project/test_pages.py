@@ -1,10 +1,11 @@
-"""README.md and the pages beside it: every fenced command is run by a test, or listed here with the reason why not."""
+"""The pages: every fenced command is run by a test, or listed here with the reason why not; so is all their Python."""
 
 import dataclasses
 import re
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import keras
@@ -15,7 +16,7 @@ from serve.client.client import Client
 from serve.config import PREFIX, ServerConfig
 from tests.support import ROOT, RunningServer
 
-PAGES = ("README.md", "docs/benchmarks/serving.md", "docs/training/notebooks.md")
+PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"{page.relative_to(ROOT)}" for page in (ROOT / "docs").rglob("*.md"))]
 
 # Which test runs it. Where a test runs the same code with other arguments, the words that differ are in brackets.
 RUN_BY = {
@@ -28,6 +29,7 @@ RUN_BY = {
     "python -m train.folder": "tests/train/commands/test_folder.py [a small folder]",
     "python -m train.study": "tests/train/studies/test_study.py [a small dataset]",
     "python -m train.speed": "tests/train/commands/test_speed.py",
+    "python -m train.variants": "tests/train/commands/test_variants.py [a small model]",
     "python -m train.data": "tests/train/data/test_datasets.py [a small dataset]",
     "python -m serve": "tests/serve/process/test_server.py [a free port]",
     "python -m serve.client": "tests/serve/client/test_command.py",
@@ -37,7 +39,7 @@ RUN_BY = {
 }
 NOT_RUN = {
     "make serve": "it runs until it is stopped; tests/serve/process/test_server.py starts the same command",
-    "make train-mnist": "an hour of training; tests/train/commands/test_recipe.py runs the same command on a small dataset",
+    "make train-mnist": "an hour; tests/train/commands/test_recipe.py runs the same command on a small dataset",
     "make train-cifar": "as make train-mnist, and longer",
     "make bench": "minutes of load; make bench-short runs the same code",
     "docker": "needs a container engine; tests/project/test_image.py builds and runs the Dockerfile where there is one",
@@ -45,19 +47,30 @@ NOT_RUN = {
     ". .venv/bin/activate": "belongs to the line before it",
     "pip install": "what make does; CI runs make in a fresh clone",
 }
+EXAMPLES = {
+    "README.md": "test_the_example_that_asks_runs",
+    "docs/serving/client.md": "test_the_example_that_asks_about_many_images_runs",
+    "docs/training/own-keras-model.md": "test_the_example_that_exports_leaves_a_model_that_is_served",
+}
+"""The pages with Python, and the test here that runs it. A page has one block of it."""
+
+
+def find_blocks(language: str, *pages: str) -> list[str]:
+    """The fenced blocks of a language in some pages."""
+    text = "".join((ROOT / page).read_text() for page in pages)
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
 def read_lines() -> list[str]:
     """The commands of every sh block, one per line, without comments; lines that end in a backslash are joined."""
-    text = "".join((ROOT / page).read_text() for page in PAGES)
-    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    blocks = find_blocks("sh", *PAGES)
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     return [command for line in lines if (command := line.partition("  #")[0].strip()) and not command.startswith("#")]
 
 
 def read_commands() -> list[str]:
-    """The same, without the variables set for one command (`NAME=value python -m serve`)."""
-    return [re.sub(r"^(\w+=\S* +)+", "", line) for line in read_lines()]
+    """The same, each once, without the variables set for one command (`NAME=value python -m serve`)."""
+    return list(dict.fromkeys(re.sub(r"^(\w+=\S* +)+", "", line) for line in read_lines()))
 
 
 def begins_with(command: str, start: str) -> bool:
@@ -65,22 +78,49 @@ def begins_with(command: str, start: str) -> bool:
     return command.split()[: len(start.split())] == start.split()
 
 
-def read_examples() -> list[str]:
-    """The Python of the README: how to ask, and how to export a model that one has."""
-    return re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+@cache
+def read_help(module: str) -> str:
+    """What a command prints for `--help`."""
+    command = [sys.executable, "-m", module, "--help"]
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+
+
+def run_example(page: str, **replaced: str) -> None:
+    """Run the Python of a page with a server's address in place of the usual one."""
+    (example,) = find_blocks("python", page)
+    for old, new in replaced.items():
+        example = example.replace({"address": "127.0.0.1:50051"}[old], new)
+    exec(example, {})  # noqa: S102  # our own page
+
+
+def test_every_page_with_python_has_a_test_that_runs_it() -> None:
+    assert {page: len(find_blocks("python", page)) for page in PAGES if find_blocks("python", page)} == dict.fromkeys(
+        EXAMPLES, 1
+    )
+    assert set(EXAMPLES.values()) <= globals().keys()
 
 
 def test_the_example_that_asks_runs(
     start_server: Callable[..., RunningServer], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a server with the shipped models."""
-    example, _ = read_examples()
     monkeypatch.chdir(ROOT)
-    exec(example.replace("127.0.0.1:50051", start_server(ROOT / "models").address), {})  # noqa: S102  # our own README
+    run_example("README.md", address=start_server(ROOT / "models").address)
     label, probability, total_us = capsys.readouterr().out.split()
-    assert label.isalpha()
+    assert label == "cat"
     assert 0 < float(probability) <= 1
     assert int(total_us) > 0
+
+
+def test_the_example_that_asks_about_many_images_runs(
+    start_server: Callable[..., RunningServer], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a server with the shipped models: a line for each JPEG of the samples."""
+    monkeypatch.chdir(ROOT)
+    run_example("docs/serving/client.md", address=start_server(ROOT / "models").address)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == len(list((ROOT / "samples/objects").glob("*.jpg")))
+    assert all(label.isalpha() and 0 < float(probability) <= 1 for label, probability in lines)
 
 
 def test_the_example_that_exports_leaves_a_model_that_is_served(
@@ -90,14 +130,13 @@ def test_the_example_that_exports_leaves_a_model_that_is_served(
     tmp_path: Path,
 ) -> None:
     """A tiny net and noise in place of the flowers."""
-    _, example = read_examples()
     monkeypatch.chdir(tmp_path)
     layers = [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3, activation="softmax")]
     keras.Sequential([keras.Input((64, 64, 3)), *layers]).save("flowers.keras")
     random = np.random.default_rng(0)
     images, labels = random.integers(0, 256, (20, 64, 64, 3), np.uint8), random.integers(0, 3, 20)
     np.savez("flowers-test.npz", images=images, labels=labels)
-    exec(example, {})  # noqa: S102  # our own README
+    run_example("docs/training/own-keras-model.md")
     accuracy, difference = map(float, capsys.readouterr().out.split())
     assert 0 <= accuracy <= 1
     assert difference < 1e-5
@@ -106,19 +145,33 @@ def test_the_example_that_exports_leaves_a_model_that_is_served(
     assert answer.best.label in {"daisy", "rose", "tulip"}
 
 
+def test_the_output_in_the_readme_names_samples_with_their_labels() -> None:
+    """Eight rows of `make demo`, and the one answer."""
+    rows = [line.split()[:2] for block in find_blocks("text", "README.md") for line in block.splitlines()]
+    assert len(rows) == 8 + 1
+    assert all((ROOT / file).is_file() and re.split(r"[-.]", Path(file).name)[0] == label for file, label in rows)
+
+
 @pytest.mark.parametrize("command", read_commands())
 def test_every_command_is_run_by_a_test_or_has_a_reason(command: str) -> None:
     known = [start for start in {**RUN_BY, **NOT_RUN} if begins_with(command, start)]
     assert known, f"nothing runs {command!r}, and no reason says why"
 
 
-@pytest.mark.parametrize("name", sorted({name for line in read_lines() for name in re.findall(r"\b([A-Z_]+)=", line)}))
-def test_every_variable_of_a_command_is_a_setting(name: str) -> None:
-    assert name in {f"{PREFIX}{field.name.upper()}" for field in dataclasses.fields(ServerConfig)}
+def test_every_variable_of_a_command_is_a_setting() -> None:
+    settings = {f"{PREFIX}{field.name.upper()}" for field in dataclasses.fields(ServerConfig)}
+    assert {name for line in read_lines() for name in re.findall(r"\b([A-Z_]+)=", line)} <= settings
+
+
+def test_every_variable_that_a_page_names_exists() -> None:
+    settings = {f"{PREFIX}{field.name.upper()}" for field in dataclasses.fields(ServerConfig)}
+    named = {name for page in PAGES for name in re.findall(rf"{PREFIX}[A-Z_]+\b", (ROOT / page).read_text())}
+    assert "INKLING_SERVE_WORKERS" in named
+    assert named <= settings
 
 
 @pytest.mark.parametrize("start", sorted({**RUN_BY, **NOT_RUN}))
-def test_every_entry_is_still_in_the_readme(start: str) -> None:
+def test_every_entry_is_still_in_a_page(start: str) -> None:
     assert any(begins_with(command, start) for command in read_commands())
 
 
@@ -130,8 +183,23 @@ def test_every_test_that_is_named_exists(place: str) -> None:
 @pytest.mark.parametrize("command", [command for command in read_commands() if command.startswith("python -m ")])
 def test_every_flag_of_a_command_exists(command: str) -> None:
     words = command.split()
-    flags = {word for word in words if word.startswith("--")}
-    helped = subprocess.run(
-        [sys.executable, *words[1:3], "--help"], capture_output=True, text=True, check=True, cwd=ROOT
-    ).stdout
-    assert not {flag for flag in flags if flag not in helped}
+    assert {word for word in words if word.startswith("--")} <= set(
+        re.findall(r"--[a-z][a-z0-9-]*", read_help(words[2]))
+    )
+
+
+def test_every_target_of_make_that_a_page_names_exists() -> None:
+    targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    text = "\n".join((ROOT / page).read_text() for page in PAGES)
+    named = set(re.findall(r"(?:`|^)make ([a-z][a-z-]*)", text, re.MULTILINE))
+    assert {"demo", "docs"} <= named <= targets
+
+
+def test_the_pod_has_the_servers_port_and_more_time_than_its_grace() -> None:
+    yaml = pytest.importorskip("yaml", reason="needs PyYAML, of the extra [docs]")
+    (block,) = find_blocks("yaml", "docs/serving/kubernetes.md")
+    pod = yaml.safe_load(block)["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["ports"] == [{"containerPort": ServerConfig().port}]
+    assert container["readinessProbe"]["grpc"] == container["livenessProbe"]["grpc"] == {"port": ServerConfig().port}
+    assert pod["terminationGracePeriodSeconds"] > ServerConfig().grace_s

@@ -10,7 +10,7 @@ from tests.support import ROOT
 
 DRAWN_CLASS = re.compile(r"^(    [|` -]*)([A-Z]\w+)", re.MULTILINE)
 INDENT = 4
-README = ROOT / "README.md"
+PAGE = ROOT / "docs/reference/errors.md"
 # What google.rpc.ErrorInfo demands of a reason.
 REASON = re.compile(r"[A-Z][A-Z0-9_]{0,61}[A-Z0-9]")
 
@@ -53,10 +53,9 @@ def test_an_error_that_reaches_a_client_has_a_reason_of_its_own(error: type[Inkl
     assert [each for each in REACHABLE if each.reason == error.reason] == [error]
 
 
-def test_the_reasons_are_those_that_the_readme_lists() -> None:
+def test_the_reasons_are_those_that_the_page_lists() -> None:
     """And none that no client ever gets."""
-    rows = re.findall(r"^\| [A-Z_]+ \| (`.*) \|$", README.read_text(), re.MULTILINE)
-    listed = {reason for row in rows for reason in re.findall(r"`([A-Z_]+)`", row)}
+    listed = set(re.findall(r"^\| `[A-Z_]+` \| `([A-Z_]+)` \|", PAGE.read_text(), re.MULTILINE))
     defined = {vars(each)["reason"] for each in find_classes(InklingError)[1:] if "reason" in vars(each)}
     assert defined == {each.reason for each in REACHABLE} == listed - {"INTERNAL"}
 

@@ -1,0 +1,37 @@
+"""The server's settings, from the fields of `serve.config.ServerConfig`.
+
+Enters: nothing. Leaves: a table with a row for each setting. Does not know: what a setting does.
+"""
+
+from dataclasses import MISSING, Field, fields
+from typing import Any
+
+from docs.generate.markdown import code, escape, make_table
+from serve.config import PREFIX, ServerConfig
+
+HIGHEST = 2**31 - 1
+"""The bound of a setting that has none of its own."""
+
+
+def write_settings() -> str:
+    """A row for each setting, in the order of `--help`."""
+    return make_table(("flag", "meaning", "default", "values", "variable"), map(write_setting, fields(ServerConfig)))
+
+
+def write_setting(setting: "Field[Any]") -> tuple[str, ...]:
+    """The cells of one setting."""
+    flag, variable = "--" + setting.name.replace("_", "-"), PREFIX + setting.name.upper()
+    default = "" if setting.default is MISSING else str(setting.default)
+    default_cell = code(default) if default else "none"
+    meaning = escape(setting.metadata.get("help", ""))
+    return code(flag), meaning, default_cell, write_values(setting), code(variable)
+
+
+def write_values(setting: "Field[Any]") -> str:
+    """The values that a setting takes, as far as its field says."""
+    if choices := setting.metadata.get("choices"):
+        return ", ".join(map(code, choices))
+    if type(setting.default) is not int:
+        return "text"
+    least, most = setting.metadata.get("least", 0), setting.metadata.get("most", HIGHEST)
+    return f"from {least:,}" if most == HIGHEST else f"{least:,} to {most:,}"
