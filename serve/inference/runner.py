@@ -160,5 +160,7 @@ class Runner:
             values, ranking, is_sound = next(rows)
             queue_us = (begun_ns - waiting.since_ns) // 1000
             answer = Answer(values, ranking, outcome, queue_us, inference_us, len(good))
-            answers.append(answer if is_sound else ArithmeticError(f"{self.name} gave probabilities that are not finite"))
+            answers.append(
+                answer if is_sound else ArithmeticError(f"{self.name} gave probabilities that are not finite")
+            )
         return answers
