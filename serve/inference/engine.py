@@ -24,7 +24,7 @@ from serve.model_file.whole import read_model_bytes
 from serve.telemetry.logs import one_line
 
 LONGEST_RUN_S = 0.1
-"""CPU seconds that a batch should take at most. Requests wait meanwhile, and a slow net gains nothing by more images."""
+"""CPU seconds that a batch should take at most: requests wait meanwhile, and a slow net gains nothing by more."""
 SLOW_BATCH_S = LONGEST_RUN_S / 4
 """CPU seconds. A batch whose images take longer one by one is slow, however much of that a batch saves."""
 

@@ -1,6 +1,6 @@
 """The live set: name -> versions -> runner, and the files that were refused.
 
-Enters: runners, names and versions. Leaves: the runner that a request is for. Does not know: how a file is loaded, gRPC.
+Enters: runners, names and versions. Leaves: the runner that a request is for. Does not know: loading, gRPC.
 A change makes a new snapshot and swaps it in, so that a request sees the set before or after it and nothing between.
 """
 

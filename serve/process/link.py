@@ -1,6 +1,6 @@
 """The link between the supervisor and one worker: typed messages as lines of JSON, over a pair of sockets.
 
-Enters and leaves: messages. Does not know: what they bring about. Either end reads the other's death as the end of file.
+Enters and leaves: messages. Does not know: what they bring about. If one end dies, the other reads the end of file.
 """
 
 import asyncio

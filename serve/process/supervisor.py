@@ -5,7 +5,7 @@ It imports neither of them, so that it stays small and starts processes at any t
 worker as for many; the kernel spreads connections over the workers (SO_REUSEPORT).
 
 A worker (`worker.py`) gets its settings over a link (`link.py`) and says there when it serves. The link ends with either
-process, however that ends.
+of the two processes.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ MOST_WORKERS = 8
 FIRST_BACKOFF_S = 0.1
 LONGEST_BACKOFF_S = 10.0
 STABLE_S = 30.0
-"""Seconds. A worker that ran this long did not end because of its start, so the pause before the next is short again."""
+"""Seconds. A worker that ran this long did not end because of its start: the pause before the next is short again."""
 STOP_MARGIN_S = 5.0
 """Seconds that a worker needs beside its grace to finish a batch and close."""
 
