@@ -5,6 +5,7 @@ A method gets its request message and a `Call`. What it raises becomes a status 
 is an error like any other.
 """
 
+import asyncio
 import functools
 import inspect
 import time
@@ -24,6 +25,11 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Request = TypeVar("Request", bound=Message)
 
 
+LOOK_S = 0.01
+QUIET_LOOKS = 5
+"""A stop takes its next step when no handler ran at so many looks in succession, LOOK_S seconds apart."""
+
+
 class Call(NamedTuple):
     """What a method may know of its call beside the request."""
 
@@ -41,22 +47,27 @@ class CallGate:
     def __init__(self) -> None:
         self.call_count = 0
         """Calls that have come, rejected ones and those of the standard services included."""
+        self.running = 0
+        """Calls whose handlers run; those of the standard services, which last as long as their callers like, not."""
         self.is_draining = False
         """Whether every new call is rejected with Draining; the standard services answer all the same."""
 
     def unary(self, descriptor: MethodDescriptor, method: Unary) -> Handler:
         """The handler of a method that takes one message and answers with one."""
-        parse = functools.partial(_parse, GetMessageClass(descriptor.input_type))
+        read = functools.partial(parse, GetMessageClass(descriptor.input_type))
 
         async def answer(data: bytes, context: Context) -> Message:
             self.call_count += 1
+            self.running += 1
             try:
                 if self.is_draining:
                     raise Draining("the server is stopping and takes no new work")
-                return await method(parse(data), Call(_deadline_s(context)))
+                return await method(read(data), Call(_deadline_s(context)))
             except Exception as error:  # the edge: whatever it is, it becomes a status
                 refusal = [refuse(context, error)]
                 error.__traceback__ = None
+            finally:
+                self.running -= 1
             # gRPC's context keeps the exception that ends this call, and that keeps this frame. Without these two the
             # circle would hold the request until the next garbage collection.
             del data, context
@@ -65,6 +76,14 @@ class CallGate:
         return grpc.unary_unary_rpc_method_handler(
             answer, None, GetMessageClass(descriptor.output_type).SerializeToString
         )
+
+    async def wait_until_idle(self, longest_s: float) -> bool:
+        """Until no handler has run for a moment: whether that was so within the time."""
+        ends_s, quiet = time.monotonic() + longest_s, 0
+        while quiet < QUIET_LOOKS and time.monotonic() < ends_s:
+            quiet = 0 if self.running else quiet + 1
+            await asyncio.sleep(LOOK_S)
+        return quiet >= QUIET_LOOKS
 
     def standard(self, handlers: Mapping[str, Handler]) -> dict[str, Handler]:
         """The handlers of a standard service, whose calls are counted and answered while draining, too."""
@@ -92,7 +111,8 @@ class CallGate:
 _KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 
 
-def _parse(kind: type[Request], data: bytes) -> Request:
+def parse(kind: type[Request], data: bytes) -> Request:
+    """A message from its bytes. Raises UnreadableRequest."""
     try:
         return kind.FromString(data)
     except DecodeError:

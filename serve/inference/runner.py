@@ -150,7 +150,7 @@ class Runner:
         inference_us = (time.perf_counter_ns() - run_ns) // 1000
         rankings = (-probabilities).argsort(axis=1, kind="stable").tolist()
         # As Python lists at once: one conversion a batch, not one a number.
-        is_finite: list[bool] = np.isfinite(probabilities).all(axis=1).tolist()
+        is_finite = np.asarray(np.isfinite(probabilities).all(axis=1)).tolist()
         rows = iter(zip(probabilities.tolist(), rankings, is_finite, strict=True))
         answers: list[Answer | Exception] = []
         for waiting, outcome in zip(batch, prepared, strict=True):

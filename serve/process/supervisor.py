@@ -4,8 +4,8 @@ Enters: a ServerConfig. Leaves: an exit code when all workers have ended. Does n
 It imports neither of them, so that it stays small and starts processes at any time. There is always one, for a single
 worker as for many; the kernel spreads connections over the workers (SO_REUSEPORT).
 
-A worker (`worker.py`) gets its settings over a link (`link.py`) and says there when it serves. The link ends with either
-of the two processes.
+A worker (`worker.py`) gets its settings over a link (`link.py`) and says there when it serves. The link ends with
+either process.
 """
 
 import asyncio

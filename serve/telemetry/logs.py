@@ -20,7 +20,7 @@ def start_logging(level: str) -> None:
 
 
 def is_news(record: logging.LogRecord) -> bool:
-    """Whether a message of gRPC is news: it logs a traceback for each answer whose caller has left, which is no error."""
+    """Whether a message of gRPC is news: it logs a traceback for every answer whose caller has left."""
     kind = record.exc_info[0] if record.exc_info else None
     return kind is None or kind.__name__ != "ExecuteBatchError"  # by name: a supervisor goes without gRPC
 
