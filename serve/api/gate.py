@@ -17,8 +17,9 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
+from serve.api.security.tokens import ANYBODY, Caller, TokenFile
 from serve.api.status import refuse
-from serve.errors import Draining, UnreadableRequest
+from serve.errors import Draining, InklingError, UnreadableRequest
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -35,6 +36,8 @@ class Call(NamedTuple):
 
     deadline_s: float | None
     """On the clock of `time.monotonic`; None without a deadline."""
+    caller: str = ""
+    """The name of the caller's token; empty if the server has no tokens."""
 
 
 Unary: TypeAlias = Callable[[Any, Call], Awaitable[Message]]
@@ -44,7 +47,9 @@ Unary: TypeAlias = Callable[[Any, Call], Awaitable[Message]]
 class CallGate:
     """Makes the handlers of services, and knows how many calls have come. Used on the event loop alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, tokens: TokenFile | None = None) -> None:
+        """With `tokens`, only calls that show one are answered."""
+        self._tokens = tokens
         self.call_count = 0
         """Calls that have come, rejected ones and those of the standard services included."""
         self.running = 0
@@ -62,7 +67,11 @@ class CallGate:
             try:
                 if self.is_draining:
                     raise Draining("the server is stopping and takes no new work")
-                return await method(read(data), Call(_deadline_s(context)))
+                caller = self._begin(context)
+                try:
+                    return await method(read(data), Call(_deadline_s(context), caller.name))
+                finally:
+                    caller.end()
             except Exception as error:  # the edge: whatever it is, it becomes a status
                 refusal = [refuse(context, error)]
                 error.__traceback__ = None
@@ -85,23 +94,47 @@ class CallGate:
             await asyncio.sleep(LOOK_S)
         return quiet >= QUIET_LOOKS
 
-    def standard(self, handlers: Mapping[str, Handler]) -> dict[str, Handler]:
-        """The handlers of a standard service, whose calls are counted and answered while draining, too."""
-        return {name: self._count(handler) for name, handler in handlers.items()}
+    def standard(self, handlers: Mapping[str, Handler], *, is_open: bool = False) -> dict[str, Handler]:
+        """The handlers of a standard service, whose calls are counted and answered while draining, too.
 
-    def _count(self, handler: Handler) -> Handler:
+        An open one is answered without a token: balancers and probes have none.
+        """
+        return {name: self._count(handler, is_open) for name, handler in handlers.items()}
+
+    def _begin(self, context: Context) -> Caller:
+        """The caller, with one more call under way. Raises Unauthenticated and TooManyCalls."""
+        caller = self._tokens.find(context.invocation_metadata() or ()) if self._tokens else ANYBODY
+        caller.begin()
+        return caller
+
+    async def _begin_or_refuse(self, context: Context) -> Caller:
+        """The same for a standard service; a call that is refused ends here with its status."""
+        try:
+            return self._begin(context)
+        except InklingError as error:
+            await refuse(context, error)
+
+    def _count(self, handler: Handler, is_open: bool) -> Handler:
         kind = next(kind for kind in _KINDS if getattr(handler, kind))
         method: Any = getattr(handler, kind)
         make: Any = getattr(grpc, f"{kind}_rpc_method_handler")
 
         async def answer(request: Any, context: Context) -> Any:
             self.call_count += 1
-            return await method(request, context)
+            caller = ANYBODY if is_open else await self._begin_or_refuse(context)
+            try:
+                return await method(request, context)
+            finally:
+                caller.end()
 
         async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
             self.call_count += 1
-            async for reply in method(request, context):
-                yield reply
+            caller = ANYBODY if is_open else await self._begin_or_refuse(context)
+            try:
+                async for reply in method(request, context):
+                    yield reply
+            finally:
+                caller.end()
 
         counted = stream if inspect.isasyncgenfunction(method) else answer
         made: Handler = make(counted, handler.request_deserializer, handler.response_serializer)

@@ -15,6 +15,8 @@ import grpc
 
 from serve.api.gate import CallGate
 from serve.api.inkling_v1 import SERVICE, ClassifierService, check_description
+from serve.api.security.access import Access
+from serve.api.security.credentials import make_credentials
 from serve.api.standard import HEALTH, REFLECTIONS, Health, Reflection
 from serve.config import ServerConfig
 from serve.errors import ConfigError
@@ -47,6 +49,9 @@ LEAST_STREAMS = 64
 """Calls that a connection may always have under way. RFC 9113, section 6.5.2, recommends 100 or more, for a server that
 could use them; here the rest waits in the client and not in the server's memory."""
 
+MIN_PING_INTERVAL_MS = 1000
+"""Milliseconds between two pings of a client, from which on it may go on for ever."""
+
 CLOSE_S = 2.0
 """Seconds that connections have to close once no handler runs."""
 
@@ -67,7 +72,9 @@ class Server:
         self.registry = Registry()
         self._cpu = CpuPolicy(config.workers, config.busy_poll_us, idle_cores)
         self._side_thread = ThreadPoolExecutor(1, "large-images")
-        self._gate = CallGate()
+        files = (config.tls_cert, config.tls_key, config.tls_client_ca, config.tokens)
+        self._access = Access(*files, config.max_token_calls, is_quiet=True)  # the supervisor has them, too, and logs
+        self._gate = CallGate(self._access.tokens)
         self._service = ClassifierService(self.registry, config.max_request_images)
         self._health = Health()
         self._reflection = Reflection([SERVICE.full_name])
@@ -75,20 +82,26 @@ class Server:
         self._listeners = [self._make_listener() for _ in range(LISTENERS)]
         self.port = config.port
 
+    async def load(self) -> None:
+        """Load every model. Raises ConfigError if none can be served."""
+        await self._make_loader().load_folder(self._config.models, self._config.precision)
+
     async def start(self) -> None:
         """Load every model, then listen. Raises ConfigError if none can be served or the address cannot be had."""
-        await self._make_loader().load_folder(self._config.models, self._config.precision)
+        await self.load()
         keep_loaded()
         self._listen()
         for listener in self._listeners:
             await listener.start()
+        self._access_task = asyncio.create_task(self._access.watch())
         self._memory_task = asyncio.create_task(return_after_bursts(lambda: self._gate.call_count))
         self._health.set_serving(["", SERVICE.full_name, *self.registry.names])
 
     async def stop(self) -> None:
         """Say NOT_SERVING, send clients away, finish what was accepted, close."""
-        ends_s = time.monotonic() + self._config.grace_s
         self._health.end()
+        await asyncio.sleep(self._config.lame_duck_s)
+        ends_s = time.monotonic() + self._config.grace_s
         self._reflection.end()
         # Each sends GOAWAY and closes its listening socket at once, then waits for its connections. These may be silent
         # for ever; the stop waits for handlers alone.
@@ -100,6 +113,7 @@ class Server:
         for runner in self.registry.list():
             await runner.close()
         self._memory_task.cancel()
+        self._access_task.cancel()
         # Not waited for: an image whose caller has left may still be decoding.
         self._side_thread.shutdown(wait=False, cancel_futures=True)
 
@@ -131,25 +145,20 @@ class Server:
 
     def _listen(self) -> None:
         """Take the port with every listener; port 0 becomes a free one. Raises ConfigError if it cannot be had."""
+        pair = self._access.pair
         for listener in self._listeners:
             address = join_address(self._config.host, self.port)
             try:
-                self.port = listener.add_insecure_port(address)
+                if pair:
+                    self.port = listener.add_secure_port(address, make_credentials(pair))
+                else:
+                    self.port = listener.add_insecure_port(address)
             except RuntimeError as error:
-                raise ConfigError(f"--host, --port: cannot listen on {address}; is another server there?") from error
+                causes = "is another server there, or the certificate of a kind that gRPC does not take?"
+                raise ConfigError(f"--host, --port: cannot listen on {address}; {causes}") from error
 
     def _make_listener(self) -> grpc.aio.Server:
-        options = [
-            ("grpc.max_receive_message_length", self._config.max_message_bytes),
-            ("grpc.max_send_message_length", -1),
-            ("grpc.so_reuseport", int(self._shares_port)),
-            # At least two full batches per connection, one that runs and one that gathers; the rest waits in the
-            # client. Without a bound, calls wait inside gRPC, which cancels them silently past a thousand.
-            ("grpc.max_concurrent_streams", max(LEAST_STREAMS, 2 * self._config.max_batch)),
-            # It counts calls whose callers have left, and then rejects the others.
-            ("grpc.http.overload_protection", 0),
-        ]
-        server = grpc.aio.server(options=options)
+        server = grpc.aio.server(options=self._make_options())
         handlers = self._service.handlers(self._gate)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE.full_name, handlers),))
         server.add_registered_method_handlers(SERVICE.full_name, {name: handlers[name] for name in REGISTERED})
@@ -159,3 +168,23 @@ class Server:
             tuple(grpc.method_handlers_generic_handler(name, methods) for name, methods in standard.items())
         )
         return server
+
+    def _make_options(self) -> list[tuple[str, int]]:
+        """The settings of gRPC itself."""
+        options = [
+            ("grpc.max_receive_message_length", self._config.max_message_bytes),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.so_reuseport", int(self._shares_port)),
+            # At least two full batches per connection, one that runs and one that gathers; the rest waits in the
+            # client. Without a bound, calls wait inside gRPC, which cancels them silently past a thousand.
+            ("grpc.max_concurrent_streams", max(LEAST_STREAMS, 2 * self._config.max_batch)),
+            # It counts calls whose callers have left, and then rejects the others.
+            ("grpc.http.overload_protection", 0),
+            # Balancers and meshes ping every few seconds, also without calls. By default gRPC ends connections that
+            # ping more often than every five minutes.
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_INTERVAL_MS),
+        ]
+        if self._config.max_connection_age_s:
+            options.append(("grpc.max_connection_age_ms", self._config.max_connection_age_s * 1000))
+        return options
