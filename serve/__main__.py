@@ -1,26 +1,35 @@
-"""`python -m serve`: read the settings, then supervise workers that serve until told to stop."""
+"""`python -m serve`: read the settings, then supervise workers that serve until told to stop, or check and end."""
 
 import asyncio
+import logging
 import os
 import signal
 import sys
 from dataclasses import replace
 
-from serve.config import read_config
+from serve.config import read_config, to_texts, wants_check
 from serve.errors import ConfigError
 from serve.process.startup import end, open_standard_streams
 from serve.process.supervisor import choose_workers, supervise
+from serve.settings import describe
 from serve.telemetry.logs import start_logging
+
+logger = logging.getLogger("serve")  # not __main__, which it is when it runs
 
 
 def main() -> int:
-    """Exit code 0 after a clean stop, 2 for a bad setting."""
+    """Exit code 0 after a clean stop or check, 2 for a bad setting, 3 for a check that found a bad model."""
     open_standard_streams()
     signal.signal(signal.SIGTERM, _leave)  # until the event loop has its own: a container's first process has none
     try:
         config = read_config(sys.argv[1:], os.environ)
         config = replace(config, workers=choose_workers(config))
         start_logging(config.log_level)
+        if wants_check(sys.argv[1:]):
+            from serve.process.check import check  # here: a supervisor goes without gRPC and ONNX Runtime
+
+            return check(config)
+        logger.info("settings: %s", describe(to_texts(config)))
         return asyncio.run(supervise(config))
     except ConfigError as error:
         print(f"serve: {error}", file=sys.stderr)

@@ -4,7 +4,8 @@ Enters: a field of a configuration, and a text or a file. Leaves: a value of the
 the place where it came from. Does not know: which settings there are.
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import Field
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,12 @@ def parse(setting: "Field[Any]", text: str, source: str) -> Any:
 def write(value: Any) -> str:
     """The text that `parse` reads."""
     return "" if value is None else str(value)
+
+
+def describe(texts: Mapping[str, str]) -> str:
+    """Settings on one line for the log, those without a value left out. Nobody's password in a URL is shown."""
+    shown = {name: re.sub(r"(?<=//)[^/@\s]*(?=@)", "***", text) for name, text in texts.items() if text}
+    return " ".join(f"{name}={text if text.isprintable() else repr(text)}" for name, text in shown.items())
 
 
 def read_file(path: Path, settings: "Iterable[Field[Any]]") -> dict[str, Any]:
