@@ -35,6 +35,8 @@ class Call(NamedTuple):
 
     deadline_s: float | None
     """On the clock of `time.monotonic`; None without a deadline."""
+    client: Callable[[], str]
+    """The address of the connection that it came over."""
 
 
 Unary: TypeAlias = Callable[[Any, Call], Awaitable[Message]]
@@ -62,7 +64,7 @@ class CallGate:
             try:
                 if self.is_draining:
                     raise Draining("the server is stopping and takes no new work")
-                return await method(read(data), Call(_deadline_s(context)))
+                return await method(read(data), Call(_deadline_s(context), context.peer))
             except Exception as error:  # the edge: whatever it is, it becomes a status
                 refusal = [refuse(context, error)]
                 error.__traceback__ = None

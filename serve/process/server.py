@@ -18,14 +18,17 @@ from serve.api.inkling_v1 import SERVICE, ClassifierService, check_description
 from serve.api.standard import HEALTH, REFLECTIONS, Health, Reflection
 from serve.config import ServerConfig
 from serve.errors import ConfigError
+from serve.images.pool import DecodePool
 from serve.inference.device import choose_device
 from serve.inference.engine import Placement
 from serve.inference.loader import Loader
 from serve.inference.registry import Registry
 from serve.inference.runner import RunnerLimits
+from serve.machine.cores import count_usable_cores
 from serve.machine.cpu_policy import CpuPolicy
 from serve.machine.idle_cores import IdleCores
 from serve.machine.memory import keep_loaded, return_after_bursts
+from serve.machine.scheduling import lower_thread_priority
 from serve.machine.watchdog import Watchdog
 from serve.model_file.folder import ModelFile
 from serve.process.port import SPREADS_CONNECTIONS, join_address
@@ -47,6 +50,9 @@ LEAST_STREAMS = 64
 """Calls that a connection may always have under way. RFC 9113, section 6.5.2, recommends 100 or more, for a server that
 could use them; here the rest waits in the client and not in the server's memory."""
 
+MOST_DECODERS = 8
+"""Threads of a worker that decode large images. Workers share the cores, and use those that the others leave idle."""
+
 CLOSE_S = 2.0
 """Seconds that connections have to close once no handler runs."""
 
@@ -66,7 +72,9 @@ class Server:
         self._config = config
         self.registry = Registry()
         self._cpu = CpuPolicy(config.workers, config.busy_poll_us, idle_cores)
-        self._side_thread = ThreadPoolExecutor(1, "large-images")
+        threads = min(count_usable_cores(), MOST_DECODERS)
+        self._decoders = ThreadPoolExecutor(threads, "decoder", initializer=lower_thread_priority)
+        self._pool = DecodePool(self._decoders, threads, config.max_pending_pixels, config.max_image_pixels)
         self._gate = CallGate()
         self._service = ClassifierService(self.registry, config.max_request_images)
         self._health = Health()
@@ -101,7 +109,7 @@ class Server:
             await runner.close()
         self._memory_task.cancel()
         # Not waited for: an image whose caller has left may still be decoding.
-        self._side_thread.shutdown(wait=False, cancel_futures=True)
+        self._decoders.shutdown(wait=False, cancel_futures=True)
 
     def _make_loader(self) -> Loader:
         config = self._config
@@ -123,7 +131,7 @@ class Server:
             placement,
             limits=limits,
             cpu=self._cpu,
-            side_thread=self._side_thread,
+            pool=self._pool,
             watchdog=self._watchdog,
             describe=check_description,
             on_loading=self._on_loading,
