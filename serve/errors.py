@@ -11,6 +11,7 @@ Does not know: gRPC and its status codes (`serve/api/status.py` maps them), file
     |   |   |-- TruncatedImage      an image file that ends too early
     |   |   `-- ImageTooLarge       more pixels than the limit
     |   |-- UnreadableRequest   the bytes are not the method's request message
+    |   |-- RequestStalled      the message did not come in time
     |   |-- OptionError         top_k, language or batch size out of range
     |   `-- NotFound            no such model or version
     |-- ServerError             the state of the server is the cause, not the request
@@ -77,6 +78,12 @@ class UnreadableRequest(RequestError):
     """The bytes are not the method's request message."""
 
     reason = "REQUEST_UNREADABLE"
+
+
+class RequestStalled(RequestError):
+    """The message did not come in time."""
+
+    reason = "REQUEST_STALLED"
 
 
 class OptionError(RequestError):

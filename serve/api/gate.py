@@ -1,4 +1,4 @@
-"""The gate that every RPC of every service passes: it counts, refuses while draining, parses, and sends statuses.
+"""The gate that every RPC of every service passes: it counts, refuses while draining, reads, and sends statuses.
 
 Enters: a service's methods. Leaves: gRPC handlers. Does not know: models, what a method answers.
 A method gets its request message and a `Call`. What it raises becomes a status here, so a request that cannot be parsed
@@ -17,6 +17,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
+from serve.api.receiving import Receiver
 from serve.api.status import refuse
 from serve.errors import Draining, UnreadableRequest
 
@@ -47,6 +48,7 @@ class CallGate:
     """Makes the handlers of services, and knows how many calls have come. Used on the event loop alone."""
 
     def __init__(self) -> None:
+        self._receiver = Receiver()
         self.call_count = 0
         """Calls that have come, rejected ones and those of the standard services included."""
         self.running = 0
@@ -58,24 +60,27 @@ class CallGate:
         """The handler of a method that takes one message and answers with one."""
         read = functools.partial(parse, GetMessageClass(descriptor.input_type))
 
-        async def answer(data: bytes, context: Context) -> Message:
+        async def answer(stream: object, context: Context) -> Message:
             self.call_count += 1
             self.running += 1
             try:
                 if self.is_draining:
                     raise Draining("the server is stopping and takes no new work")
-                return await method(read(data), Call(_deadline_s(context), context.peer))
+                return await method(
+                    read(await self._receiver.receive(context)), Call(_deadline_s(context), context.peer)
+                )
             except Exception as error:  # the edge: whatever it is, it becomes a status
                 refusal = [refuse(context, error)]
                 error.__traceback__ = None
             finally:
                 self.running -= 1
             # gRPC's context keeps the exception that ends this call, and that keeps this frame. Without these two the
-            # circle would hold the request until the next garbage collection.
-            del data, context
+            # circle would stay until the next garbage collection.
+            del stream, context
             raise await refusal.pop()
 
-        return grpc.unary_unary_rpc_method_handler(
+        # As a stream of one message, which the wire does not tell from one: so the message is read here, and not before.
+        return grpc.stream_unary_rpc_method_handler(
             answer, None, GetMessageClass(descriptor.output_type).SerializeToString
         )
 
