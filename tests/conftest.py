@@ -1,6 +1,5 @@
 """The fixtures that tests share: a tiny model in a file, a server that runs, a client of it."""
 
-import io
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ from serve.client.client import Client
 from serve.config import ServerConfig
 from serve.machine.cores import count_usable_cores
 from serve.model_file.spec import PrepareSpec
-from tests.support import GREY, Png, RunningServer, write_tiny_model
+from tests.support import GREY, Png, RunningServer, encode, write_tiny_model
 
 
 @pytest.fixture(autouse=True)
@@ -54,9 +53,7 @@ def png() -> Png:
         width, height = size
         pixels = np.zeros((height, width), np.uint8)
         pixels[band * height // 3 : (band + 1) * height // 3] = 255
-        buffer = io.BytesIO()
-        Image.fromarray(pixels).convert(mode).save(buffer, format_name)
-        return buffer.getvalue()
+        return encode(Image.fromarray(pixels).convert(mode), format_name)
 
     return make
 

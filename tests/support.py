@@ -4,6 +4,7 @@ The model is small enough to be checked by hand: it answers softmax(mean brightn
 """
 
 import asyncio
+import io
 import os
 import subprocess
 import threading
@@ -18,8 +19,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 
 from serve.config import ServerConfig
+from serve.images.decode import decode
 from serve.model_file.spec import InputSpec, ModelSpec, PrepareSpec, SelfTest
 from serve.process.server import Server
 from train.export.onnx_file import measure_self_test, write_model_file
@@ -37,6 +40,20 @@ Png = Callable[..., bytes]
 def draw_images(count: int) -> npt.NDArray[np.uint8]:
     """Noise, uint8 [count, 12, 12, 3]."""
     return np.random.default_rng(count).integers(0, 256, (count, *SHAPE), np.uint8)
+
+
+def encode(image: Image.Image, format_name: str = "PNG", **options: object) -> bytes:
+    """The bytes of an image file, lossless if the format can be."""
+    if format_name == "WEBP":
+        options = {"lossless": True, **options}
+    buffer = io.BytesIO()
+    image.save(buffer, format_name, **options)
+    return buffer.getvalue()
+
+
+def reopen(image: Image.Image, format_name: str = "PNG", **options: object) -> Image.Image:
+    """An image as the server decodes it from a file."""
+    return decode(encode(image, format_name, **options), 1_000_000)
 
 
 def make_graph(shape: tuple[int, int, int]) -> onnx.ModelProto:

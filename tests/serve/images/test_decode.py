@@ -1,6 +1,5 @@
-"""serve.images.decode: every format that we take comes out with its pixels; whatever else is sent gets an ImageError."""
+"""serve.images.decode: every supported format is decoded to its pixels; all other bytes raise an ImageError."""
 
-import io
 import struct
 import zlib
 
@@ -11,6 +10,7 @@ from PIL import Image
 
 from serve.errors import EmptyImage, ImageError, ImageTooLarge, TruncatedImage, UnreadableImage
 from serve.images.decode import FORMAT_NAMES, decode, is_large
+from tests.support import encode
 
 LIMIT = 1_000_000
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
@@ -29,15 +29,6 @@ def draw() -> Image.Image:
 def draw_noise() -> Image.Image:
     """A picture of 14 x 12 that no format makes much smaller, so that most of a file is pixels."""
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 14, 3), np.uint8))
-
-
-def encode(image: Image.Image, format_name: str, **options: object) -> bytes:
-    """The bytes of an image file, without loss where the format can."""
-    if format_name == "WEBP":
-        options = {"lossless": True, **options}
-    buffer = io.BytesIO()
-    image.save(buffer, format_name, **options)
-    return buffer.getvalue()
 
 
 def chunk(name: bytes, data: bytes) -> bytes:

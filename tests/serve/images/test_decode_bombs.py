@@ -10,7 +10,8 @@ from PIL import Image
 
 from serve.errors import UnreadableImage
 from serve.images.decode import decode
-from tests.serve.images.test_decode import LIMIT, PNG_SIGNATURE, chunk, draw, encode, idat, ihdr
+from tests.serve.images.test_decode import LIMIT, PNG_SIGNATURE, chunk, draw, idat, ihdr
+from tests.support import encode
 
 
 def huge_png() -> bytes:

@@ -10,7 +10,8 @@ from PIL import Image
 
 from serve.errors import UnreadableImage
 from serve.images.decode import decode, is_large
-from tests.serve.images.test_decode import LIMIT, PNG_SIGNATURE, chunk, draw, encode, idat, ihdr
+from tests.serve.images.test_decode import LIMIT, PNG_SIGNATURE, chunk, draw, idat, ihdr
+from tests.support import encode
 
 
 @pytest.mark.parametrize("format_name", ["PNG", "JPEG", "BMP"])

@@ -6,7 +6,8 @@ from PIL import Image
 from serve.errors import UnreadableImage
 from serve.images.decode import decode
 from serve.images.header import count_parts
-from tests.serve.images.test_decode import LIMIT, chunk, encode
+from tests.serve.images.test_decode import LIMIT, chunk
+from tests.support import encode
 
 MOST = 10_000
 PICTURE = Image.new("RGB", (20, 10), (200, 30, 90))

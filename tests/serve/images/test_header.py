@@ -1,4 +1,4 @@
-"""serve.images.header: the size of what encoders write is read without opening it, and no other is taken for such a file."""
+"""serve.images.header: the size of an ordinary file is read from its header; a size is never wrong."""
 
 import io
 import struct
@@ -18,10 +18,10 @@ from tests.serve.images.test_decode import (
     PNG_SIGNATURE,
     chunk,
     draw,
-    encode,
     mend_checksums,
     try_decode,
 )
+from tests.support import encode
 
 SIZE = draw().size
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

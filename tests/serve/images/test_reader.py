@@ -1,6 +1,5 @@
 """serve.images.reader: images that are read together are what each would be alone."""
 
-import io
 import sys
 
 import numpy as np
@@ -8,20 +7,10 @@ import pytest
 from PIL import Image, ImageDraw
 
 from serve.errors import EmptyImage, ImageError, ImageTooLarge, TruncatedImage, UnreadableImage
-from serve.images.policies.find import find_policy
 from serve.images.reader import ImageReader, Prepared
-from serve.model_file.spec import InputSpec, PrepareSpec
-
-GREY, RGB = (28, 28, 1), (32, 32, 3)
-DIGIT = find_policy(PrepareSpec("digit", 1, {"box": 20}), InputSpec(GREY, "uint8", "grey"))
-PHOTO = find_policy(PrepareSpec("photo", 1, {}), InputSpec(RGB, "uint8", "rgb"))
-
-
-def encode(image: Image.Image, format_name: str = "PNG") -> bytes:
-    """The bytes of an image file."""
-    buffer = io.BytesIO()
-    image.save(buffer, format_name)
-    return buffer.getvalue()
+from tests.serve.images.policies.test_digit_1 import DIGIT
+from tests.serve.images.policies.test_photo_1 import PHOTO
+from tests.support import encode
 
 
 def draw_digit(place: int, paper: int = 0, side: int = 28) -> Image.Image:
