@@ -15,12 +15,11 @@ from typing import Any
 
 import grpc
 
-from serve.client.channel import limit_proxy
+from serve.client.channel import open_aio_channel, open_channel
 from serve.errors import ConfigError
 
 LONGEST_CALL_S = 30
 Report = Callable[[float, int], None]
-_NO_LIMIT = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 def look_at_reply(address: str, method: str, request: bytes) -> bytes:
     """The reply to a request that a load will send. Raises ConfigError where there is none."""
-    with grpc.insecure_channel(address, options=[*_NO_LIMIT, *limit_proxy(address)]) as channel:
+    with open_channel(address) as channel:
         call: Any = channel.unary_unary(method)
         try:
             return bytes(call(request, timeout=LONGEST_CALL_S))
@@ -88,10 +87,7 @@ class GrpcLoad:
         self._plan = plan
         self._report = report
         self._requests = itertools.cycle(requests)
-        # A pool of its own per channel: channels of equal options otherwise share one connection.
-        options = [*_NO_LIMIT, ("grpc.use_local_subchannel_pool", 1)]
-        options += limit_proxy(address)
-        self._channels = [grpc.aio.insecure_channel(address, options=options) for _ in range(plan.connections)]
+        self._channels = [open_aio_channel(address) for _ in range(plan.connections)]
         self._calls: Iterator[Any] = itertools.cycle([channel.unary_unary(plan.method) for channel in self._channels])
         self._found = Measurement(plan.images_per_call)
 

@@ -19,8 +19,6 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Self
 
-from serve.client.channel import limit_proxy
-
 PAUSE_S = 0.05
 LONGEST_CALL_S = 30
 
@@ -76,11 +74,11 @@ def main(address: str, method: str) -> None:
     """The process: a request in hex on stdin, "ready" on stdout, calls until stdin ends, then a line of JSON."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: it ends with its parent, and says what it found
     waits_for_cores = not go_first()
-    import grpc  # here: its threads have the priority of the one that starts them
+    from serve.client.channel import open_channel  # here: gRPC's threads inherit the priority of this one
 
     request = bytes.fromhex(sys.stdin.readline())
     calls: list[tuple[float, str, int]] = []
-    with grpc.insecure_channel(address, options=limit_proxy(address)) as channel:
+    with open_channel(address) as channel:
         call: Any = channel.unary_unary(method)
         print("ready", flush=True)
         pending = []

@@ -18,7 +18,7 @@ import grpc
 import numpy as np
 
 from serve.bench.target import process_tree
-from serve.client.channel import limit_proxy
+from serve.client.channel import open_channel
 from serve.errors import ConfigError
 
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
@@ -49,7 +49,7 @@ def start_peer(python: str, path: Path, model: str) -> Iterator[str]:
 def make_peer_requests(address: str, model: str, encoded: Sequence[bytes]) -> list[bytes]:
     """A ModelInferRequest per PNG file. Raises ConfigError where the peer does not answer one with probabilities."""
     requests = [make_infer_request(model, image) for image in encoded]
-    with grpc.insecure_channel(address, options=limit_proxy(address)) as channel:
+    with open_channel(address) as channel:
         reply = _first_reply(channel.unary_unary(METHOD), requests[0], model)
     last = np.frombuffer(reply[-40:], np.float32)  # the raw output comes last: ten probabilities
     if len(last) != 10 or abs(float(last.sum()) - 1) > 1e-3:  # both benchmarks have ten classes

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from serve.client.evaluate import MOST_CALL_BYTES, find_language, main, split_into_calls
+from serve.client.evaluate import MAX_CALL_BYTES, find_language, main, split_into_calls
 from serve.errors import InklingError
 from serve.pb import classifier_pb2 as pb
 from tests.support import LABELS, Png, RunningServer, write_tiny_model
@@ -35,7 +35,7 @@ def test_accuracy_is_counted_over_all_and_per_class(
 
 
 def test_as_many_files_go_into_a_call_as_fit_and_a_larger_one_goes_alone(tmp_path: Path) -> None:
-    sizes = [MOST_CALL_BYTES // 2, MOST_CALL_BYTES // 2, 1, MOST_CALL_BYTES + 1, 5] + [1] * 70
+    sizes = [MAX_CALL_BYTES // 2, MAX_CALL_BYTES // 2, 1, MAX_CALL_BYTES + 1, 5] + [1] * 70
     files = [tmp_path / f"{number:02d}.png" for number in range(len(sizes))]
     for file, size in zip(files, sizes, strict=True):
         with file.open("wb") as opened:
