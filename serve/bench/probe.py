@@ -3,9 +3,9 @@
 Enters: an address, a method, a serialized request. Leaves: the latency, status and reply size of each call.
 Does not know: the load.
 
-The probe is a process of its own. It asks for the real-time policy SCHED_FIFO, because server and load take all cores:
-a probe of ordinary priority waits for a core on its own side, which is no latency of the server's. Without the right
-to that policy the latencies include this wait, and `waits_for_cores` says so.
+The probe is a process of its own, and asks for the real-time policy SCHED_FIFO. Server and load take all cores, so a
+probe of ordinary priority waits for a core on its own side, which is not the server's latency. Without the right to
+that policy the latencies include this wait, and `waits_for_cores` says so.
 """
 
 import json

@@ -3,8 +3,8 @@
 Enters: `host:port`, or the command line and the environment. Leaves: a channel, for threads or for asyncio.
 Does not know: which calls are made, or what they carry.
 
-gRPC applies http_proxy to every host, also to this machine. Without the rule below, a container with a proxy would ask
-that proxy for its own health, and images for a local server would leave the machine.
+gRPC applies http_proxy to every host, also to this machine. Without the rule below, images for a local server would
+leave the machine. A container with a proxy would ask it for its own health.
 """
 
 import argparse

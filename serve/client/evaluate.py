@@ -69,8 +69,8 @@ def find_examples(folder: Path) -> list[Path]:
 def judge(client: Client, files: Sequence[Path], model: str, version: str) -> list[Verdict]:
     """Classify every file.
 
-    Raises InklingError for the first image that fails, and for a folder that is not named by a label of the model;
-    OSError for a file that cannot be read.
+    Raises InklingError for the first image that fails, and for a folder that is not named by a label of the model.
+    Raises OSError for a file that cannot be read.
     """
     language = find_language(client.get_model(model, version), {file.parent.name for file in files})
 

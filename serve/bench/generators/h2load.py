@@ -60,7 +60,7 @@ def count_good(calls: int, bytes_per_call: float, reply_bytes: Sequence[int]) ->
     """How many of `calls` succeeded, by the mean bytes of a call and the sizes of successful replies.
 
     A share of failures below RESOLUTION counts as none. A failed call is assumed to have the frame of an empty message,
-    as it has from our server; without that frame the count is too low. If successful replies are empty, all calls count
+    as it has from our server. Without that frame the count is too low. If successful replies are empty, all calls count
     as successful.
     """
     if not sum(reply_bytes):
