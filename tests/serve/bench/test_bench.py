@@ -48,7 +48,7 @@ def run(repository_folder: Path, *flags: str) -> tuple[str, dict[str, object]]:
 
 
 @pytest.mark.parametrize("flags", [(), ("--batch", "8"), ("--rate", "50")])
-def test_a_short_run_gives_a_table_and_a_line_of_json(repository_folder: Path, flags: tuple[str, ...]) -> None:
+def test_a_short_run_prints_a_table_and_a_line_of_json(repository_folder: Path, flags: tuple[str, ...]) -> None:
     table, facts = run(repository_folder, *flags)
     assert table.splitlines()[0].split()[:3] == ["model", "images_per_s", "p50_ms"]
     (result,) = facts["results"]  # type: ignore[misc]
