@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import redirect_stderr
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,7 +30,7 @@ from serve.bench.load import Plan
 from serve.bench.measure import find_file
 from serve.bench.peers.triton import SCRIPT, make_infer_request, make_peer_requests
 from serve.bench.probe import Probe
-from serve.bench.report import combine
+from serve.bench.report import StartRow, summarize
 from serve.bench.target import measure_stolen_s, start_server
 from serve.bench.workload import BATCH_CLASSIFY, CLASSIFY, check_answer, make_images, make_requests
 from serve.errors import ConfigError
@@ -219,35 +219,13 @@ def test_single_requests_are_measured_beside_batches_and_beside_singles(reposito
     assert min(result["batches_per_s"], result["singles_per_s"]) > 0
 
 
-@dataclass(frozen=True)
-class Part:
-    """Figures of one round: the first is always there."""
-
-    p99: float
-    refusal: float
-    none: float
-    not_measured: float | None = None
-
-
-@dataclass(frozen=True)
-class Round:
-    """A round with a part."""
-
-    model: str
-    part: Part
-    errors: Counter[str]
-
-
 def test_a_figure_that_some_rounds_lack_is_the_median_of_the_others() -> None:
     """A round without rejections has no latency of rejections (NaN), and does not lose that of the others."""
-    rounds = [
-        Round("bands", Part(3.0, 9.0, math.nan), Counter(INTERNAL=1)),
-        Round("bands", Part(1.0, math.nan, math.nan), Counter(INTERNAL=2)),
-    ]
-    row = combine(rounds)
-    assert (row.model, row.part.p99, row.part.refusal, row.part.not_measured) == ("bands", 2, 9, None)
-    assert math.isnan(row.part.none)
-    assert row.errors == {"INTERNAL": 3}
+    errors = Counter(INTERNAL=1)
+    rounds = [StartRow(1, 3.0, 9.0, math.nan, 5.0, errors), StartRow(1, 1.0, math.nan, math.nan, 5.0, errors)]
+    row = summarize(rounds)
+    assert math.isnan(row.pop("over_imports_s"))
+    assert row == {"workers": 1, "imports_s": 2, "start_s": 9, "pss_mib": 5, "errors": {"INTERNAL": 2}}
 
 
 def test_steal_time_is_that_of_the_usable_cores(tmp_path: Path) -> None:

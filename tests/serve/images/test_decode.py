@@ -148,12 +148,12 @@ def test_a_damaged_file_gives_an_image_or_an_image_error(format_name: str) -> No
         data = np.frombuffer(whole, np.uint8).copy()
         places = generator.integers(0, min(len(data), 150), generator.integers(1, 5))
         data[places] = generator.integers(0, 256, len(places))
-        damaged = mend_checksums(data.tobytes()) if format_name == "PNG" else data.tobytes()
+        damaged = fix_checksums(data.tobytes()) if format_name == "PNG" else data.tobytes()
         assert is_large(damaged) in {True, False}
         try_decode(damaged)
 
 
-def mend_checksums(data: bytes) -> bytes:
+def fix_checksums(data: bytes) -> bytes:
     """A PNG whose chunks have the right checksums, so that a decoder continues."""
     start, chunks = 8, []
     while start + 12 <= len(data):
