@@ -1,4 +1,4 @@
-"""Helpers for tests: a tiny real model in a real file, a real server on a free port, image files, an interruption.
+"""Shared by the tests: a tiny real model in a real file, a real server on a free port, image files, an interruption.
 
 The model can be checked by hand: it answers the softmax of the mean brightness of each third of the rows.
 """

@@ -39,8 +39,8 @@ _LARGE_BYTES = 32 * 1024
 _LARGE_PIXELS = 128 * 128
 _JPEG_SCAN = b"\xff\xda"
 _MAX_JPEG_SCANS = 100
-"""Scans of a progressive JPEG; encoders write about ten. A scan takes few bytes, and decoding it passes over all pixels.
-So a small file can occupy a core for very long."""
+"""Scans of a progressive JPEG; encoders write about ten. A scan takes few bytes, and its decoding passes over all
+pixels. So a small file can occupy a core for very long."""
 _MAX_PARTS = 10_000
 """Segments of a JPEG before its scan, chunks of a PNG, or blocks of a GIF before its frame. Pillow reads them one by
 one in Python, and a message has room for millions. A PNG of 16 MiB in chunks of 4 KiB has 4,096."""
