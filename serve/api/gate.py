@@ -28,7 +28,7 @@ Request = TypeVar("Request", bound=Message)
 
 LOOK_S = 0.01
 QUIET_LOOKS = 5
-"""A stop takes its next step when no handler ran at so many looks in succession, LOOK_S seconds apart."""
+"""A stop takes its next step when nothing came, or no handler ran, at so many looks in succession, LOOK_S s apart."""
 
 
 class Call(NamedTuple):
@@ -83,6 +83,14 @@ class CallGate:
         return grpc.stream_unary_rpc_method_handler(
             answer, None, GetMessageClass(descriptor.output_type).SerializeToString
         )
+
+    async def wait_until_quiet(self, longest_s: float) -> None:
+        """Until no call has come for a moment: gRPC cancels those that it has, and no handler yet, when it stops."""
+        ends_s, seen, quiet = time.monotonic() + longest_s, -1, 0
+        while quiet < QUIET_LOOKS and time.monotonic() < ends_s:
+            quiet = quiet + 1 if seen == self.call_count else 0
+            seen = self.call_count
+            await asyncio.sleep(LOOK_S)
 
     async def wait_until_idle(self, longest_s: float) -> bool:
         """Until no handler has run for a moment: whether that was so within the time."""

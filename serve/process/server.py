@@ -53,6 +53,8 @@ could use them; here the rest waits in the client and not in the server's memory
 MOST_DECODERS = 8
 """Threads of a worker that decode large images. Workers share the cores, and use those that the others leave idle."""
 
+LONGEST_QUIET_WAIT_S = 0.5
+"""Seconds that a stop waits for a moment without a new call."""
 CLOSE_S = 2.0
 """Seconds that connections have to close once no handler runs."""
 
@@ -98,6 +100,7 @@ class Server:
         ends_s = time.monotonic() + self._config.grace_s
         self._health.end()
         self._reflection.end()
+        await self._gate.wait_until_quiet(LONGEST_QUIET_WAIT_S)
         # Each sends GOAWAY and closes its listening socket at once, then waits for its connections. These may be silent
         # for ever; the stop waits for handlers alone.
         stops = [asyncio.create_task(listener.stop(self._config.grace_s)) for listener in self._listeners]
