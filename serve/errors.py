@@ -11,6 +11,7 @@ Does not know: gRPC and its status codes (`serve/api/status.py` maps them), file
     |   |   |-- TruncatedImage      an image file that ends too early
     |   |   `-- ImageTooLarge       more pixels than the limit
     |   |-- UnreadableRequest   the bytes are not the method's request message
+    |   |-- RequestStalled      the message did not come in time
     |   |-- OptionError         top_k, language or batch size out of range
     |   |-- NotFound            no such model or version
     |   `-- Unauthenticated     no token, or none that the server knows
@@ -79,6 +80,12 @@ class UnreadableRequest(RequestError):
     """The bytes are not the method's request message."""
 
     reason = "REQUEST_UNREADABLE"
+
+
+class RequestStalled(RequestError):
+    """The message did not come in time."""
+
+    reason = "REQUEST_STALLED"
 
 
 class OptionError(RequestError):

@@ -1,4 +1,4 @@
-"""The gate that every RPC of every service passes: it counts, refuses while draining, parses, and sends statuses.
+"""The gate that every RPC of every service passes: it counts, refuses while draining, reads, and sends statuses.
 
 Enters: a service's methods. Leaves: gRPC handlers. Does not know: models, what a method answers.
 A method gets its request message and a `Call`. What it raises becomes a status here, so a request that cannot be parsed
@@ -17,6 +17,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
+from serve.api.receiving import Receiver
 from serve.api.security.tokens import ANYBODY, Caller, TokenFile
 from serve.api.status import refuse
 from serve.errors import Draining, InklingError, UnreadableRequest
@@ -28,7 +29,7 @@ Request = TypeVar("Request", bound=Message)
 
 LOOK_S = 0.01
 QUIET_LOOKS = 5
-"""A stop takes its next step when no handler ran at so many looks in succession, LOOK_S seconds apart."""
+"""A stop takes its next step when nothing came, or no handler ran, at so many looks in succession, LOOK_S s apart."""
 
 
 class Call(NamedTuple):
@@ -36,6 +37,8 @@ class Call(NamedTuple):
 
     deadline_s: float | None
     """On the clock of `time.monotonic`; None without a deadline."""
+    client: Callable[[], str]
+    """The address of the connection that it came over."""
     caller: str = ""
     """The name of the caller's token; empty if the server has no tokens."""
 
@@ -50,6 +53,7 @@ class CallGate:
     def __init__(self, tokens: TokenFile | None = None) -> None:
         """With `tokens`, only calls that show one are answered."""
         self._tokens = tokens
+        self._receiver = Receiver()
         self.call_count = 0
         """Calls that have come, rejected ones and those of the standard services included."""
         self.running = 0
@@ -61,7 +65,7 @@ class CallGate:
         """The handler of a method that takes one message and answers with one."""
         read = functools.partial(parse, GetMessageClass(descriptor.input_type))
 
-        async def answer(data: bytes, context: Context) -> Message:
+        async def answer(stream: object, context: Context) -> Message:
             self.call_count += 1
             self.running += 1
             try:
@@ -69,7 +73,10 @@ class CallGate:
                     raise Draining("the server is stopping and takes no new work")
                 caller = self._begin(context)
                 try:
-                    return await method(read(data), Call(_deadline_s(context), caller.name))
+                    return await method(
+                        read(await self._receiver.receive(context)),  # only once it is known who sends it
+                        Call(_deadline_s(context), context.peer, caller.name),
+                    )
                 finally:
                     caller.end()
             except Exception as error:  # the edge: whatever it is, it becomes a status
@@ -78,13 +85,22 @@ class CallGate:
             finally:
                 self.running -= 1
             # gRPC's context keeps the exception that ends this call, and that keeps this frame. Without these two the
-            # circle would hold the request until the next garbage collection.
-            del data, context
+            # circle would stay until the next garbage collection.
+            del stream, context
             raise await refusal.pop()
 
-        return grpc.unary_unary_rpc_method_handler(
+        # As a stream of one message, which the wire does not tell from one: so the message is read here, and not before.
+        return grpc.stream_unary_rpc_method_handler(
             answer, None, GetMessageClass(descriptor.output_type).SerializeToString
         )
+
+    async def wait_until_quiet(self, longest_s: float) -> None:
+        """Until no call has come for a moment: gRPC cancels those that it has, and no handler yet, when it stops."""
+        ends_s, seen, quiet = time.monotonic() + longest_s, -1, 0
+        while quiet < QUIET_LOOKS and time.monotonic() < ends_s:
+            quiet = quiet + 1 if seen == self.call_count else 0
+            seen = self.call_count
+            await asyncio.sleep(LOOK_S)
 
     async def wait_until_idle(self, longest_s: float) -> bool:
         """Until no handler has run for a moment: whether that was so within the time."""

@@ -29,6 +29,7 @@ INTERNAL_MESSAGE = "the server failed; its log says why"
 
 STATUS_CODES: dict[type[BaseException], grpc.StatusCode] = {
     errors.RequestError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.RequestStalled: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.NotFound: grpc.StatusCode.NOT_FOUND,
     errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,

@@ -10,10 +10,11 @@ import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
+from typing import Any
 
-from serve.bench.measure import find_file, measure, measure_beside
+from serve.bench.measure import find_file, measure_beside_round, measure_round
 from serve.bench.options import Options, read_options
-from serve.bench.report import BesideRow, LoadRow, StartRow, describe_run, flatten, print_table
+from serve.bench.report import describe_run, flatten, print_table, summarize
 from serve.bench.target import Target, measure_start, start_server
 from serve.bench.workload import Subject, make_subject
 from serve.errors import InklingError
@@ -32,22 +33,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("serve.bench: interrupted", file=sys.stderr)
         return 1
-    figures = [flatten(row) for row in rows]
-    print_table(rows[0].COLUMNS, figures)
-    print(describe_run(asdict(options), figures))
+    print_table(rows)
+    print(describe_run(asdict(options), rows))
     return 0
 
 
-def _measure_start(options: Options) -> list[StartRow]:
-    return measure_start(options.models, options.precision, [1, max(2, options.workers)], options.rounds)
+def _measure_start(options: Options) -> list[dict[str, Any]]:
+    workers = [1, max(2, options.workers)]
+    return [flatten(row) for row in measure_start(options.models, options.precision, workers, options.rounds)]
 
 
-def _measure_load(options: Options) -> list[LoadRow] | list[BesideRow]:
+def _measure_load(options: Options) -> list[dict[str, Any]]:
+    measure = measure_beside_round if options.beside else measure_round
     with _find_target(options) as target:
         subjects = [_make_subject(target, name, options) for name in options.model]
-        if options.beside:
-            return [measure_beside(each, options) for each in subjects]
-        return [measure(each, options) for each in subjects]
+        rows = [summarize([measure(each, options) for _ in range(options.rounds)]) for each in subjects]
+    print("\r" + " " * 40 + "\r", end="", file=sys.stderr)  # clear the line of progress
+    return rows
 
 
 def _find_target(options: Options) -> AbstractContextManager[Target]:

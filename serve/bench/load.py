@@ -1,6 +1,6 @@
 """A load and its result: what to send, how much and for how long -> latencies, errors and the generator's cost.
 
-Enters: numbers. Leaves: a `Plan` and a `Measurement`, shared by all generators, and the replies to single calls.
+Enters: the settings of a load; a request. Leaves: the `Plan` and the `Measurement` of all generators; replies.
 Does not know: how a load is generated, or what the requests ask.
 """
 

@@ -1,7 +1,7 @@
 """A server under load, round after round, in turn with the costs of its parts and with a peer.
 
-Enters: a server, a model's name, the options of the command. Leaves: rows of figures, the medians of the rounds.
-Does not know: how the rows are printed.
+Enters: a server, a model's name, the options of the command. Leaves: a row of figures for each round.
+Does not know: how the rows are summarized and printed.
 """
 
 import asyncio
@@ -19,8 +19,8 @@ from serve.bench.load import Measurement, Plan, percentile
 from serve.bench.options import Options
 from serve.bench.peers.triton import METHOD, make_peer_requests, start_peer
 from serve.bench.probe import Probe
-from serve.bench.report import BesideRow, Comparison, Costs, LoadRow, ServerFigures, UseFigures, combine
-from serve.bench.target import ProcessUse, measure_stolen_s, measure_use
+from serve.bench.report import BesideRow, Comparison, Costs, LoadRow, ServerFigures
+from serve.bench.target import measure_stolen_s, measure_use
 from serve.bench.workload import BATCH_CLASSIFY, CLASSIFY, Subject, check_answer, make_requests
 from serve.errors import ConfigError
 from serve.machine.cores import count_usable_cores
@@ -32,14 +32,8 @@ REST_S = 4.0
 """Seconds without load before memory is read in an open loop: the server returns free memory when it is idle."""
 
 
-def measure(subject: Subject, options: Options) -> LoadRow:
-    """The medians of `--rounds` rounds of load and costs in turn. Raises ConfigError."""
-    rounds = [_measure_round(subject, options) for _ in range(options.rounds)]
-    print("\r" + " " * 40 + "\r", end="", file=sys.stderr)
-    return combine(rounds)
-
-
-def _measure_round(subject: Subject, options: Options) -> LoadRow:
+def measure_round(subject: Subject, options: Options) -> LoadRow:
+    """Load and costs in turn. Raises ConfigError."""
     plan, capacity_per_s = options.make_plan(), None
     if options.overload:
         capacity_per_s = measure_server(subject, plan, options.generator).images_per_s
@@ -79,7 +73,7 @@ def compare(
         over_floor=server.p50_ms / costs.floor_ms,
         capacity_per_s=capacity_per_s,
         peer_per_s=peer_per_s,
-        over_peer=server.images_per_s / peer_per_s if peer_per_s else None,
+        over_peer=None if peer_per_s is None else server.images_per_s / peer_per_s,
     )
 
 
@@ -92,32 +86,25 @@ def measure_server(subject: Subject, plan: Plan, generator: str) -> ServerFigure
         found = load(subject.target.address, subject.requests, plan, generator)
     elapsed_s = time.perf_counter() - start_s
     stolen_cores = (measure_stolen_s() - stolen_s) / elapsed_s
-    p50_ms, p90_ms, p99_ms, p99_9_ms = (found.percentile_us(share) / 1000 for share in (0.5, 0.9, 0.99, 0.999))
+    after = measure_use(pid) if pid else None
+    time.sleep(REST_S if plan.rate and pid else 0)
+    rested = measure_use(pid) if pid else None
     return ServerFigures(
         images_per_s=found.images_per_s,
-        p50_ms=p50_ms,
-        p90_ms=p90_ms,
-        p99_ms=p99_ms,
-        p99_9_ms=p99_9_ms,
+        p50_ms=found.percentile_us(0.5) / 1000,
+        p90_ms=found.percentile_us(0.9) / 1000,
+        p99_ms=found.percentile_us(0.99) / 1000,
+        p99_9_ms=found.percentile_us(0.999) / 1000,
         refusals_per_s=found.errors.total() / found.elapsed_s,
         refusal_p99_ms=percentile(found.error_latencies_us, 0.99) / 1000,
         health_p99_ms=percentile(health.good_ms, 0.99),
         health_waits_for_cores=float(health.waits_for_cores),
         stolen_cores=stolen_cores,
-        use=_compare_use(pid, before, elapsed_s, REST_S if plan.rate else 0) if pid and before else None,
+        cpu=(after.cpu_s - before.cpu_s) / elapsed_s if before and after else None,
+        pss_mib=after.pss_mib if after else None,
+        pss_growth_at_once=after.pss_mib / before.pss_mib if before and after else None,
+        pss_growth=rested.pss_mib / before.pss_mib if before and rested else None,
         errors=found.errors,
-    )
-
-
-def _compare_use(pid: int, before: ProcessUse, elapsed_s: float, rest_s: float) -> UseFigures:
-    """The use of CPU time and memory since `before`; memory is read at once, and again after a rest."""
-    after = measure_use(pid)
-    time.sleep(rest_s)
-    return UseFigures(
-        cpu=(after.cpu_s - before.cpu_s) / elapsed_s,
-        pss_mib=after.pss_mib,
-        pss_growth_at_once=after.pss_mib / before.pss_mib,
-        pss_growth=measure_use(pid).pss_mib / before.pss_mib,
     )
 
 
@@ -129,19 +116,13 @@ def measure_peer(subject: Subject, plan: Plan, options: Options) -> float:
         return load(address, requests, replace(plan, method=METHOD), options.generator).images_per_s
 
 
-def measure_beside(subject: Subject, options: Options) -> BesideRow:
-    """The medians of `--rounds` rounds of a probe beside batches, and beside single requests. Raises ConfigError."""
+def measure_beside_round(subject: Subject, options: Options) -> BesideRow:
+    """A probe beside batches, and beside as many images in single requests. Raises ConfigError."""
     requests = make_requests(subject.model, subject.encoded, options.beside)
     check_answer(subject.target.address, requests[0], options.beside)
     single = replace(options.make_plan(), method=CLASSIFY, images_per_call=1, connections=1, concurrency=options.beside)
     batch = replace(single, method=BATCH_CLASSIFY, images_per_call=options.beside, concurrency=1)
-    return combine([_measure_beside_round(subject, single, batch, requests, options) for _ in range(options.rounds)])
-
-
-def _measure_beside_round(
-    subject: Subject, single: Plan, batch: Plan, batches: Sequence[bytes], options: Options
-) -> BesideRow:
-    batches_per_s, batches_p99_ms, batch_errors = _measure_probe(subject, batches, batch, options)
+    batches_per_s, batches_p99_ms, batch_errors = _measure_probe(subject, requests, batch, options)
     singles_per_s, singles_p99_ms, single_errors = _measure_probe(subject, subject.requests, single, options)
     return BesideRow(
         subject.model,

@@ -29,12 +29,8 @@ class Options:
 
     model: Sequence[str] = field(default=_MODELS, metadata=_flag("measure these models", "NAME", nargs="+"))
     models: Path = field(default=Path("models"), metadata=_flag("read model files from DIR", "DIR"))
-    address: str = field(
-        default="", metadata=_flag("measure the server at HOST:PORT (default: start one)", "HOST:PORT")
-    )
-    pid: int = field(
-        default=0, metadata=_flag("read CPU time and memory of process N, the server at --address; 0 does not")
-    )
+    address: str = field(default="", metadata=_flag("measure this server (default: start one)", "HOST:PORT"))
+    pid: int = field(default=0, metadata=_flag("read CPU time and memory of this process of the server; 0 does not"))
     workers: int = field(default=0, metadata=_flag("start a server with N workers; 0 is the server's default"))
     concurrency: int = field(default=64, metadata=_flag("keep N requests in flight"))
     connections: int = field(default=16, metadata=_flag("spread the requests over N connections"))

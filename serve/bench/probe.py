@@ -4,8 +4,8 @@ Enters: an address, a method, a serialized request. Leaves: the latency, status 
 Does not know: the load.
 
 The probe is a process of its own, and asks for the real-time policy SCHED_FIFO. Server and load take all cores, so a
-probe of ordinary priority waits for a core on its own side, which is not the server's latency. Without the right to
-that policy the latencies include this wait, and `waits_for_cores` says so.
+probe of ordinary priority waits for a core itself, which is not the server's latency. Without the right to that policy
+the latencies include this wait, and `waits_for_cores` says so.
 """
 
 import json

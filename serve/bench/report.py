@@ -1,6 +1,6 @@
 """Rows of figures -> a table, and one line of JSON.
 
-Enters: figures of single rounds. Leaves: their medians, printed. Does not know: how a figure was measured.
+Enters: the rows of single rounds. Leaves: their medians, printed. Does not know: how a figure was measured.
 """
 
 import json
@@ -16,11 +16,9 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeAlias
 
 from serve.machine.cores import count_usable_cores
-
-Figures = TypeVar("Figures")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +36,11 @@ class Costs:
 
 
 @dataclass(frozen=True, slots=True)
-class UseFigures:
-    """The server's processes under load: cores in use, and memory beside that before the load."""
-
-    cpu: float
-    pss_mib: float
-    pss_growth_at_once: float
-    pss_growth: float
-
-
-@dataclass(frozen=True, slots=True)
 class ServerFigures:
-    """A server under load. NaN: there was nothing to measure, such as the latency of rejections without any."""
+    """A server under load. NaN: nothing to measure, such as the latency of rejections without any. None: not measured.
+
+    `cpu` is the cores in use, and `pss_growth` the memory beside that before the load: at once, and after a rest.
+    """
 
     images_per_s: float
     p50_ms: float
@@ -61,7 +52,10 @@ class ServerFigures:
     health_p99_ms: float
     health_waits_for_cores: float
     stolen_cores: float
-    use: UseFigures | None
+    cpu: float | None
+    pss_mib: float | None
+    pss_growth_at_once: float | None
+    pss_growth: float | None
     errors: Counter[str]
 
 
@@ -84,12 +78,6 @@ class Comparison:
 class LoadRow:
     """A model under load."""
 
-    COLUMNS: ClassVar = (
-        *("model", "capacity_per_s", "images_per_s", "p50_ms", "p90_ms", "p99_ms", "p99.9_ms", "refusals_per_s"),
-        *("refusal_p99_ms", "health_p99_ms", "cpu", "pss_mib", "pss_growth_at_once", "pss_growth"),
-        *("peer_per_s", "over_peer", "fraction", "stolen_cores", "given_fraction", "busy_fraction"),
-        *("of_decode_and_run", "over_floor"),
-    )
     model: str
     images_per_call: int
     server: ServerFigures
@@ -101,10 +89,6 @@ class LoadRow:
 class BesideRow:
     """Single requests of a probe beside batches, and beside as many images in single requests."""
 
-    COLUMNS: ClassVar = (
-        *("model", "batches_per_s", "p99_ms_beside_batches"),
-        *("singles_per_s", "p99_ms_beside_singles", "ratio"),
-    )
     model: str
     batches_per_s: float
     p99_ms_beside_batches: float
@@ -118,7 +102,6 @@ class BesideRow:
 class StartRow:
     """The start of a server, as medians: seconds to serve, seconds of the imports alone, and MiB of all processes."""
 
-    COLUMNS: ClassVar = ("workers", "imports_s", "start_s", "over_imports_s", "pss_mib")
     workers: int
     imports_s: float
     start_s: float
@@ -127,23 +110,26 @@ class StartRow:
     errors: Counter[str] = field(default_factory=Counter)
 
 
-def combine(rounds: Sequence[Figures]) -> Figures:
-    """The median of each figure over the rounds, without NaN; error counts are added, and other facts are the first's.
+Row: TypeAlias = LoadRow | BesideRow | StartRow
+COLUMNS = ["workers", "imports_s", "start_s", "over_imports_s", "model", "batches_per_s", "p99_ms_beside_batches"]
+COLUMNS += ["singles_per_s", "p99_ms_beside_singles", "ratio", "capacity_per_s", "images_per_s", "p50_ms", "p90_ms"]
+COLUMNS += ["p99_ms", "p99.9_ms", "refusals_per_s", "refusal_p99_ms", "health_p99_ms", "cpu", "pss_mib"]
+COLUMNS += ["pss_growth_at_once", "pss_growth", "peer_per_s", "over_peer", "fraction", "stolen_cores"]
+COLUMNS += ["given_fraction", "busy_fraction", "of_decode_and_run", "over_floor"]
+"""All columns in their order. A table has those that its rows have."""
 
-    A figure that no round has stays NaN or None.
-    """
-    first: Any = rounds[0]
-    found = {each.name: _combine([getattr(row, each.name) for row in rounds]) for each in fields(first)}
-    return type(rounds[0])(**found)
+
+def summarize(rounds: Sequence[Row]) -> dict[str, Any]:
+    """The row of several rounds by its JSON keys: the median of each figure, without NaN, and the sum of the errors."""
+    found = [flatten(each) for each in rounds]
+    return {key: _summarize([each[key] for each in found]) for key in found[0]}
 
 
-def _combine(values: Sequence[Any]) -> Any:
-    if is_dataclass(values[0]):
-        return combine(values)
+def _summarize(values: Sequence[Any]) -> Any:
     if isinstance(values[0], Counter):
         return sum(values, Counter())
     if not isinstance(values[0], float):
-        return values[0]
+        return values[0]  # a name or a setting, equal in all rounds
     known = [value for value in values if not math.isnan(value)]
     return round(statistics.median(known), 4) if known else math.nan
 
@@ -160,9 +146,9 @@ def flatten(row: Any) -> dict[str, Any]:
     return found
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print a line for each row, then the errors of each row by code."""
-    heads = [head for head in columns if any(_is_known(row.get(head, math.nan)) for row in rows)]
+    heads = [head for head in COLUMNS if head in rows[0] and any(_is_known(row[head]) for row in rows)]
     cells = [heads] + [[_format(row[head]) for head in heads] for row in rows]
     widths = [max(len(line[column]) for line in cells) for column in range(len(heads))]
     for line in cells:

@@ -1,7 +1,7 @@
 """`python -m serve.client IMAGE...`: files, folders and globs -> a table with bars, or JSON lines.
 
 Enters: paths. Leaves: a line for each image on stdout. Exit code 0 if all images were classified, 1 if any failed, 2
-for bad usage. Does not know: messages and channels (`client.py`).
+for bad usage. Does not know: gRPC and its messages (`client.py`).
 """
 
 import argparse
@@ -169,7 +169,7 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         default=0,
         metavar="S",
-        help="wait up to S seconds until the server answers; 0 does not wait (default: 0)",
+        help="wait up to S seconds for the server (default: 0)",
     )
     return parser
 

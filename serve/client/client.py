@@ -29,13 +29,14 @@ OVERHEAD_BYTES = 64 * 2**10
 
 Reply = TypeVar("Reply")
 
-# Only UNAVAILABLE is retried: the call reached no server, or one that was draining.
+# Retried is what another try may mend: no server or one that stops, and, after the pause that it asks for, a full one.
 _RETRY = {
     "maxAttempts": 5,
     "initialBackoff": "0.1s",
     "maxBackoff": "2s",
     "backoffMultiplier": 2,
-    "retryableStatusCodes": ["UNAVAILABLE"],
+    # A server that stops cancels the calls that it has not begun. A call that its caller cancels is not retried.
+    "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED"],
 }
 
 

@@ -47,7 +47,5 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m serve.health", description="Ask a server for its health.")
     parser.add_argument("service", nargs="?", default="", help="ask for one model by name (default: the whole server)")
     add_address_flag(parser, port_variable="INKLING_SERVE_PORT")  # in the image, the port of the container's own server
-    parser.add_argument(
-        "--timeout", type=float, default=2, metavar="S", help="wait at most S seconds for the answer (default: 2)"
-    )
+    parser.add_argument("--timeout", type=float, default=2, metavar="S", help="wait up to S seconds (default: 2)")
     return parser

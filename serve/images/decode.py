@@ -15,6 +15,8 @@ from serve.images.header import (
     JPEG,
     PNG,
     RIFF,
+    Size,
+    announced_size,
     count_parts,
     is_run_length_bmp,
     read_gif_size,
@@ -41,6 +43,12 @@ _JPEG_SCAN = b"\xff\xda"
 _MAX_JPEG_SCANS = 100
 """Scans of a progressive JPEG; encoders write about ten. A scan takes few bytes, and decoding it passes over all pixels.
 So a small file can occupy a core for very long."""
+_SCANS_PER_PASS = 10
+"""Scans of a JPEG that cost about as much as decoding its pixels once."""
+_MAX_SCAN_PIXELS = 750_000_000
+"""Pixels times scans of a progressive JPEG: what 50 million pixels need in 15 scans."""
+MAX_SIDE = 65_535
+"""Pixels of a side. A row of pixels is handled as a whole, and Pillow needs much memory for very many rows."""
 _MAX_PARTS = 10_000
 """Segments of a JPEG before its scan, chunks of a PNG, or blocks of a GIF before its frame. Pillow reads them one by
 one in Python, and a message has room for millions. A PNG of 16 MiB in chunks of 4 KiB has 4,096."""
@@ -51,18 +59,34 @@ def decode(image_bytes: bytes, max_pixels: int) -> Image.Image:
 
     Raises EmptyImage, UnreadableImage or TruncatedImage, and ImageTooLarge before any pixel is decoded.
     """
-    if plain := decode_plain_png(image_bytes, max_pixels):
+    if plain := decode_plain_png(image_bytes, max_pixels, MAX_SIDE):
         return plain
     _check_before_opening(image_bytes, max_pixels)
     image = _open(image_bytes)
-    width, height = image.size
-    if width * height > max_pixels:
-        raise _too_large(max_pixels, width, height)
+    _check_size(image.size, max_pixels)
+    if image_bytes.startswith(JPEG):
+        _check_scans(image_bytes, image.size)
     try:
         image.load()
+    except MemoryError:  # the server's fault
+        raise
     except Exception as error:  # a decoder raises any kind of exception for hostile bytes
         raise _undecodable(error, image_bytes) from error
     return image
+
+
+def estimate_cost(image_bytes: bytes, max_pixels: int) -> int:
+    """Pixels that decoding may pass over, by the header: `max_pixels` if it does not tell, 0 if it will be refused.
+
+    Cheap enough for an event loop. A JPEG counts again for every few of its scans.
+    """
+    if not image_bytes.startswith(_SIGNATURES):
+        return 0
+    size = announced_size(image_bytes)
+    if size and (size[0] * size[1] > max_pixels or max(size) > MAX_SIDE):
+        return 0
+    passes = 1 + image_bytes.count(_JPEG_SCAN) // _SCANS_PER_PASS if image_bytes.startswith(JPEG) else 1
+    return passes * (size[0] * size[1] if size else max_pixels)
 
 
 def is_large(image_bytes: bytes) -> bool:
@@ -87,9 +111,7 @@ def _check_before_opening(image_bytes: bytes, max_pixels: int) -> None:
     if len(image_bytes) > _MAX_PARTS and count_parts(image_bytes, _MAX_PARTS) > _MAX_PARTS:
         raise UnreadableImage(f"wanted a file of at most {_MAX_PARTS:,} segments, chunks or blocks, got one of more")
     if image_bytes.startswith(GIF):
-        width, height = read_gif_size(image_bytes)
-        if width * height > max_pixels:
-            raise _too_large(max_pixels, width, height)
+        _check_size(read_gif_size(image_bytes), max_pixels)
     if is_run_length_bmp(image_bytes):  # Pillow expands these pixels in Python, and few bytes make many pixels
         raise UnreadableImage("wanted a BMP without run-length compression, got one with it")
 
@@ -102,7 +124,9 @@ def _open(image_bytes: bytes) -> ImageFile.ImageFile:
         if image_bytes.startswith(signature):
             try:
                 image = plugin(BytesIO(image_bytes))
-            except Exception as error:  # any kind, as in decode()
+            except MemoryError:  # as in decode()
+                raise
+            except Exception as error:
                 raise _undecodable(error, image_bytes) from error
             if signature == PNG and image.size != read_png_size(image_bytes):
                 raise UnreadableImage("wanted a PNG that begins with its one IHDR chunk, got one that does not")
@@ -110,8 +134,22 @@ def _open(image_bytes: bytes) -> ImageFile.ImageFile:
     raise UnreadableImage(f"wanted a {FORMAT_NAMES} file, got {len(image_bytes)} bytes beginning {image_bytes[:8]!r}")
 
 
-def _too_large(max_pixels: int, width: int, height: int) -> ImageTooLarge:
-    return ImageTooLarge(f"wanted an image of at most {max_pixels:,} pixels, got {width} x {height}")
+def _check_size(size: Size, max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels or max(size) > MAX_SIDE:
+        raise ImageTooLarge(
+            f"wanted an image of at most {max_pixels:,} pixels and {MAX_SIDE:,} a side, got {width} x {height}"
+        )
+
+
+def _check_scans(image_bytes: bytes, size: Size) -> None:
+    width, height = size
+    scans = image_bytes.count(_JPEG_SCAN)
+    if width * height * scans > _MAX_SCAN_PIXELS:
+        raise UnreadableImage(
+            f"wanted a JPEG whose pixels times its scans are at most {_MAX_SCAN_PIXELS:,}, "
+            f"got {width} x {height} in {scans} scans"
+        )
 
 
 def _undecodable(error: Exception, image_bytes: bytes) -> ImageError:

@@ -57,6 +57,46 @@ def read_size(data: bytes) -> Size | None:
     return _read_bmp(data) if data.startswith(BMP) else None
 
 
+def announced_size(data: bytes) -> Size | None:
+    """Width and height that a file's header announces, of any supported format; None if they are not found soon.
+
+    They say what decoding may cost, and nothing of whether it succeeds. The offsets of WebP are those of RFC 9649.
+    """
+    if data.startswith(PNG):
+        return read_png_size(data)
+    if data.startswith(JPEG):
+        return _find_jpeg_size(data)
+    if data.startswith(GIF):
+        width, height = struct.unpack_from("<2H", data.ljust(10, b"\0"), 6)
+        return width, height
+    return _announced_webp(data) if data.startswith(RIFF) else _read_bmp(data)
+
+
+def _announced_webp(data: bytes) -> Size | None:
+    kind = data[8:16]
+    if kind == b"WEBPVP8 ":
+        return _u32(data, 26) & 0x3FFF, _u32(data, 28) & 0x3FFF
+    if kind == b"WEBPVP8L":
+        bits = _u32(data, 21)
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if kind == b"WEBPVP8X":
+        return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
+    return None
+
+
+def _find_jpeg_size(data: bytes) -> Size | None:
+    """The size in the first frame header, if it is among the first segments."""
+    at = 2
+    for _ in range(_MAX_PARTS):
+        marker, length = data[at : at + 2], int.from_bytes(data[at + 2 : at + 4])
+        if marker in _FRAMES:
+            return int.from_bytes(data[at + 7 : at + 9]), int.from_bytes(data[at + 5 : at + 7])
+        if marker not in _SEGMENTS or length < 2:
+            return None
+        at += 2 + length
+    return None
+
+
 def read_png_size(data: bytes) -> Size:
     """Width and height of a PNG, at the fixed place of the specification: IHDR is the first chunk, and the only one."""
     return int.from_bytes(data[16:20]), int.from_bytes(data[20:24])

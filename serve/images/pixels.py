@@ -1,6 +1,6 @@
 """The steps that all policies share: turn an image upright, lay it over white, scale it to 8 bits a channel.
 
-Enters: a `PIL.Image.Image`, or pixels. Leaves: another image, or a PNG of the pixels. Does not know: which policies there are, models.
+Enters: a `PIL.Image.Image`, or pixels. Leaves: another image, or a PNG of the pixels. Does not know: models.
 """
 
 from collections.abc import Callable

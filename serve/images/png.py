@@ -24,13 +24,14 @@ _GREY, _RGB, _RGBA = b"\x08\x00\x00\x00\x00", b"\x08\x02\x00\x00\x00", b"\x08\x0
 _MODES = {_GREY: "L", _RGB: "RGB", _RGBA: "RGBA"}
 
 
-def decode_plain_png(data: bytes, max_pixels: int) -> Image.Image | None:
-    """The image of a plain, valid PNG of at most `max_pixels`, else None."""
+def decode_plain_png(data: bytes, max_pixels: int, max_side: int = 2**31 - 1) -> Image.Image | None:
+    """The image of a plain, valid PNG of at most `max_pixels`, and `max_side` a side, else None."""
     mode = _MODES.get(data[24:29])
     if mode is None or not data.startswith(START) or not data.endswith(_END) or not _is_intact(data, 12, 29):
         return None
     width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
-    compressed = _join_pixels(data) if 0 < width * height <= max_pixels else None
+    fits = 0 < width * height <= max_pixels and max(width, height) <= max_side
+    compressed = _join_pixels(data) if fits else None
     if compressed is None:
         return None
     image = Image.new(mode, (width, height), None)  # None: not filled first, unlike Image.frombytes

@@ -7,11 +7,12 @@ Does not know: gRPC, what decides that a file is to be loaded.
 import asyncio
 import logging
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 from serve.errors import ConfigError, ModelFileError
+from serve.images.pool import DecodePool
 from serve.inference import engine
 from serve.inference.registry import Refusal, Registry
 from serve.inference.runner import Runner, RunnerLimits
@@ -33,7 +34,7 @@ class Loader:
         *,
         limits: RunnerLimits,
         cpu: CpuPolicy,
-        side_thread: Executor,
+        pool: DecodePool,
         watchdog: Watchdog,
         describe: Callable[[Runner], object],
         on_loading: Callable[[ModelFile], None] = lambda file: None,
@@ -46,7 +47,7 @@ class Loader:
         self._placement = placement
         self._limits = limits
         self._cpu = cpu
-        self._side_thread = side_thread
+        self._pool = pool
         self._watchdog = watchdog
         self._check_description = describe
         self._on_loading = on_loading
@@ -69,9 +70,7 @@ class Loader:
         """
         self._on_loading(file)
         loaded = await asyncio.get_running_loop().run_in_executor(self._thread, self._load_engine, file.path)
-        runner = Runner(
-            file.name, file.version, loaded, limits=self._limits, cpu=self._cpu, side_thread=self._side_thread
-        )
+        runner = Runner(file.name, file.version, loaded, limits=self._limits, cpu=self._cpu, pool=self._pool)
         try:
             self._check_description(runner)
         except Exception as error:  # texts and numbers that no message can hold, in ways that nobody foresaw

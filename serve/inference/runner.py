@@ -3,13 +3,11 @@
 Enters: encoded images, from the event loop. Leaves: an `Answer`, or the reason why there is none, per image.
 Does not know: gRPC, messages, languages, other models.
 
-    classify -> admission -> (large images: decoded in the side thread) -> batcher -> reader -> engine
+    classify -> admission -> (large images: the decode pool) -> batcher -> reader -> engine
 """
 
-import asyncio
 import time
-from collections.abc import Sequence
-from concurrent.futures import Executor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,6 +15,7 @@ import numpy as np
 
 from serve.images.decode import is_large
 from serve.images.policies.find import find_policy
+from serve.images.pool import DecodePool
 from serve.images.reader import ImageReader, Prepared
 from serve.inference.admission import Admission
 from serve.inference.batcher import Batcher
@@ -67,9 +66,9 @@ class Runner:
     """A model that answers. Made on the event loop whose calls it serves."""
 
     def __init__(
-        self, name: str, version: int, engine: Engine, *, limits: RunnerLimits, cpu: CpuPolicy, side_thread: Executor
+        self, name: str, version: int, engine: Engine, *, limits: RunnerLimits, cpu: CpuPolicy, pool: DecodePool
     ) -> None:
-        """`side_thread` decodes large images, so that they hold up no batch."""
+        """`pool` decodes large images, so that they hold up no batch."""
         self.name = name
         self.version = version
         self.spec = engine.spec
@@ -77,26 +76,32 @@ class Runner:
         self._engine = engine
         self._reader = ImageReader(find_policy(engine.spec.prepare, engine.spec.input), limits.max_image_pixels)
         self.admission = Admission(limits.max_pending, limits.max_pending_bytes)
-        self._side_thread = side_thread
+        self._pool = pool
         self._cpu = cpu
         self._is_quick = engine.full_batch_s <= LONGEST_LOOP_RUN_S
         self._is_quick_single = engine.one_image_s <= LONGEST_LOOP_RUN_S
         self._batcher = self._make_batcher(limits.max_queue_delay_us)
 
-    async def classify(self, images: Sequence[bytes], deadline_s: float | None = None) -> list[Answer | Exception]:
+    async def classify(
+        self, images: Sequence[bytes], deadline_s: float | None = None, client: Callable[[], str] = str
+    ) -> list[Answer | Exception]:
         """Answer each image, or say in its place what was wrong with it.
 
-        `deadline_s` is on the clock of `time.monotonic`. Raises Overloaded at once if there is no room, Expired if the
-        deadline passed first, Draining while stopping.
+        `deadline_s` is on the clock of `time.monotonic`; `client` names who sent the images, for large ones take turns
+        by client. Raises Overloaded at once if there is no room, Expired if the deadline passed first, Draining while
+        stopping.
         """
         with self.admission.admit(len(images), sum(map(len, images))):
-            waiting = [_Waiting(image, time.perf_counter_ns()) for image in images]
-            for index, image in enumerate(images):
-                if is_large(image):
-                    waiting[index] = await self._prepare_aside(image, waiting[index].since_ns)
+            since_ns = time.perf_counter_ns()
+            waiting = [_Waiting(image, since_ns) for image in images]
+            large = [index for index, image in enumerate(images) if is_large(image)]
+            if large:
+                prepared = await self._pool.read_all(self._reader, [images[index] for index in large], client())
+                for index, each in zip(large, prepared, strict=True):
+                    waiting[index] = _after_aside(each, since_ns)
             answers = self._batcher.submit(waiting, deadline_s)
             if answers.done():  # it was run at once, as a single in-flight request is
-                self._cpu.busy_poll.note_single(waiting[0].since_ns)
+                self._cpu.busy_poll.note_single(since_ns)
             return await answers
 
     async def close(self) -> None:
@@ -110,22 +115,6 @@ class Runner:
         if has_one_core and self._is_quick:
             return LoopBatcher(self._run, engine.max_batch)
         return ThreadBatcher(self._run, engine.max_batch, max_queue_delay_us, has_one_core and self._is_quick_single)
-
-    async def _prepare_aside(self, image: bytes, since_ns: int) -> _Waiting:
-        """Prepare an image in the side thread; its wait for that thread counts as queue time."""
-        # Emptied when the caller leaves: the executor keeps its arguments until the thread comes to them, while
-        # admission gives their bytes back at once.
-        held = [image]
-        try:
-            prepared = await asyncio.get_running_loop().run_in_executor(self._side_thread, self._prepare_held, held)
-        finally:
-            held.clear()
-        work_us = prepared.decode_us + prepared.prepare_us if isinstance(prepared, Prepared) else 0
-        return _Waiting(prepared, since_ns + 1000 * work_us)
-
-    def _prepare_held(self, held: list[bytes]) -> Prepared | Exception:
-        """In the side thread. If the caller leaves at this moment the list is empty, and no one reads the error."""
-        return self._reader.read(held.pop())
 
     def _run(self, batch: list[_Waiting]) -> list[Answer | Exception]:
         """In the batcher's thread: an answer for each image, or what was wrong with it."""
@@ -164,3 +153,9 @@ class Runner:
                 answer if is_sound else ArithmeticError(f"{self.name} gave probabilities that are not finite")
             )
         return answers
+
+
+def _after_aside(prepared: Prepared | Exception, since_ns: int) -> _Waiting:
+    """An image from the pool; its wait for a thread counts as queue time."""
+    work_us = prepared.decode_us + prepared.prepare_us if isinstance(prepared, Prepared) else 0
+    return _Waiting(prepared, since_ns + 1000 * work_us)

@@ -20,14 +20,17 @@ from serve.api.security.credentials import make_credentials
 from serve.api.standard import HEALTH, REFLECTIONS, Health, Reflection
 from serve.config import ServerConfig
 from serve.errors import ConfigError
+from serve.images.pool import DecodePool
 from serve.inference.device import choose_device
 from serve.inference.engine import Placement
 from serve.inference.loader import Loader
 from serve.inference.registry import Registry
 from serve.inference.runner import RunnerLimits
+from serve.machine.cores import count_usable_cores
 from serve.machine.cpu_policy import CpuPolicy
 from serve.machine.idle_cores import IdleCores
 from serve.machine.memory import keep_loaded, return_after_bursts
+from serve.machine.scheduling import lower_thread_priority
 from serve.machine.watchdog import Watchdog
 from serve.model_file.folder import ModelFile
 from serve.process.port import SPREADS_CONNECTIONS, join_address
@@ -52,6 +55,11 @@ could use them; here the rest waits in the client and not in the server's memory
 MIN_PING_INTERVAL_MS = 1000
 """Milliseconds between two pings of a client, from which on it may go on for ever."""
 
+MOST_DECODERS = 8
+"""Threads of a worker that decode large images. Workers share the cores, and use those that the others leave idle."""
+
+LONGEST_QUIET_WAIT_S = 0.5
+"""Seconds that a stop waits for a moment without a new call."""
 CLOSE_S = 2.0
 """Seconds that connections have to close once no handler runs."""
 
@@ -71,7 +79,9 @@ class Server:
         self._config = config
         self.registry = Registry()
         self._cpu = CpuPolicy(config.workers, config.busy_poll_us, idle_cores)
-        self._side_thread = ThreadPoolExecutor(1, "large-images")
+        threads = min(count_usable_cores(), MOST_DECODERS)
+        self._decoders = ThreadPoolExecutor(threads, "decoder", initializer=lower_thread_priority)
+        self._pool = DecodePool(self._decoders, threads, config.max_pending_pixels, config.max_image_pixels)
         files = (config.tls_cert, config.tls_key, config.tls_client_ca, config.tokens)
         self._access = Access(*files, config.max_token_calls, is_quiet=True)  # the supervisor has them, too, and logs
         self._gate = CallGate(self._access.tokens)
@@ -103,6 +113,7 @@ class Server:
         await asyncio.sleep(self._config.lame_duck_s)
         ends_s = time.monotonic() + self._config.grace_s
         self._reflection.end()
+        await self._gate.wait_until_quiet(LONGEST_QUIET_WAIT_S)
         # Each sends GOAWAY and closes its listening socket at once, then waits for its connections. These may be silent
         # for ever; the stop waits for handlers alone.
         stops = [asyncio.create_task(listener.stop(self._config.grace_s)) for listener in self._listeners]
@@ -115,7 +126,7 @@ class Server:
         self._memory_task.cancel()
         self._access_task.cancel()
         # Not waited for: an image whose caller has left may still be decoding.
-        self._side_thread.shutdown(wait=False, cancel_futures=True)
+        self._decoders.shutdown(wait=False, cancel_futures=True)
 
     def _make_loader(self) -> Loader:
         config = self._config
@@ -137,7 +148,7 @@ class Server:
             placement,
             limits=limits,
             cpu=self._cpu,
-            side_thread=self._side_thread,
+            pool=self._pool,
             watchdog=self._watchdog,
             describe=check_description,
             on_loading=self._on_loading,

@@ -59,13 +59,12 @@ def run_h2load_beside(probe: Probe, address: str, request: bytes, plan: Plan) ->
 def count_good(calls: int, bytes_per_call: float, reply_bytes: Sequence[int]) -> int:
     """How many of `calls` succeeded, by the mean bytes of a call and the sizes of successful replies.
 
-    A share of failures below RESOLUTION counts as none. A failed call is assumed to have the frame of an empty message,
-    as it has from our server. Without that frame the count is too low. If successful replies are empty, all calls count
-    as successful.
+    A share of failures below RESOLUTION counts as none. A failed call is assumed to have no message, as it has from our
+    server. If successful replies are empty, all calls count as successful.
     """
     if not sum(reply_bytes):
         return calls if reply_bytes else 0
-    share = (bytes_per_call - FRAME_BYTES) / statistics.mean(reply_bytes)
+    share = bytes_per_call / (FRAME_BYTES + statistics.mean(reply_bytes))
     return calls if share >= 1 - RESOLUTION else round(calls * max(0, share))
 
 

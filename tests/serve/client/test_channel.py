@@ -32,7 +32,7 @@ def test_any_other_address_is_not_loopback(address: str) -> None:
         ({"INKLING_ADDRESS": "there:1", "INKLING_SERVE_PORT": "2"}, ["--address", "[::1]:3"], "[::1]:3"),
     ],
 )
-def test_the_address_is_the_flag_or_the_own_port_or_the_variable_or_the_default(
+def test_the_address_is_the_flag_else_a_port_else_a_variable_else_50051(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], arguments: list[str], address: str
 ) -> None:
     for name in ("INKLING_ADDRESS", "INKLING_SERVE_PORT"):

@@ -11,6 +11,7 @@ import pytest
 
 from serve.api.inkling_v1 import describe
 from serve.errors import ConfigError, NotFound, list_some
+from serve.images.pool import DecodePool
 from serve.inference import engine
 from serve.inference.loader import Loader
 from serve.inference.registry import Registry
@@ -54,7 +55,7 @@ def opened(folder: Path, precision: str = "float32") -> Iterator[Registry]:
                 placement,
                 limits=limits,
                 cpu=CpuPolicy(1, 0),
-                side_thread=side_thread,
+                pool=DecodePool(side_thread, 1, 10_000, 10_000),
                 watchdog=UNWATCHED,
                 describe=describe,
             )
