@@ -35,6 +35,7 @@ class Access:
         is_quiet: bool = False,
     ) -> None:
         """Raises ConfigError. `is_quiet` logs nothing: of a supervisor and its workers, one does."""
+        self._certificate = tls_cert
         self.tokens = TokenFile(tokens, max_token_calls, is_quiet=is_quiet) if tokens else None
         self.pair: WatchedFiles[Pair] | None = None
         if tls_cert and tls_key:
@@ -59,7 +60,8 @@ class Access:
                 on_expiry(expires_s)
             if (warning := _find_warning(expires_s)) not in ("", warned):
                 warned = warning
-                logger.warning("the certificate %s on %s", warning, datetime.fromtimestamp(expires_s, UTC).isoformat())
+                until = datetime.fromtimestamp(expires_s, UTC).isoformat()
+                logger.warning("the certificate %s %s on %s", self._certificate, warning, until)
             await asyncio.sleep(CHECK_S)
 
 

@@ -132,7 +132,7 @@ def read_tokens(path: Path) -> dict[bytes, str]:
 def _read_line(line: str, place: str) -> tuple[bytes, str]:
     words = line.split()
     if len(words) != 2:
-        raise ConfigError(f"{place}: wanted a name and a token, got {len(words)} words")
+        raise ConfigError(f"{place}: wanted two words, a name and a token; got {len(words)}")
     name, token = words
     if not _NAME.fullmatch(name):
         raise ConfigError(f"{place}: wanted a name of at most 64 letters, digits, '.', '_', '@' and '-'")
