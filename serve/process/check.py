@@ -62,7 +62,7 @@ def _report(part: Callable[[ServerConfig], str], config: ServerConfig) -> bool:
 
 def _check_certificate(config: ServerConfig) -> str:
     """When the certificate expires; nothing without TLS. Raises ConfigError."""
-    pair = Access(config.tls_cert, config.tls_key, config.tls_client_ca, tokens=None).pair
+    pair = Access(config.tls_cert, config.tls_key, config.tls_client_ca, tokens=None, is_quiet=True).pair
     if pair is None:
         return ""
     expires = datetime.fromtimestamp(pair.content.expires_s, UTC)
@@ -73,7 +73,7 @@ def _check_certificate(config: ServerConfig) -> str:
 
 def _check_tokens(config: ServerConfig) -> str:
     """The names in the file of tokens; nothing without tokens. Raises ConfigError."""
-    tokens = Access(None, None, None, config.tokens).tokens
+    tokens = Access(None, None, None, config.tokens, is_quiet=True).tokens
     return f"tokens {config.tokens}: {', '.join(tokens.names)}" if tokens else ""
 
 

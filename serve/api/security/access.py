@@ -40,7 +40,12 @@ class Access:
         self.pair: WatchedFiles[Pair] | None = None
         if tls_cert and tls_key:
             paths = [path for path in (tls_cert, tls_key, tls_client_ca) if path]
-            self.pair = WatchedFiles(paths, lambda: read_pair(tls_cert, tls_key, tls_client_ca), is_quiet=is_quiet)
+            self.pair = WatchedFiles(
+                paths,
+                lambda: read_pair(tls_cert, tls_key, tls_client_ca),
+                lambda pair: f"the certificate {tls_cert}, up to {_to_text(pair.expires_s)}",
+                is_quiet=is_quiet,
+            )
 
     async def watch(self) -> None:
         """Read files again when they change, until it is cancelled."""
@@ -60,9 +65,12 @@ class Access:
                 on_expiry(expires_s)
             if (warning := _find_warning(expires_s)) not in ("", warned):
                 warned = warning
-                until = datetime.fromtimestamp(expires_s, UTC).isoformat()
-                logger.warning("the certificate %s %s on %s", self._certificate, warning, until)
+                logger.warning("the certificate %s %s on %s", self._certificate, warning, _to_text(expires_s))
             await asyncio.sleep(CHECK_S)
+
+
+def _to_text(time_s: float) -> str:
+    return datetime.fromtimestamp(time_s, UTC).isoformat()
 
 
 def _find_warning(expires_s: float) -> str:

@@ -28,15 +28,27 @@ class WatchedFiles(Generic[Content]):
     which is how Kubernetes replaces a mounted Secret.
     """
 
-    def __init__(self, paths: Sequence[Path], read: Callable[[], Content], *, is_quiet: bool = False) -> None:
-        """Raises ConfigError if the first content is wrong. `is_quiet` logs nothing, where another process does."""
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        read: Callable[[], Content],
+        describe: Callable[[Content], str],
+        *,
+        is_quiet: bool = False,
+    ) -> None:
+        """Raises ConfigError if the first content is wrong.
+
+        `describe` says what the log tells of a content. `is_quiet` logs nothing, for another process does.
+        """
         self._paths = paths
         self._read = read
-        self._level = logging.DEBUG if is_quiet else logging.INFO
+        self._describe = describe
+        self._is_quiet = is_quiet
         self._problem = ""
         self._seen = self._in_force = [_stamp(path) for path in paths]
         self.content = read()
         """In force now. It is replaced as a whole."""
+        self._log(logging.INFO, f"in force: {describe(self.content)}")
 
     async def watch(self) -> None:
         """Check the files every CHECK_S, in a thread: a file system may take its time."""
@@ -57,17 +69,17 @@ class WatchedFiles(Generic[Content]):
             return
         if stamps == [_stamp(path) for path in self._paths]:  # else it may be half of the old and half of the new
             self.content, self._in_force, self._problem = content, stamps, ""
-            logger.log(self._level, "read %s again", self._names())
+            self._log(logging.INFO, f"in force: {self._describe(content)}")
 
     def _report(self, problem: str) -> None:
         """Log a problem once, however often it is met."""
         if problem != self._problem:
             self._problem = problem
-            level = self._level if self._level == logging.DEBUG else logging.ERROR
-            logger.log(level, "%s; what was read before stays in force", one_line(problem))
+            self._log(logging.ERROR, f"{problem}; what was read before stays in force")
 
-    def _names(self) -> str:
-        return one_line(", ".join(map(str, self._paths)))
+    def _log(self, level: int, text: str) -> None:
+        if not self._is_quiet:
+            logger.log(level, "%s", one_line(text))
 
 
 def _stamp(path: Path) -> tuple[int, ...]:

@@ -91,7 +91,7 @@ class TokenFile:
         self._path = path
         self._max_calls = max_calls
         self._callers: dict[str, Caller] = {}
-        self.files = WatchedFiles([path], self._read, is_quiet=is_quiet)
+        self.files = WatchedFiles([path], self._read, self._describe, is_quiet=is_quiet)
 
     @property
     def names(self) -> list[str]:
@@ -101,6 +101,9 @@ class TokenFile:
     def find(self, metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
         """Whose call it is. Raises Unauthenticated."""
         return self.files.content.find(metadata)
+
+    def _describe(self, _: TokenSet) -> str:
+        return f"the tokens of {', '.join(self.names)}"
 
     def _read(self) -> TokenSet:
         names = read_tokens(self._path)

@@ -25,7 +25,7 @@ def read_number(path: Path) -> int:
 
 def watch(path: Path, **options: bool) -> WatchedFiles[int]:
     """A watched file with a number."""
-    return WatchedFiles([path], lambda: read_number(path), **options)
+    return WatchedFiles([path], lambda: read_number(path), str, **options)
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_what_did_not_change_is_not_read_again(file: Path) -> None:
         reads.append(file)
         return read_number(file)
 
-    files = WatchedFiles([file], read)
+    files = WatchedFiles([file], read, str)
     for _ in range(5):
         files.check()
     assert len(reads) == 1
@@ -118,7 +118,7 @@ def test_a_read_that_fails_otherwise_is_logged_and_tried_again(file: Path, caplo
             raise outcome
         return outcome
 
-    files = WatchedFiles([file], read)
+    files = WatchedFiles([file], read, str)
     file.touch()
     for _ in range(4):
         files.check()
@@ -135,7 +135,7 @@ def test_content_that_changes_while_it_is_read_is_not_taken(file: Path) -> None:
             file.write_text(text)
         return number
 
-    files = WatchedFiles([file], read)
+    files = WatchedFiles([file], read, str)
     file.write_text("3")
     files.check()
     files.check()
@@ -148,6 +148,16 @@ def test_content_that_changes_while_it_is_read_is_not_taken(file: Path) -> None:
 def test_the_first_content_has_to_be_right(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="wanted a number"):
         watch(tmp_path / "none")
+
+
+def test_each_new_content_is_logged_in_the_words_of_who_reads_it(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    files = watch(file)
+    for text in ("2", "3\n"):
+        file.write_text(text)
+        files.check()
+        files.check()
+    assert caplog.messages == ["in force: 1", "in force: 2", "in force: 3"]
 
 
 def test_a_quiet_one_logs_nothing(file: Path, caplog: pytest.LogCaptureFixture) -> None:
