@@ -126,19 +126,23 @@ def test_a_connection_has_no_age_unless_one_is_set(server: RunningServer) -> Non
             list(read_frames(connection))
 
 
+@pytest.mark.slow
 def test_calls_are_answered_on_new_connections_while_it_is_a_lame_duck(repository_folder: Path, png: Png) -> None:
-    """Balancers see that it is NOT_SERVING, and send it calls until they have looked."""
-    with running(repository_folder, "--lame-duck-s", "3") as (process, address, _):
+    """Balancers see that it is NOT_SERVING, and send it calls until they have looked. The grace begins afterwards."""
+    with running(repository_folder, "--lame-duck-s", "7", "--grace-s", "1") as (process, address, _):
         process.send_signal(signal.SIGTERM)
         signalled_s = time.monotonic()
         while health.ask(address, "", timeout_s=5) == "SERVING":
             time.sleep(0.01)
-        while time.monotonic() - signalled_s < 2:
+        while time.monotonic() - signalled_s < 6:
             with Client(address) as client:
                 assert client.classify(png(1), model="bands").best.label == "middle"
             assert health.ask(address, "", timeout_s=5) == "NOT_SERVING"
+        assert process.stderr
+        log = process.stderr.read()
         assert process.wait(20) == 0
-        assert time.monotonic() - signalled_s >= 3
+        assert time.monotonic() - signalled_s >= 7
+        assert "killing" not in log
 
 
 def test_the_settings_in_force_are_logged_at_the_start(repository_folder: Path) -> None:
