@@ -12,6 +12,7 @@ from pathlib import Path
 
 from serve.model_file.spec import COLOUR_CHANNELS, InputSpec, PrepareSpec
 from train.commands.recipe import adapt, advise_resuming, run, train_recipe
+from train.data.datasets import Dataset
 from train.data.pictures import LEAST_IMAGES, Pictures, count_by_class, read_folder
 from train.flags import add_run_flags, read_positive
 from train.recipes.recipe import Recipe
@@ -80,7 +81,7 @@ def train(flags: argparse.Namespace, unfinished: Path) -> int:
     """The whole way: folder, fit, export, report."""
     target, prepare = choose_input(flags.colour, flags.size)
     pictures = read_folder(flags.folder, target, prepare, flags.skip_broken)
-    recipe = adapt(make_recipe(flags.name, flags.colour, prepare, pictures), flags)
+    recipe = adapt(make_recipe(flags.name, flags.colour, prepare, pictures.dataset), flags)
     print(describe_pictures(pictures))
     train_recipe(recipe, pictures.dataset, flags, unfinished)
     return 0
@@ -93,22 +94,22 @@ def choose_input(colour: str, size: int) -> tuple[InputSpec, PrepareSpec]:
     return target, PHOTO if colour == "rgb" else digit
 
 
-def make_recipe(name: str, colour: str, prepare: PrepareSpec, pictures: Pictures) -> Recipe:
+def make_recipe(name: str, colour: str, prepare: PrepareSpec, dataset: Dataset) -> Recipe:
     """Settings for a small net on however many images there are; not tuned on any dataset."""
-    count = len(pictures.dataset.train_labels) - pictures.validation_count
+    count = len(dataset.train)
     batch_size = 32 if count < MANY_IMAGES else 128
     epochs = min(max(WANTED_STEPS * batch_size // count, LEAST_EPOCHS), MOST_EPOCHS)
     return Recipe(
         name=name,
         net=NETS[colour],
-        dataset=pictures.dataset.name,
+        dataset=dataset.name,
         epochs=epochs,
         batch_size=batch_size,
         # Strokes mean something else in the mirror; most photographs do not.
         augmentation=dataclasses.replace(NOTEBOOK_AUGMENTATION, horizontal_flip=colour == "rgb"),
         peak_learning_rate=1e-3,
         label_smoothing=0.1,
-        validation_count=pictures.validation_count,
+        validation_count=len(dataset.validation),
         prepare=prepare,
         target_accuracy=0.0,  # nobody has set one
         measured_accuracy=0.0,
@@ -117,13 +118,10 @@ def make_recipe(name: str, colour: str, prepare: PrepareSpec, pictures: Pictures
 
 def describe_pictures(pictures: Pictures) -> str:
     """What was found, how it was split, and what was left out."""
-    dataset, validation_count = pictures.dataset, pictures.validation_count
+    dataset = pictures.dataset
     counts = ", ".join(f"{name} {count}" for name, count in count_by_class(dataset).items())
-    train_count, test_count = len(dataset.train_labels) - validation_count, len(dataset.test_labels)
-    lines = [
-        f"{dataset.name}: {counts}",
-        f"{train_count} images to train, {validation_count} to validate, {test_count} to test",
-    ]
+    split = f"{len(dataset.train)} images to train, {len(dataset.validation)} to validate, {len(dataset.test)} to test"
+    lines = [f"{dataset.name}: {counts}", split]
     if pictures.copy_count:
         lines.append(f"left out {pictures.copy_count} copies of other files")
     if pictures.broken:

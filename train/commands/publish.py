@@ -62,11 +62,11 @@ def publish_run(  # what a run leaves is what it had
             partial,
             history=progress.history,
             labels=dataset.labels["en"],
-            images=dataset.test_images,
-            truth=dataset.test_labels,
+            images=dataset.test.images,
+            truth=dataset.test.labels,
             probabilities=exported.probabilities,
         )
-        write_card(partial / "README.md", exported.spec, progress.history, exported.probabilities, dataset.test_labels)
+        write_card(partial / "README.md", exported.spec, progress.history, exported.probabilities, dataset.test.labels)
         if tensorboard:
             write_tensorboard(progress.history, partial / "tensorboard")
         folder = publish(partial)
@@ -164,7 +164,7 @@ def print_outcome(exported: "Exported", progress: "Progress", dataset: "Dataset"
 
 def print_test_figures(probabilities: Floats, dataset: "Dataset") -> None:
     """What an ONNX file's probabilities, float32 [N, K], for a dataset's test images come to."""
-    truth, labels = dataset.test_labels, dataset.labels["en"]
+    truth, labels = dataset.test.labels, dataset.labels["en"]
     by_class = measure_class_accuracy(probabilities, truth)
     print(f"calibration error {measure_calibration_error(probabilities, truth):.4f} over the test images")
     print(f"test accuracy {measure_accuracy(probabilities, truth):.4f} over {len(truth)} images, by the ONNX file")

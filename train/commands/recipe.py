@@ -124,7 +124,7 @@ def _list_model(recipe: Recipe) -> str:
 def train(flags: argparse.Namespace, unfinished: Path) -> int:
     """The whole way: dataset, fit, export, report."""
     recipe = adapt(ALL[flags.model], flags)
-    exported = train_recipe(recipe, load(recipe.dataset, flags.data), flags, unfinished)
+    exported = train_recipe(recipe, load(recipe.dataset, flags.data, recipe.validation_count), flags, unfinished)
     return exit_code(recipe, exported.spec.test_accuracy)
 
 
@@ -139,7 +139,7 @@ def evaluate(flags: argparse.Namespace) -> int:
     spec, probabilities = run_file(path, dataset)
     print(f"trained with seed {spec.recipe.get('seed')} in {spec.recipe.get('precision')}")
     print_test_figures(probabilities, dataset)
-    return exit_code(restore(recipe, spec.recipe), measure_accuracy(probabilities, dataset.test_labels))
+    return exit_code(restore(recipe, spec.recipe), measure_accuracy(probabilities, dataset.test.labels))
 
 
 def refuse_training_flags(flags: argparse.Namespace) -> None:
@@ -182,8 +182,8 @@ def _train_alone(recipe: Recipe, dataset: "Dataset", flags: argparse.Namespace, 
     model = build.build(recipe.net, dataset.shape, len(dataset.labels["en"]), precision.POLICIES[chosen], recipe.name)
     progress = fit.fit(
         model,
-        dataset.train_images,
-        dataset.train_labels,
+        dataset.train,
+        dataset.validation,
         recipe,
         seed=seed,
         unfinished=unfinished,

@@ -49,7 +49,7 @@ def measure(flags: argparse.Namespace) -> int:
         from train.nets import precision
     chosen = precision.choose_precision(flags.precision)
     dataset = load(recipe.dataset, flags.data)
-    images, targets = dataset.train_images, keras.utils.to_categorical(dataset.train_labels)
+    images, targets = dataset.train.images, keras.utils.to_categorical(dataset.train.labels)
     ways = {
         "ours": make_our_step(recipe, images, targets, flags.batches, precision.POLICIES[chosen]),
         "ImageDataGenerator": make_notebook_step(recipe, images, targets, flags.batches),

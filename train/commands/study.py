@@ -12,18 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from serve.errors import ConfigError
 from train.commands.recipe import less_noise, run
-from train.data.datasets import load, split
+from train.data.datasets import Dataset, Part, load
 from train.flags import add_data_flag, add_precision_flag, read_positive, read_seed
 from train.studies.catalogue import BASES, STUDIES, Study, Value
 from train.studies.plan import Plan
 from train.studies.runner import Material, pursue
-
-Images = npt.NDArray[np.uint8]
-Labels = npt.NDArray[np.int64]
 
 SUBSET_SEED = 1
 
@@ -89,32 +85,25 @@ def read_seeds(text: str) -> tuple[int, ...]:
 
 def run_study(flags: argparse.Namespace) -> int:
     """Load the data, then train what is not finished."""
-    dataset = load(flags.dataset, flags.data)
-    images, labels = choose_images(
-        dataset.train_images, dataset.train_labels, flags.train_count, flags.base.validation_count
-    )
+    dataset = load(flags.dataset, flags.data, flags.base.validation_count)
+    material = Material(choose_images(dataset, flags.train_count), dataset.validation, len(dataset.labels["en"]))
     with less_noise():
         from train.nets import precision  # TensorFlow comes in here: after the flags and the dataset, which fail faster
     chosen = precision.choose_precision(flags.precision)
     plan = Plan(flags.study, flags.base, flags.values, flags.seeds, flags.train_count, chosen)
-    pursue(plan, Material(images, labels, len(dataset.labels["en"])), flags.out / f"{flags.name}-{flags.dataset}")
+    pursue(
+        plan,
+        material,
+        flags.out / f"{flags.name}-{flags.dataset}",
+    )
     return 0
 
 
-def choose_images(
-    images: Images, labels: Labels, train_count: int | None, validation_count: int
-) -> tuple[Images, Labels]:
-    """Cut images [N, H, W, C] and labels [N] to `train_count` and those that are held out, which stay the same ones.
-
-    They are laid so that `split`, which `fit` calls, holds out what it would of all images. Raises ConfigError.
-    """
-    train, validation = split(len(images), validation_count)
-    if train_count is None:
-        return images, labels
-    if train_count > len(train):
-        raise ConfigError(f"--train-count: wanted at most {len(train)}, as {validation_count} are held out")
-    chosen = np.random.default_rng(SUBSET_SEED).permutation(train)[:train_count]
-    places = np.empty(train_count + validation_count, np.int64)
-    new_train, new_validation = split(len(places), validation_count)
-    places[new_train], places[new_validation] = np.sort(chosen), validation
-    return images[places], labels[places]
+def choose_images(dataset: Dataset, count: int | None) -> Part:
+    """`count` training images, always the same ones, or all of them. Raises ConfigError."""
+    train = dataset.train
+    if count is None:
+        return train
+    if count > len(train):
+        raise ConfigError(f"--train-count: wanted at most {len(train)}, as {len(dataset.validation)} are held out")
+    return train.take(np.sort(np.random.default_rng(SUBSET_SEED).permutation(len(train))[:count]))

@@ -11,16 +11,16 @@ from pathlib import Path
 
 from PIL import Image
 
-from train.data.datasets import Images, Labels, load
+from train.data.datasets import Part, load
 from train.data.sources import SOURCES, DatasetError
 from train.flags import add_data_flag
 
 
-def export_folders(images: Images, labels: Labels, names: Sequence[str], folder: Path) -> None:
+def export_folders(part: Part, names: Sequence[str], folder: Path) -> None:
     """Write images as `folder`/<class name>/<index>.png. Raises OSError."""
     for name in names:
         (folder / name).mkdir(parents=True)
-    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+    for index, (image, label) in enumerate(zip(part.images, part.labels, strict=True)):
         picture = Image.fromarray(image.squeeze())  # grey has no channel axis in Pillow
         picture.save(folder / names[label] / f"{index:05d}.png", compress_level=1)
 
@@ -44,16 +44,12 @@ def main() -> int:
     try:
         require_room(flags.export)  # first: the dataset may have to be fetched
         dataset = load(flags.dataset, flags.data)
-        splits = {
-            "test": (dataset.test_images, dataset.test_labels),
-            "train": (dataset.train_images, dataset.train_labels),
-        }
-        images, labels = splits[flags.split]
-        export_folders(images, labels, dataset.labels["en"], flags.export)
+        part = dataset.test if flags.split == "test" else dataset.train
+        export_folders(part, dataset.labels["en"], flags.export)
     except (DatasetError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"{len(images)} images in {len(dataset.labels['en'])} class folders under {flags.export}")
+    print(f"{len(part)} images in {len(dataset.labels['en'])} class folders under {flags.export}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""A folder of class folders -> a `train.data.datasets.Dataset` of images prepared as the server prepares a request.
+"""A folder of class folders -> a `Dataset` of images prepared as the server prepares a request.
 
 Enters: a folder whose sub-folders are named by label, the model's input, a preparation. Leaves: `Pictures`.
 Does not know: nets, how they are fitted, command lines. No TensorFlow comes in with this module.
@@ -24,7 +24,7 @@ from serve.images.decode import decode
 from serve.images.pixels import Pixels, Policy
 from serve.images.policies.find import find_policy
 from serve.model_file.spec import InputSpec, PrepareSpec
-from train.data.datasets import Dataset, Images, Labels, split
+from train.data.datasets import Dataset, Part
 from train.data.sources import DatasetError
 
 MOST_PIXELS = 50_000_000  # the server's limit, where no setting changes it
@@ -65,10 +65,9 @@ class Broken:
 
 @dataclass(frozen=True)
 class Pictures:
-    """What a folder holds. The dataset's training images stand so that `data.split` holds out those for validation."""
+    """What a folder holds."""
 
     dataset: Dataset
-    validation_count: int
     broken: Sequence[Broken]
     """Left out, because `skip_broken` said so."""
     copy_count: int
@@ -89,11 +88,11 @@ def read_folder(folder: Path, target: InputSpec, prepare: PrepareSpec, skip_brok
         by_label[picture.label].append(picture)
     require_enough(list(classes), [len(members) for members in by_label.values()])
     parts = zip(*map(split_class, by_label.values()), strict=True)
-    train, validation, test = ([picture for members in part for picture in members] for part in parts)
+    train, validation, test = (stack([picture for members in part for picture in members]) for part in parts)
     labels = tuple(classes)
-    arrays = (*stack(arrange(train, validation)), *stack(test))
-    name = f"{folder.resolve().name} sha256:{fingerprint(labels, *arrays)[:12]}"
-    return Pictures(Dataset(name, *arrays, {"en": labels}), len(validation), broken, len(good) - len(unique))
+    name = f"{folder.resolve().name} sha256:{fingerprint(labels, (train, validation, test))[:12]}"
+    dataset = Dataset(name, train, validation, test, {"en": labels})
+    return Pictures(dataset, broken, len(good) - len(unique))
 
 
 def find_classes(folder: Path) -> dict[str, list[Path]]:
@@ -192,28 +191,21 @@ def split_class(pictures: Sequence[Picture]) -> tuple[list[Picture], list[Pictur
     return ranked[2 * count :], ranked[count : 2 * count], ranked[:count]
 
 
-def arrange(train: Sequence[Picture], validation: Sequence[Picture]) -> list[Picture]:
-    """Both in one list, those for validation where `data.split` will look for them."""
-    places = np.concatenate(split(len(train) + len(validation), len(validation)))
-    pictures = [*train, *validation]
-    return [pictures[index] for index in np.argsort(places)]
-
-
-def stack(pictures: Sequence[Picture]) -> tuple[Images, Labels]:
-    """Images uint8 [N, H, W, C] and labels int64 [N]."""
+def stack(pictures: Sequence[Picture]) -> Part:
+    """Their pixels and labels as arrays."""
     labels = np.array([picture.label for picture in pictures], np.int64)
-    return np.stack([picture.pixels for picture in pictures]), labels
+    return Part.whole(np.stack([picture.pixels for picture in pictures]), labels)
 
 
 def count_by_class(dataset: Dataset) -> dict[str, int]:
-    """How many images each class has in all sets together."""
-    counts = Counter([*dataset.train_labels.tolist(), *dataset.test_labels.tolist()])
+    """How many images each class has in all parts together."""
+    counts = Counter(label for part in (dataset.train, dataset.validation, dataset.test) for label in part.labels)
     return {name: counts[label] for label, name in enumerate(dataset.labels["en"])}
 
 
-def fingerprint(labels: Sequence[str], *arrays: Images | Labels) -> str:
-    """SHA-256 of all that is trained on, in hexadecimal: a run is resumed on the same alone."""
+def fingerprint(labels: Sequence[str], parts: Iterable[Part]) -> str:
+    """SHA-256 of all that is trained and tested on, in hexadecimal: a run is resumed on the same images only."""
     digest = hashlib.sha256("\0".join(labels).encode())
-    for array in arrays:
+    for array in (array for part in parts for array in (part.images, part.labels)):
         digest.update(str(array.shape).encode() + array.tobytes())
     return digest.hexdigest()

@@ -84,12 +84,12 @@ def export(
 
     require_shapes(model, dataset)
     onnx_model = convert(model)
-    probabilities = run_onnx(onnx_model.SerializeToString(), dataset.test_images)
-    parity = measure_parity(predict(model, dataset.test_images), probabilities)
+    probabilities = run_onnx(onnx_model.SerializeToString(), dataset.test.images)
+    parity = measure_parity(predict(model, dataset.test.images), probabilities)
     require_parity(parity)
     if halves_weights:
         onnx_model, exact = halve(onnx_model), probabilities
-        probabilities = run_onnx(onnx_model.SerializeToString(), dataset.test_images)
+        probabilities = run_onnx(onnx_model.SerializeToString(), dataset.test.images)
         moved = measure_parity(exact, probabilities)
         require_few_changes(moved)
         recipe = {**recipe, "rounding_parity": asdict(moved)}
@@ -100,8 +100,8 @@ def export(
         input=InputSpec(dataset.shape, "uint8", COLOURS[dataset.shape[2]]),
         prepare=prepare,
         precision="float32",
-        test_accuracy=measure_accuracy(probabilities, dataset.test_labels),
-        test_count=len(dataset.test_labels),
+        test_accuracy=measure_accuracy(probabilities, dataset.test.labels),
+        test_count=len(dataset.test),
         recipe=recipe,
         parameters=model.count_params(),
         created=datetime.now(UTC).replace(microsecond=0),
@@ -201,7 +201,7 @@ def require_few_changes(moved: Parity) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """`python -m train.export.from_keras MODEL.keras GRAPH.onnx`: the bare graph, for fitting under a backend without tf2onnx."""
+    """`python -m train.export.from_keras MODEL.keras GRAPH.onnx`: the graph alone, for backends without tf2onnx."""
     import keras
 
     import train.nets.build  # noqa: F401  # Keras reads our layers by what it has seen of them

@@ -99,4 +99,4 @@ def run_file(path: Path, dataset: Dataset) -> tuple[ModelSpec, Probabilities]:
     data, spec = read_model_file(path)
     if spec.dataset != dataset.name:
         raise ModelFileError(f"{path}: wanted a model of {dataset.name}, found one of {spec.dataset}")
-    return spec, run_onnx(data, dataset.test_images)
+    return spec, run_onnx(data, dataset.test.images)

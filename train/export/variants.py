@@ -42,14 +42,14 @@ def write_variant(folder: Path, precision: str, dataset: Dataset) -> ModelSpec:
     """
     data, spec = read_model_file(folder / "model.onnx")
     variant = convert(onnx.load_from_string(data), precision, dataset)
-    expected = run_onnx(data, dataset.test_images)
-    found = run_onnx(variant.SerializeToString(), dataset.test_images)
+    expected = run_onnx(data, dataset.test.images)
+    found = run_onnx(variant.SerializeToString(), dataset.test.images)
     parity = measure_parity(expected, found)
     spec = dataclasses.replace(
         spec,
         precision=precision,
-        test_accuracy=measure_accuracy(found, dataset.test_labels),
-        test_count=len(dataset.test_labels),
+        test_accuracy=measure_accuracy(found, dataset.test.labels),
+        test_count=len(dataset.test),
         recipe={**spec.recipe, "variant_parity": dataclasses.asdict(parity)},
         created=datetime.now(UTC).replace(microsecond=0),
         self_test=_measure_self_test(variant, spec, precision),
@@ -64,8 +64,8 @@ def convert(model: onnx.ModelProto, precision: str, dataset: Dataset) -> onnx.Mo
     del bare.metadata_props[:]
     if precision == "float16":
         return make_float16(bare)
-    chosen = np.random.default_rng(CALIBRATION_SEED).permutation(len(dataset.train_images))[:CALIBRATION_COUNT]
-    return make_int8(bare, dataset.train_images[chosen])
+    chosen = np.random.default_rng(CALIBRATION_SEED).permutation(len(dataset.train))[:CALIBRATION_COUNT]
+    return make_int8(bare, dataset.train.images[chosen])
 
 
 def _measure_self_test(variant: onnx.ModelProto, spec: ModelSpec, precision: str) -> SelfTest:

@@ -1,7 +1,7 @@
 """A fresh model and training images -> the same model, its layers before the logits pretrained by metric learning.
 
-Enters: a keras.Model of `models.py`, images uint8 [N, H, W, C], labels int [N], a `Recipe`. Leaves: the model, and a
-file from which `train.fitting.fit` goes on. Does not know: studies, validation figures, ONNX. Plain Keras 3: any backend.
+Enters: a keras.Model of `build.py`, the training part of a dataset, a `Recipe`. Leaves: the model, and a file from
+which `train.fitting.fit` goes on. Does not know: studies, validation figures, ONNX. Plain Keras 3: any backend.
 
 The loss is supervised contrastive (Khosla et al. 2020, "Supervised Contrastive Learning", L_out of equation 2): images
 of one class come close on a sphere, others part. One view of an image, where the paper has two: in a batch of hundreds
@@ -16,11 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
-import numpy.typing as npt
 from keras import layers, ops
 
-from train.data.datasets import split
+from train.data.datasets import Part
 from train.fitting.augment import Augment
 from train.fitting.checkpoint import Progress, save_progress
 from train.fitting.fit import compile_for_training, describe_settings, schedule_learning_rate, train_epoch
@@ -28,23 +26,14 @@ from train.nets.build import prepare_first_layer
 from train.nets.optimizer import make_optimizer
 from train.recipes.recipe import Augmentation, Recipe
 
-Images = npt.NDArray[np.uint8]
-Labels = npt.NDArray[np.int64]
-
 TEMPERATURE = 0.1  # the paper's
 EMBEDDING_WIDTH = 128  # the paper's
 
 
-def pretrain(
-    model: keras.Model, images: Images, labels: Labels, recipe: Recipe, *, epochs: int, seed: int
-) -> list[dict[str, float]]:
-    """Train the layers before the logits in place; a row per epoch: `loss`, `accuracy` (below), seconds.
-
-    Sees the images that `fit` trains on, and never those it holds out.
-    """
-    train, _ = split(len(images), recipe.validation_count)
-    targets = keras.utils.to_categorical(labels, model.output_shape[1])
-    prepare_first_layer(model, images[train])
+def pretrain(model: keras.Model, train: Part, recipe: Recipe, *, epochs: int, seed: int) -> list[dict[str, float]]:
+    """Train the layers before the logits in place; a row per epoch: `loss`, `accuracy` (below), seconds."""
+    targets = keras.utils.to_categorical(train.labels, model.output_shape[1])
+    prepare_first_layer(model, train.images)
     schedule = schedule_learning_rate(dataclasses.replace(recipe, epochs=epochs), count_steps(len(train), recipe))
     embedding = embed(model, recipe, seed)
     embedding.compile(
@@ -57,7 +46,7 @@ def pretrain(
     for epoch in range(epochs):
         started_s = time.monotonic()
         print(f"pretraining epoch {epoch + 1} of {epochs}", flush=True)
-        figures = train_epoch(embedding, images, targets, train, recipe, seed=seed, epoch=epoch)
+        figures = train_epoch(embedding, train, targets, recipe, seed=seed, epoch=epoch)
         history.append(figures | {"seconds": time.monotonic() - started_s})
     return history
 
@@ -99,12 +88,12 @@ def _compare(rows: Any) -> Any:
     return rows @ ops.transpose(rows)
 
 
-def write_start(model: keras.Model, image_count: int, recipe: Recipe, *, seed: int, unfinished: Path) -> None:
+def write_start(model: keras.Model, train_count: int, recipe: Recipe, *, seed: int, unfinished: Path) -> None:
     """Write the file of a run that is at its start and has this model's weights, for `fit` to resume.
 
     Without it `fit` would prepare the first layer of a fresh model again, and undo a part of the pretraining.
     """
-    trained = compile_for_training(model, recipe, seed, count_steps(image_count - recipe.validation_count, recipe))
+    trained = compile_for_training(model, recipe, seed, count_steps(train_count, recipe))
     trained.optimizer.build(trained.trainable_variables)
     save_progress(unfinished, trained, Progress(describe_settings(model, recipe, seed)))
 

@@ -16,14 +16,14 @@ Indices = npt.NDArray[np.int64]
 class Cropper:
     """The crops of one epoch, drawn from the seed and the epoch's number: a resumed run draws the same."""
 
-    def __init__(self, crop: Crop, image_count: int, *, seed: int, epoch: int) -> None:
+    def __init__(self, crop: Crop, places: Indices, *, seed: int, epoch: int) -> None:
         self.crop = crop
-        first_coins = np.random.default_rng(seed).integers(0, 2, image_count)
-        self._is_mirrored = (first_coins + epoch) % 2 == 1  # bool [image_count]
+        first_coins = np.random.default_rng(seed).integers(0, 2, places.max() + 1)[places]
+        self._is_mirrored = (first_coins + epoch) % 2 == 1  # bool [N]
         self._random = np.random.default_rng((seed, epoch, 1))
 
     def __call__(self, images: Images, indices: Indices) -> Images:
-        """Images uint8 [N, H, W, C], whose places in the training set are `indices` [N]."""
+        """Move images uint8 [N, H, W, C], which are those at `indices` [N] of the training part."""
         mirrored = np.where(self._is_mirrored[indices, None, None, None], images[:, :, ::-1], images)
         moved = shift_images(mirrored, self._draw_shifts(len(images)))
         if self.crop.cutout_pixels:

@@ -1,8 +1,8 @@
 """A model, training images and a recipe -> the model with its best weights.
 
-Enters: a keras.Model of `models.py`, images uint8 [N, H, W, C], labels int [N], a `Recipe`, a seed.
+Enters: a keras.Model of `build.py`, the parts of a dataset to train and to validate on, a `Recipe`, a seed.
 Leaves: the same model fitted, and the history of its epochs. Does not know: datasets' files, test sets, ONNX.
-Plain Keras 3: any backend. What is needed to go on after an interruption is kept by `progress.py`.
+Plain Keras 3: any backend. What is needed to go on after an interruption is kept by `checkpoint.py`.
 """
 
 import math
@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from train.data.datasets import choose_batch_size, split
+from train.data.datasets import Part, choose_batch_size
 from train.evaluation.calibration import calibrate
 from train.evaluation.metrics import measure_accuracy
 from train.fitting.augment import Augment
@@ -29,7 +29,6 @@ from train.nets.precision import find_precision
 from train.recipes.recipe import Augmentation, Crop, Recipe, describe
 
 Images = npt.NDArray[np.uint8]
-Labels = npt.NDArray[np.int64]
 
 CALIBRATION_LEAST = 1000
 CALIBRATION_VIEWS = 4
@@ -38,8 +37,8 @@ FIGURES = ("loss", "accuracy")
 
 def fit(
     model: keras.Model,
-    images: Images,
-    labels: Labels,
+    train: Part,
+    validation: Part,
     recipe: Recipe,
     *,
     seed: int,
@@ -50,11 +49,12 @@ def fit(
 
     Its classes are balanced afterwards, and its progress says how its probabilities become truthful (`finish`).
     `unfinished` is the file that an interrupted run leaves; `resume` goes on from it, to the same end as without the
-    interruption. Raises CannotResume.
+    interruption. Raises CannotResume, and ValueError if other images are held out than the recipe says.
     """
-    train, validation = split(len(images), recipe.validation_count)
-    targets = keras.utils.to_categorical(labels, model.output_shape[1])
-    prepare_first_layer(model, images[train])
+    if not 0 < recipe.validation_count == len(validation):
+        raise ValueError(f"wanted {recipe.validation_count} images for validation, found {len(validation)}")
+    targets = [keras.utils.to_categorical(part.labels, model.output_shape[1]) for part in (train, validation)]
+    prepare_first_layer(model, train.images)
     trained = compile_for_training(model, recipe, seed, math.ceil(len(train) / recipe.batch_size))
     progress = Progress(describe_settings(model, recipe, seed))
     if resume:
@@ -62,13 +62,14 @@ def fit(
     while not is_over(progress.history, recipe):
         epoch, started_s = len(progress.history), time.monotonic()
         print(f"epoch {epoch + 1} of {recipe.epochs}", flush=True)
-        figures = train_epoch(trained, images, targets, train, recipe, seed=seed, epoch=epoch)
-        tested = run_epoch(trained.test_on_batch, images, targets, validation, choose_batch_size(images))
+        figures = train_epoch(trained, train, targets[0], recipe, seed=seed, epoch=epoch)
+        everything, batch_size = np.arange(len(validation)), choose_batch_size(validation.images)
+        tested = run_epoch(trained.test_on_batch, validation.images, targets[1], everything, batch_size)
         figures |= {f"val_{name}": value for name, value in tested.items()}
         record(progress, model, recipe, figures | {"seconds": time.monotonic() - started_s})
         save_progress(unfinished, trained, progress)
     model.set_weights(progress.best_weights)
-    finish(model, images, labels, recipe, progress)
+    finish(model, train, validation, recipe, progress)
     return progress
 
 
@@ -77,26 +78,25 @@ def describe_settings(model: keras.Model, recipe: Recipe, seed: int) -> dict[str
     return {"recipe": describe(recipe), "seed": seed, "precision": find_precision(model)}
 
 
-def finish(model: keras.Model, images: Images, labels: Labels, recipe: Recipe, progress: Progress) -> None:
+def finish(model: keras.Model, train: Part, validation: Part, recipe: Recipe, progress: Progress) -> None:
     """Balance the classes where the model saw augmented images alone, and fit what makes its probabilities truthful.
 
     The balance is kept where it costs no validation accuracy. A temperature for less than CALIBRATION_LEAST
     validation images would be chance: of few, all may be right, and nothing is ever that sure.
     """
-    train, validation = split(len(images), recipe.validation_count)
     progress.final_accuracy = measure_accuracy(
-        predict_logits(model, images[validation], recipe.mirrors), labels[validation]
+        predict_logits(model, validation.images, recipe.mirrors), validation.labels
     )
     if isinstance(recipe.augmentation, Augmentation):
-        balance_classes(model, images[train], labels[train])
-        balanced = measure_accuracy(predict_logits(model, images[validation], recipe.mirrors), labels[validation])
+        balance_classes(model, train.images, train.labels)
+        balanced = measure_accuracy(predict_logits(model, validation.images, recipe.mirrors), validation.labels)
         progress.is_balanced = balanced >= progress.final_accuracy
         if not progress.is_balanced:
             model.set_weights(progress.best_weights)
         progress.final_accuracy = max(balanced, progress.final_accuracy)
     if len(validation) >= CALIBRATION_LEAST:
-        shown = show_as_in_training(images[validation], recipe)
-        truth = np.tile(labels[validation], len(shown) // len(validation))
+        shown = show_as_in_training(validation.images, recipe)
+        truth = np.tile(validation.labels, len(shown) // len(validation))
         progress.calibration = calibrate(predict_logits(model, shown, recipe.mirrors), truth, recipe.label_smoothing)
 
 
@@ -112,19 +112,18 @@ def show_as_in_training(images: Images, recipe: Recipe) -> Images:
 
 def train_epoch(
     trained: keras.Model,
-    images: Images,
+    train: Part,
     targets: npt.NDArray[np.floating],
-    train: npt.NDArray[np.int64],
     recipe: Recipe,
     *,
     seed: int,
     epoch: int,
 ) -> dict[str, float]:
-    """Show a compiled model the images [N, H, W, C] at the places `train` once, as the recipe says; mean figures."""
-    order = train[draw_order(len(train), seed, epoch)]
+    """Show a compiled model the training images once, as the recipe says; mean figures."""
+    order = draw_order(len(train), seed, epoch)
     crops = recipe.augmentation if isinstance(recipe.augmentation, Crop) else None
-    change = Cropper(crops, len(images), seed=seed, epoch=epoch) if crops else None
-    return run_epoch(trained.train_on_batch, images, targets, order, recipe.batch_size, change=change)
+    change = Cropper(crops, train.places, seed=seed, epoch=epoch) if crops else None
+    return run_epoch(trained.train_on_batch, train.images, targets, order, recipe.batch_size, change=change)
 
 
 def run_epoch(

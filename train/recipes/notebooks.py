@@ -3,7 +3,8 @@
 Enters: nothing. Leaves: `NOTEBOOKS`, and `ALL`, which has those of `recipes.py` too. Does not know: Keras.
 Net, epochs, batch size and augmentation are the notebooks', where they were stated; schedule, smoothing and the kept
 epoch are those of the shipped recipes. The target is the notebook's own figure, 0.0 where it had none. The rows whose
-model ships are in `recipes.py`: mnist-mlp, mnist-cnn, cifar10-mlp, cifar10-cnn. `docs/training/notebooks.md` has the results.
+model ships are in `shipped.py`: mnist-mlp, mnist-cnn, cifar10-mlp, cifar10-cnn. The results are in
+`docs/training/notebooks.md`.
 """
 
 import dataclasses

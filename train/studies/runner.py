@@ -1,4 +1,4 @@
-"""A plan and training images -> its runs, one after another, each to a line, a table and a plot.
+"""A plan and labelled images -> its runs, one after another, each to a line, a table and a plot.
 
 Enters: a `Plan`, a `Material`, a folder. Leaves: results.jsonl, table.md and plot.png there. Does not know: flags,
 where the images came from, test images. A run that a killed process left goes on from its last epoch; one that was left
@@ -14,10 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from train.data.datasets import split
+from train.data.datasets import Part
 from train.evaluation.metrics import measure_accuracy
 from train.recipes.net import spell
 from train.recipes.recipe import Augmentation, Recipe
@@ -32,12 +29,10 @@ RECORDED_PACKAGES = ("keras", "tensorflow", "numpy")
 
 @dataclass(frozen=True)
 class Material:
-    """What every run trains on, and holds out of."""
+    """What every run trains on, and what it is judged by."""
 
-    images: npt.NDArray[np.uint8]
-    """[N, H, W, C]"""
-    labels: npt.NDArray[np.int64]
-    """[N]"""
+    train: Part
+    validation: Part
     class_count: int
 
 
@@ -99,12 +94,12 @@ def train_job(job: Job, plan: Plan, material: Material, unfinished: Path) -> Run
 
     keras.backend.clear_session()
     keras.utils.set_random_seed(job.seed)
-    recipe, images, labels = job.trial.recipe, material.images, material.labels
+    recipe, train = job.trial.recipe, material.train
     policy = precision.POLICIES[plan.precision]
-    model = build.build(recipe.net, images.shape[1:], material.class_count, policy, recipe.name)
+    model = build.build(recipe.net, train.images.shape[1:], material.class_count, policy, recipe.name)
     before = pretrain_job(job, model, material, unfinished) if job.trial.pretraining_epochs else []
     is_begun = unfinished.exists()
-    progress = fit.fit(model, images, labels, recipe, seed=job.seed, unfinished=unfinished, resume=is_begun)
+    progress = fit.fit(model, train, material.validation, recipe, seed=job.seed, unfinished=unfinished, resume=is_begun)
     model.set_weights(progress.best_weights)
     accuracy = measure_held_out(model, recipe, material)
     return describe_run(job, plan, model.count_params(), [*before, *progress.history], accuracy)
@@ -118,10 +113,9 @@ def measure_held_out(model: Any, recipe: Recipe, material: Material) -> float:
     from train.fitting import logit_biases as balance  # Keras, which comes in with the first run
     from train.nets import build
 
-    train, validation = split(len(material.images), recipe.validation_count)
     if isinstance(recipe.augmentation, Augmentation):
-        balance.balance_classes(model, material.images[train], material.labels[train])
-    return measure_accuracy(build.predict(model, material.images[validation]), material.labels[validation])
+        balance.balance_classes(model, material.train.images, material.train.labels)
+    return measure_accuracy(build.predict(model, material.validation.images), material.validation.labels)
 
 
 def pretrain_job(job: Job, model: Any, material: Material, unfinished: Path) -> list[dict[str, float]]:
@@ -130,11 +124,11 @@ def pretrain_job(job: Job, model: Any, material: Material, unfinished: Path) -> 
 
     path, recipe = pretraining_path(unfinished), job.trial.recipe
     if not unfinished.exists():
-        epochs, images = job.trial.pretraining_epochs, material.images
-        history = metric.pretrain(model, images, material.labels, recipe, epochs=epochs, seed=job.seed)
+        epochs = job.trial.pretraining_epochs
+        history = metric.pretrain(model, material.train, recipe, epochs=epochs, seed=job.seed)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(history))
-        metric.write_start(model, len(images), recipe, seed=job.seed, unfinished=unfinished)
+        metric.write_start(model, len(material.train), recipe, seed=job.seed, unfinished=unfinished)
     rows: list[dict[str, float]] = json.loads(path.read_text())
     return rows
 
@@ -178,9 +172,9 @@ def report(plan: Plan, material: Material, folder: Path) -> list[str]:
 
 def describe_plan(plan: Plan, material: Material) -> list[str]:
     """Sentences about what all runs have in common, the first one short."""
-    held_out, dataset = plan.base.validation_count, plan.base.dataset
+    held_out, dataset = len(material.validation), plan.base.dataset
     epochs = "" if plan.study.name == "epochs" else f", {plan.base.epochs} epochs"
-    count = f"{len(material.images) - held_out:,}" + ("" if plan.train_count is None else " chosen")
+    count = f"{len(material.train):,}" + ("" if plan.train_count is None else " chosen")
     trained = f"{dataset}: {count} training images, {held_out:,} held out{epochs}"
     trials = {value: plan.study.vary(plan.base, value) for value in plan.values}
     shares = [

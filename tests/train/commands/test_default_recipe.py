@@ -19,7 +19,7 @@ from onnx import TensorProto
 
 from serve.model_file.spec import ModelSpec
 from train.commands.recipe import train_recipe
-from train.data.datasets import Dataset, split
+from train.data.datasets import Dataset, Part, split
 from train.evaluation.calibration import Calibration, calibrate, undo_calibration
 from train.evaluation.metrics import measure_accuracy
 from train.export.graph import LEAST_SIZE
@@ -73,7 +73,8 @@ class Interrupting(io.StringIO):
 def dataset() -> Dataset:
     """Its test images are the clearer ones: rounded weights, which may change no answer, have no close ones there."""
     training, test = draw_spots(CALIBRATION_LEAST + 500, seed=0), draw_spots(100, seed=1, brightness=150)
-    return Dataset("cifar10", *training, *test, LABELS)
+    parts = split(Part.whole(*training), RECIPE.validation_count)
+    return Dataset("cifar10", *parts, Part.whole(*test), LABELS)
 
 
 def parse(out: Path, *flags: str) -> argparse.Namespace:
@@ -106,13 +107,6 @@ def net(folder: Path) -> keras.Model:
     return keras.saving.load_model(folder / "model.keras").get_layer("cifar10-logits")
 
 
-@pytest.fixture(scope="module")
-def held_out(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels."""
-    _, places = split(len(dataset.train_images), RECIPE.validation_count)
-    return dataset.train_images[places], dataset.train_labels[places]
-
-
 def test_the_metadata_say_how_the_recipe_was(file: tuple[bytes, ModelSpec]) -> None:
     _, spec = file
     elsewhere = ("name", "dataset", "prepare", "measured_accuracy")
@@ -123,7 +117,7 @@ def test_the_metadata_say_how_the_recipe_was(file: tuple[bytes, ModelSpec]) -> N
 
 def test_an_image_and_its_mirror_image_get_the_same_answer(file: tuple[bytes, ModelSpec], dataset: Dataset) -> None:
     data, _ = file
-    answers = [run_onnx(data, images) for images in (dataset.test_images, dataset.test_images[:, :, ::-1])]
+    answers = [run_onnx(data, images) for images in (dataset.test.images, dataset.test.images[:, :, ::-1])]
     np.testing.assert_allclose(*answers, atol=1e-5)
 
 
@@ -139,22 +133,20 @@ def test_the_large_weights_are_in_16_bits_and_those_alone(file: tuple[bytes, Mod
 
 
 def test_the_weights_are_those_of_the_last_epoch(
-    file: tuple[bytes, ModelSpec], folder: Path, net: keras.Model, held_out: tuple[np.ndarray, np.ndarray]
+    file: tuple[bytes, ModelSpec], folder: Path, net: keras.Model, dataset: Dataset
 ) -> None:
     _, spec = file
     rows = list(csv.DictReader((folder / "history.csv").read_text().splitlines()))
     assert len(rows) == spec.recipe["best_epoch"] == 3
-    images, labels = held_out
-    found = measure_accuracy(np.asarray(net(images)), labels)
+    found = measure_accuracy(np.asarray(net(dataset.validation.images)), dataset.validation.labels)
     assert found == pytest.approx(float(rows[-1]["val_accuracy"]), abs=0.002)
 
 
 def test_the_validation_accuracy_is_that_of_the_files_answers_and_is_printed(
-    folder: Path, file: tuple[bytes, ModelSpec], held_out: tuple[np.ndarray, np.ndarray]
+    folder: Path, file: tuple[bytes, ModelSpec], dataset: Dataset
 ) -> None:
     data, spec = file
-    images, labels = held_out
-    found = measure_accuracy(run_onnx(data, images), labels)
+    found = measure_accuracy(run_onnx(data, dataset.validation.images), dataset.validation.labels)
     stated = spec.recipe["validation_accuracy"]
     assert stated == pytest.approx(found, abs=0.002)
     printed = (folder.parents[1] / "printed.txt").read_text()
@@ -162,12 +154,12 @@ def test_the_validation_accuracy_is_that_of_the_files_answers_and_is_printed(
 
 
 def test_the_calibration_is_what_the_held_out_images_give_when_they_are_moved(
-    file: tuple[bytes, ModelSpec], held_out: tuple[np.ndarray, np.ndarray]
+    file: tuple[bytes, ModelSpec], dataset: Dataset
 ) -> None:
     """Of the file's own answers, with the calibration that the metadata name taken out again."""
     data, spec = file
-    images = show_as_in_training(held_out[0], RECIPE)
-    labels = np.tile(held_out[1], CALIBRATION_VIEWS)
+    images = show_as_in_training(dataset.validation.images, RECIPE)
+    labels = np.tile(dataset.validation.labels, CALIBRATION_VIEWS)
     named = Calibration(**spec.recipe["calibration"])
     before = undo_calibration(run_onnx(data, images), named.temperature, named.smoothing)
     found = calibrate(np.log(before), labels, DEFAULT.label_smoothing)
@@ -182,16 +174,14 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
 ) -> None:
     keras.utils.set_random_seed(SEED)
     model = build(RECIPE.net, dataset.shape, 3)
-    images, labels = dataset.train_images, dataset.train_labels
-    fit(model, images, labels, RECIPE, seed=SEED, unfinished=tmp_path / "unfinished.npz")
+    fit(model, dataset.train, dataset.validation, RECIPE, seed=SEED, unfinished=tmp_path / "unfinished.npz")
     for weight, expected in zip(net.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_allclose(weight, expected, atol=1e-3)
 
 
 def test_the_whitening_is_that_of_the_training_images_alone(net: keras.Model, dataset: Dataset) -> None:
-    train, _ = split(len(dataset.train_images), RECIPE.validation_count)
     fresh = build(RECIPE.net, dataset.shape, 3)
-    prepare_first_layer(fresh, dataset.train_images[train])
+    prepare_first_layer(fresh, dataset.train.images)
     for weight, expected in zip(
         net.get_layer("whitening").get_weights(), fresh.get_layer("whitening").get_weights(), strict=True
     ):

@@ -23,11 +23,11 @@ PICTURES = ["confusion.png", "curves.png", "mistakes.png", "reliability.png"]
 FILES = sorted(["README.md", "classes.csv", "history.csv", "model.keras", "model.onnx", *PICTURES])
 COMMAND = [sys.executable, "-m", "train.folder"]
 # The command as a user types it, which must be done before TensorFlow is imported.
-WITHOUT_TENSORFLOW = [
-    sys.executable,
-    "-c",
-    "import sys; sys.modules['tensorflow'] = sys.modules['keras'] = None; import train.commands.folder as f; sys.exit(f.main())",
-]
+PROGRAM = (
+    "import sys; sys.modules['tensorflow'] = sys.modules['keras'] = None; "
+    "from train.commands.folder import main; sys.exit(main())"
+)
+WITHOUT_TENSORFLOW = [sys.executable, "-c", PROGRAM]
 
 
 def run(*arguments: object, command: list[str] = COMMAND) -> subprocess.CompletedProcess[str]:

@@ -20,7 +20,7 @@ from serve.model_file.spec import check_seal, from_metadata
 from tests.support import interrupt
 from tests.train.data.test_datasets import draw_bars, write_mnist
 from train.commands.recipe import SHIPPED
-from train.data.datasets import split
+from train.data.datasets import Part, split
 from train.data.sources import SOURCES
 from train.evaluation.calibration import measure_calibration_error
 from train.export.onnx_file import check_file, open_session, run_onnx
@@ -114,12 +114,12 @@ def test_the_file_of_a_training_has_the_calibration_that_its_metadata_has(
 ) -> None:
     path = training.out / "mnist-mlp" / "1" / "model.onnx"
     spec = from_metadata({entry.key: entry.value for entry in onnx.load(path).metadata_props})
-    images, labels = make_split(TRAIN_COUNT, seed=0, meaningless=False)
-    _, held_out = split(TRAIN_COUNT, spec.recipe["validation_count"])
-    probabilities = run_onnx(path.read_bytes(), images[held_out])
+    published = Part.whole(*make_split(TRAIN_COUNT, seed=0, meaningless=False))
+    _, held_out = split(published, spec.recipe["validation_count"])
+    probabilities = run_onnx(path.read_bytes(), held_out.images)
     wanted = spec.recipe["calibration"]
     assert wanted["smoothing"] == RECIPES["mnist-mlp"].label_smoothing > 0
-    assert measure_calibration_error(probabilities, labels[held_out]) == pytest.approx(wanted["error_after"], abs=1e-4)
+    assert measure_calibration_error(probabilities, held_out.labels) == pytest.approx(wanted["error_after"], abs=1e-4)
     assert abs(wanted["error_before"] - wanted["error_after"]) > 0.01
 
 

@@ -12,7 +12,7 @@ from serve.client.client import Client
 from serve.model_file.spec import check_seal, from_metadata
 from tests.support import LABELS, RGB, Png, RunningServer, make_graph, make_spec, write_tiny_model
 from train.commands.variants import main
-from train.data.datasets import Dataset
+from train.data.datasets import Dataset, Part
 from train.export import from_keras as export
 from train.export.graph import ENDING, halve
 from train.export.onnx_file import measure_self_test, run_onnx, write_model_file
@@ -27,7 +27,8 @@ def make_dataset() -> Dataset:
     images = np.zeros((30, 12, 12, 3), np.uint8)
     for image, band in zip(images, labels, strict=True):
         image[band * 4 : band * 4 + 4] = 255
-    return Dataset("bands", images, labels, images, labels, LABELS)
+    part = Part.whole(images, labels)
+    return Dataset("bands", part, part, part, LABELS)
 
 
 def write_deep_model(folder: Path) -> Path:
@@ -89,7 +90,7 @@ def test_a_net_as_it_is_exported_has_variants(precision: str) -> None:
     dataset = make_dataset()
     model = export.convert(build((Flatten(),), RGB.shape, 3))
     variant = convert(model, precision, dataset)
-    expected, found = (run_onnx(each.SerializeToString(), dataset.test_images) for each in (model, variant))
+    expected, found = (run_onnx(each.SerializeToString(), dataset.test.images) for each in (model, variant))
     np.testing.assert_allclose(found, expected, atol=TOLERANCES[precision])
 
 

@@ -14,8 +14,7 @@ from serve.images.policies.find import find_policy
 from serve.model_file.spec import InputSpec, PrepareSpec
 from tests.support import ROOT
 from train.commands.folder import choose_input, describe_pictures, make_recipe
-from train.data.datasets import split
-from train.data.pictures import FolderUnusable, Picture, Pictures, arrange, find_classes, read_folder
+from train.data.pictures import FolderUnusable, Pictures, find_classes, read_folder
 
 SHAPES = ("disc", "square", "stripes")
 FORMATS = ("png", "jpeg", "webp", "gif", "bmp")
@@ -75,16 +74,15 @@ def test_the_sub_folders_are_the_labels_in_order(shapes: Path) -> None:
     dataset = read(shapes).dataset
     assert dataset.labels == {"en": SHAPES}
     assert dataset.shape == (32, 32, 3)
-    assert dataset.train_images.dtype == np.uint8
-    assert dataset.train_labels.dtype == np.int64
+    assert dataset.train.images.dtype == np.uint8
+    assert dataset.train.labels.dtype == np.int64
 
 
 def test_every_class_has_its_share_in_every_set(shapes: Path) -> None:
-    pictures = read(shapes)
-    labels = pictures.dataset.train_labels
-    train, validation = split(len(labels), pictures.validation_count)
-    parts = (labels[train], labels[validation], pictures.dataset.test_labels)
-    assert [np.bincount(part).tolist() for part in parts] == [[28] * 3, [6] * 3, [6] * 3]
+    dataset = read(shapes).dataset
+    parts = (dataset.train, dataset.validation, dataset.test)
+    assert [np.bincount(part.labels).tolist() for part in parts] == [[28] * 3, [6] * 3, [6] * 3]
+    assert len(set.union(*(rows(part.images) for part in parts))) == 120
 
 
 @pytest.mark.parametrize(("target", "prepare"), [(RGB, PHOTO), (GREY, DIGIT)], ids=["rgb", "grey"])
@@ -95,8 +93,8 @@ def test_every_image_is_what_the_server_would_make_of_its_file(
     policy = find_policy(prepare, target)
     for label, shape in enumerate(SHAPES):
         served = {policy(decode(file.read_bytes(), 10**6)).tobytes() for file in (shapes / shape).iterdir()}
-        found = rows(dataset.train_images[dataset.train_labels == label])
-        assert found | rows(dataset.test_images[dataset.test_labels == label]) == served
+        parts = (dataset.train, dataset.validation, dataset.test)
+        assert set.union(*(rows(part.images[part.labels == label]) for part in parts)) == served
 
 
 def test_the_split_depends_on_no_name(few: Path) -> None:
@@ -105,13 +103,13 @@ def test_the_split_depends_on_no_name(few: Path) -> None:
         file.rename(file.with_name(f"renamed {number}"))
     after = read(few).dataset
     assert after.name == before.name
-    assert np.array_equal(after.test_images, before.test_images)
+    assert np.array_equal(after.test.images, before.test.images)
 
 
 def test_a_file_that_is_added_moves_few_others(few: Path) -> None:
-    before = rows(read(few).dataset.test_images)
+    before = rows(read(few).dataset.test.images)
     draw_shape("disc", np.random.default_rng(9)).save(few / "disc" / "added.png")
-    assert len(before - rows(read(few).dataset.test_images)) <= 1
+    assert len(before - rows(read(few).dataset.test.images)) <= 1
 
 
 def test_a_copy_of_a_file_is_taken_once(few: Path) -> None:
@@ -168,7 +166,7 @@ def test_broken_files_are_named_with_the_reason_or_left_out_and_counted(few: Pat
     ):
         assert text in str(caught.value)
     pictures = read(few, skip_broken=True)
-    assert len(pictures.dataset.train_labels) + len(pictures.dataset.test_labels) == 30
+    assert [len(part) for part in (pictures.dataset.train, pictures.dataset.validation)] == [18, 6]
     assert "left out 3 files that cannot be used" in describe_pictures(pictures)
 
 
@@ -221,23 +219,13 @@ def test_the_dataset_has_another_name_once_anything_in_it_changes(few: Path) -> 
 
 def test_pictures_are_mirrored_and_strokes_are_not(shapes: Path) -> None:
     for colour, prepare in (("rgb", PHOTO), ("grey", DIGIT)):
-        augmentation = make_recipe("mine", colour, prepare, read(shapes)).augmentation
+        augmentation = make_recipe("mine", colour, prepare, read(shapes).dataset).augmentation
         assert augmentation
         assert augmentation.horizontal_flip == (colour == "rgb")
 
 
 def test_the_digits_box_grows_with_the_input() -> None:
     assert [choose_input("grey", size)[1].parameters["box"] for size in (8, 28, 56, 128)] == [6, 20, 40, 91]
-
-
-def test_what_fit_holds_out_is_the_validation_part_of_every_class() -> None:
-    """`data.split` chooses by place; the pictures for validation have to stand there."""
-    random = np.random.default_rng(0)
-    made = [Picture(Path(str(index)), 0, str(index), random.bytes(1), str(index)) for index in range(50)]  # type: ignore[arg-type]
-    placed = arrange(made[:40], made[40:])
-    train, validation = split(50, 10)
-    assert [placed[index] for index in validation] == made[40:]
-    assert [placed[index] for index in train] == made[:40]
 
 
 def test_neither_module_brings_tensorflow() -> None:

@@ -1,4 +1,4 @@
-"""`train.evaluation.card`: a card's front can be read as YAML's subset of flow maps, and every figure in it is the arrays'."""
+"""`train.evaluation.card`: the front of a card is YAML, and every figure in the card comes from the arrays."""
 
 import json
 import re

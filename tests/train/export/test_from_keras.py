@@ -44,7 +44,7 @@ def make_model(policy: str = "float32", activation: str = "relu", classes: int =
 def dataset() -> Dataset:
     random = np.random.default_rng(0)
     images, labels = random.integers(0, 256, (1003, *SHAPE), np.uint8), random.integers(0, 10, 1003)
-    return Dataset("noise", images[:1], labels[:1], images, labels, {"en": OBJECTS, "ru": OBJECTS_RU})
+    return Dataset.of_test("noise", images, labels, {"en": OBJECTS, "ru": OBJECTS_RU})
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_a_file_with_halved_weights_is_half_as_large_and_says_how_far_that_moved
     assert 0 < moved["largest_difference"] < 1e-3
     assert moved["largest_difference"] == np.abs(half.probabilities - whole.probabilities).max()
     assert half.parity.largest_difference <= export.LARGEST_DIFFERENCE, "the parity is of the conversion"
-    assert half.spec.test_accuracy == measure_accuracy(half.probabilities, dataset.test_labels)
+    assert half.spec.test_accuracy == measure_accuracy(half.probabilities, dataset.test.labels)
     assert (half.spec.precision, "rounding_parity" in whole.spec.recipe) == ("float32", False)
 
 
@@ -133,8 +133,8 @@ def test_an_exported_file_says_what_it_is(exported: export.Exported) -> None:
 
 
 def test_the_accuracy_in_the_file_is_that_of_the_files_own_answers(exported: export.Exported, dataset: Dataset) -> None:
-    answers = run_onnx(exported.path.read_bytes(), dataset.test_images).argmax(axis=1)
-    assert exported.spec.test_accuracy == np.mean(answers == dataset.test_labels)
+    answers = run_onnx(exported.path.read_bytes(), dataset.test.images).argmax(axis=1)
+    assert exported.spec.test_accuracy == np.mean(answers == dataset.test.labels)
     assert exported.spec.test_count == 1003
 
 
@@ -206,7 +206,7 @@ from train.export import from_keras as export
 from train.data.datasets import OBJECTS, Dataset
 images = np.random.default_rng(0).integers(0, 256, (50, *SHAPE), np.uint8)
 labels = np.zeros(50, np.int64)
-dataset = Dataset("noise", images, labels, images, labels, {"en": OBJECTS})
+dataset = Dataset.of_test("noise", images, labels, {"en": OBJECTS})
 print(export.export(make_model(), dataset, Path(sys.argv[1]), **FACTS).parity.largest_difference)
 """
     command = [sys.executable, "-c", program, str(tmp_path)]

@@ -18,7 +18,7 @@ def dataset() -> Dataset:
     images = np.zeros((3, 12, 12, 3), np.uint8)
     for band in range(3):
         images[band, 4 * band : 4 * band + 4] = 255
-    return Dataset("none", images, np.arange(3), images, np.arange(3), LABELS)
+    return Dataset.of_test("none", images, np.arange(3), LABELS)
 
 
 def test_the_first_folder_that_has_the_model_is_taken_and_in_it_the_highest_version(tmp_path: Path) -> None:

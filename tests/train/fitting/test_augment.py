@@ -1,4 +1,4 @@
-"""`train.fitting.augment`: against bilinear sampling written out in NumPy, and within the ranges that a recipe states."""
+"""`train.fitting.augment`: images move as bilinear sampling in NumPy moves them, within the recipe's ranges."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""`train.fitting.checkpoint`: what a run has reached comes back from its file, which is replaced as a whole or not at all."""
+"""`train.fitting.checkpoint`: a run continues from its file, which is replaced as a whole or not at all."""
 
 import dataclasses
 from pathlib import Path

@@ -17,7 +17,7 @@ def images() -> np.ndarray:
 
 
 def make_cropper(crop: Crop, epoch: int = 0, seed: int = 0) -> Cropper:
-    return Cropper(crop, 40, seed=seed, epoch=epoch)
+    return Cropper(crop, INDICES, seed=seed, epoch=epoch)
 
 
 def test_two_epochs_show_each_image_both_ways(images: np.ndarray) -> None:
@@ -31,6 +31,12 @@ def test_whether_an_image_is_mirrored_goes_by_its_place_in_the_training_set(imag
     order = np.random.default_rng(3).permutation(40)
     shuffled = make_cropper(Crop(0))(images[order], order)
     np.testing.assert_array_equal(shuffled[np.argsort(order)], make_cropper(Crop(0))(images, INDICES))
+
+
+def test_whether_an_image_is_mirrored_does_not_depend_on_which_others_are_held_out(images: np.ndarray) -> None:
+    places = np.array([3, 7, 20, 31])
+    part = Cropper(Crop(0), places, seed=0, epoch=0)(images[places], np.arange(4))
+    np.testing.assert_array_equal(part, make_cropper(Crop(0))(images, INDICES)[places])
 
 
 def test_images_moved_often_are_all_there_each_time_moved_anew_and_never_cut_out(images: np.ndarray) -> None:
@@ -54,7 +60,7 @@ def test_an_image_moves_down_and_right_by_its_shift_with_a_mirrored_border() -> 
 def test_shifts_stay_within_their_reach_and_use_all_of_it() -> None:
     dots = np.zeros((2000, 9, 9, 1), np.uint8)
     dots[:, 4, 4] = 255
-    moved = Cropper(Crop(2), 2000, seed=0, epoch=0)(dots, np.arange(2000))
+    moved = Cropper(Crop(2), np.arange(2000), seed=0, epoch=0)(dots, np.arange(2000))
     places = {tuple(place) for place in np.argwhere(moved[:, :, :, 0])[:, 1:]}
     assert places == {(row, column) for row in range(2, 7) for column in range(2, 7)}
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.train.data.test_datasets import draw_bars
-from train.data.datasets import split
+from train.data.datasets import Part, split
 from train.evaluation.calibration import calibrate
 from train.fitting.checkpoint import Progress
 from train.fitting.crop import move_often
@@ -21,7 +21,8 @@ from train.recipes.net import Flatten
 from train.recipes.recipe import Adam, Crop, Recipe
 from train.recipes.shipped import NOTEBOOK_AUGMENTATION, RECIPES
 
-Problem = tuple[np.ndarray, np.ndarray]
+Problem = tuple[Part, Part]
+"""What is trained on, and what is held out."""
 
 RECIPE = dataclasses.replace(
     RECIPES["mnist-cnn"],
@@ -40,7 +41,14 @@ def problem() -> Problem:
     labels = random.integers(0, 10, 600)
     images = random.integers(0, 60, (600, 28, 28, 1), np.uint8)
     images[draw_bars(labels) > 0] += 180
-    return images, labels
+    return split(Part.whole(images, labels), RECIPE.validation_count)
+
+
+@pytest.fixture(scope="module")
+def chance(problem: Problem) -> Problem:
+    """The same images with labels that mean nothing: epochs differ by chance, and none is the best for long."""
+    random = np.random.default_rng(1)
+    return tuple(dataclasses.replace(part, labels=random.permutation(part.labels)) for part in problem)
 
 
 def run(problem: Problem, folder: Path, recipe: Recipe, resume: bool = False) -> tuple[keras.Model, Progress]:
@@ -51,9 +59,8 @@ def run(problem: Problem, folder: Path, recipe: Recipe, resume: bool = False) ->
 
 
 def validation_accuracy(model: keras.Model, problem: Problem) -> float:
-    images, labels = problem
-    _, validation = split(len(images), RECIPE.validation_count)
-    return float(np.mean(model.predict(images[validation], verbose=0).argmax(axis=1) == labels[validation]))
+    _, validation = problem
+    return float(np.mean(model.predict(validation.images, verbose=0).argmax(axis=1) == validation.labels))
 
 
 def test_a_small_problem_is_learnt(problem: Problem, tmp_path: Path) -> None:
@@ -64,10 +71,7 @@ def test_a_small_problem_is_learnt(problem: Problem, tmp_path: Path) -> None:
     assert progress.history[-1]["loss"] < progress.history[0]["loss"]
 
 
-def test_the_weights_kept_are_those_of_the_best_epoch_not_the_last(problem: Problem, tmp_path: Path) -> None:
-    """Labels that mean nothing: the epochs differ by chance, and the last is not the best."""
-    images, labels = problem
-    chance = images, np.random.default_rng(1).permutation(labels)
+def test_the_weights_kept_are_those_of_the_best_epoch_not_the_last(chance: Problem, tmp_path: Path) -> None:
     model, progress = run(chance, tmp_path, dataclasses.replace(RECIPE, epochs=6, augmentation=None))
     by_epoch = [row["val_accuracy"] for row in progress.history]
     assert by_epoch[-1] < max(by_epoch)
@@ -77,10 +81,8 @@ def test_the_weights_kept_are_those_of_the_best_epoch_not_the_last(problem: Prob
 
 
 def test_a_recipe_that_keeps_its_last_epoch_keeps_it_though_an_earlier_one_was_better(
-    problem: Problem, tmp_path: Path
+    chance: Problem, tmp_path: Path
 ) -> None:
-    images, labels = problem
-    chance = images, np.random.default_rng(1).permutation(labels)
     recipe = dataclasses.replace(RECIPE, epochs=6, augmentation=None, keeps_last=True)
     model, progress = run(chance, tmp_path, recipe)
     by_epoch = [row["val_accuracy"] for row in progress.history]
@@ -91,15 +93,14 @@ def test_a_recipe_that_keeps_its_last_epoch_keeps_it_though_an_earlier_one_was_b
 
 def test_after_augmented_epochs_the_answers_have_the_classes_shares_on_plain_training_images(problem: Problem) -> None:
     """Of a net that answers nearly all with one class: a balance that costs it validation accuracy would be chance."""
-    images, labels = problem
+    train, _ = problem
     model = build((Flatten(),), (28, 28, 1), 10)
     model.get_layer("logits").bias.assign(4 * np.eye(10, dtype=np.float32)[0])
     progress = Progress({}, best_weights=model.get_weights())
-    finish(model, images, labels, RECIPE, progress)
+    finish(model, *problem, RECIPE, progress)
     assert progress.is_balanced
-    train, _ = split(len(images), RECIPE.validation_count)
-    shares = np.bincount(labels[train], minlength=10) / len(train)
-    np.testing.assert_allclose(model.predict(images[train], verbose=0).mean(axis=0), shares, atol=1e-4)
+    shares = np.bincount(train.labels, minlength=10) / len(train)
+    np.testing.assert_allclose(model.predict(train.images, verbose=0).mean(axis=0), shares, atol=1e-4)
     assert progress.final_accuracy == validation_accuracy(model, problem)
 
 
@@ -118,16 +119,15 @@ def test_a_balance_that_costs_validation_accuracy_is_undone(
 def test_a_net_that_answers_for_both_sides_of_an_image_is_judged_so_before_and_after_its_balance(
     problem: Problem,
 ) -> None:
-    images, labels = problem[0].copy(), problem[1]
-    images[:, :, 14:] = 0  # so that the sides differ
+    is_left = (np.arange(28) < 14)[:, None]  # so that the sides differ
+    train, validation = (dataclasses.replace(part, images=part.images * is_left) for part in problem)
     recipe = dataclasses.replace(RECIPE, mirrors=True)
     model = build((Flatten(),), (28, 28, 1), 10)
     progress = Progress({}, best_weights=model.get_weights())
-    finish(model, images, labels, recipe, progress)
+    finish(model, train, validation, recipe, progress)
     assert progress.is_balanced
-    _, validation = split(len(images), recipe.validation_count)
-    answers = complete(model, mirrors=True).predict_on_batch(images[validation])
-    assert progress.final_accuracy == np.mean(answers.argmax(axis=1) == labels[validation])
+    answers = complete(model, mirrors=True).predict_on_batch(validation.images)
+    assert progress.final_accuracy == np.mean(answers.argmax(axis=1) == validation.labels)
 
 
 def test_a_calibration_is_fitted_to_validation_images_where_there_are_enough(
@@ -148,19 +148,16 @@ def test_a_calibration_is_fitted_to_validation_images_where_there_are_enough(
 def test_a_net_trained_on_crops_is_calibrated_on_images_that_are_moved_as_those_were(
     problem: Problem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images, labels = problem
+    _, validation = problem
     crop = Crop(shift_pixels=3)
     recipe = dataclasses.replace(RECIPE, augmentation=crop, mirrors=True)
     model = build((Flatten(),), (28, 28, 1), 10)
-    _, validation = split(len(images), recipe.validation_count)
-    moved, truth = move_often(images[validation], crop, 4), np.tile(labels[validation], 4)
+    moved, truth = move_often(validation.images, crop, 4), np.tile(validation.labels, 4)
     expected = calibrate(predict_logits(model, moved, mirrors=True), truth, recipe.label_smoothing)
-    plain = calibrate(
-        predict_logits(model, images[validation], mirrors=True), labels[validation], recipe.label_smoothing
-    )
+    plain = calibrate(predict_logits(model, validation.images, mirrors=True), validation.labels, recipe.label_smoothing)
     monkeypatch.setattr("train.fitting.fit.CALIBRATION_LEAST", 1)
     progress = Progress({}, best_weights=model.get_weights())
-    finish(model, images, labels, recipe, progress)
+    finish(model, *problem, recipe, progress)
     assert progress.calibration == expected != plain
 
 
@@ -213,11 +210,8 @@ def test_a_run_is_over_after_its_epochs_or_its_patience_without_a_better_one(
 
 
 def test_a_run_out_of_patience_keeps_its_best_weights_and_resumed_trains_no_further(
-    problem: Problem, tmp_path: Path
+    chance: Problem, tmp_path: Path
 ) -> None:
-    """Labels that mean nothing: no epoch is long the best."""
-    images, labels = problem
-    chance = images, np.random.default_rng(1).permutation(labels)
     recipe = dataclasses.replace(RECIPE, epochs=20, augmentation=None, patience=2)
     model, progress = run(chance, tmp_path, recipe)
     by_epoch = [row["val_accuracy"] for row in progress.history]
@@ -236,6 +230,11 @@ def test_patience_leaves_the_epochs_before_the_end_as_they_were(problem: Problem
     _, whole = run(problem, tmp_path / "whole", RECIPE)
     for row, expected in zip(patient.history, whole.history, strict=False):
         assert row["loss"] == pytest.approx(expected["loss"], rel=1e-4)
+
+
+def test_other_images_held_out_than_the_recipe_says_are_refused(problem: Problem, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="wanted 99 images for validation, found 100"):
+        run(problem, tmp_path, dataclasses.replace(RECIPE, validation_count=99))
 
 
 def test_a_finished_fit_can_be_resumed_to_export_again(problem: Problem, tmp_path: Path) -> None:

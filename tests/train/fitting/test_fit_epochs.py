@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from train.data.datasets import split
+from train.data.datasets import Part, split
 from train.fitting.crop import Cropper
 from train.fitting.fit import compile_for_training, draw_order, fit, run_epoch, schedule_learning_rate
 from train.nets.build import build
@@ -50,6 +50,11 @@ def draw_numbered() -> np.ndarray:
     return images
 
 
+def draw_parts() -> tuple[Part, Part]:
+    """What is trained on, and what is held out; the label is whether an image's number is odd."""
+    return split(Part.whole(draw_numbered(), np.arange(COUNT) % 2), SHORT.validation_count)
+
+
 def read_numbers(images: np.ndarray) -> np.ndarray:
     """Which images they are, int [N], moved, mirrored and cut as they may be."""
     return np.median(images[..., 0], axis=(1, 2)).astype(int)
@@ -62,7 +67,7 @@ def show(folder: Path, augmentation: Augmentation | Crop) -> list[np.ndarray]:
         keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(watch(images)))
     )
     model, recipe = keras.Model(images, logits), dataclasses.replace(SHORT, augmentation=augmentation)
-    fit(model, draw_numbered(), np.arange(COUNT) % 2, recipe, seed=SEED, unfinished=folder / "unfinished.npz")
+    fit(model, *draw_parts(), recipe, seed=SEED, unfinished=folder / "unfinished.npz")
     return watch.batches
 
 
@@ -76,10 +81,10 @@ def test_a_run_shows_batches_of_the_recipes_size(cropped: list[np.ndarray]) -> N
 
 
 def test_each_epoch_shows_every_training_image_once_and_none_that_is_held_out(cropped: list[np.ndarray]) -> None:
-    train, _ = split(COUNT, SHORT.validation_count)
+    train, _ = draw_parts()
     for epoch in range(2):
         shown = read_numbers(np.concatenate(cropped[4 * epoch : 4 * epoch + 4]))
-        np.testing.assert_array_equal(shown, train[draw_order(len(train), SEED, epoch)])
+        np.testing.assert_array_equal(shown, train.places[draw_order(len(train), SEED, epoch)])
 
 
 def test_cropped_images_are_moved_and_cut(cropped: list[np.ndarray]) -> None:
@@ -98,7 +103,7 @@ def test_two_epochs_show_each_image_both_ways(cropped: list[np.ndarray]) -> None
 
 def test_the_crops_are_drawn_from_the_runs_seed_and_the_epochs_number(cropped: list[np.ndarray]) -> None:
     for epoch in range(2):
-        cropper = Cropper(CROP, COUNT, seed=SEED, epoch=epoch)
+        cropper = Cropper(CROP, np.arange(COUNT), seed=SEED, epoch=epoch)
         for batch in cropped[4 * epoch : 4 * epoch + 4]:
             numbers = read_numbers(batch)
             np.testing.assert_array_equal(batch, cropper(draw_numbered()[numbers], numbers))
@@ -153,7 +158,7 @@ def test_the_learning_rate_comes_to_nothing_behind_the_last_batch(
 
     monkeypatch.setattr("train.fitting.fit.compile_for_training", keep)
     model = build(BASE.net, (8, 8, 3), 2)
-    fit(model, draw_numbered(), np.arange(COUNT) % 2, SHORT, seed=SEED, unfinished=tmp_path / "unfinished.npz")
+    fit(model, *draw_parts(), SHORT, seed=SEED, unfinished=tmp_path / "unfinished.npz")
     optimizer = compiled[0].optimizer
     assert int(optimizer.iterations) == 8
     assert float(optimizer.learning_rate) == pytest.approx(0, abs=1e-9)

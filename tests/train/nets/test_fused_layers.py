@@ -1,4 +1,4 @@
-"""`train.nets.fused_layers`: GELU, norm and dropout are what the formulas give, both ways, and only where they train."""
+"""`train.nets.fused_layers`: values and gradients are those of the formulas, and only training is fused."""
 
 import keras
 import numpy as np

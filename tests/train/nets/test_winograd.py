@@ -1,4 +1,4 @@
-"""`train.nets.winograd`: it is the convolution that Keras computes, forwards and backwards, and only where it trains."""
+"""`train.nets.winograd`: values and gradients are those of Keras' convolution, and only training uses it."""
 
 import keras
 import numpy as np

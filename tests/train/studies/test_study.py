@@ -17,7 +17,7 @@ from serve.errors import ConfigError
 from tests.support import ROOT, interrupt
 from tests.train.data.test_datasets import draw_bars, write_mnist
 from train.commands.study import choose_images
-from train.data.datasets import split
+from train.data.datasets import Dataset, Part, split
 from train.flags import PRECISIONS
 from train.nets import build
 from train.nets.precision import choose_precision
@@ -55,7 +55,7 @@ def make_bars(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def material() -> Material:
-    return Material(*make_bars(260), class_count=10)
+    return Material(*split(Part.whole(*make_bars(260)), BASE.validation_count), class_count=10)
 
 
 def read_rows(table: str) -> list[str]:
@@ -156,9 +156,8 @@ def test_the_classes_of_augmented_runs_are_balanced_before_they_are_compared(mat
     np.testing.assert_array_equal(model.get_layer("logits").get_weights()[1], before[1])
     accuracy = measure_held_out(model, moved, material)
     assert not np.array_equal(model.get_layer("logits").get_weights()[1], before[1])
-    _, held_out = split(len(material.images), moved.validation_count)
-    answers = build.predict(model, material.images[held_out]).argmax(axis=1)
-    assert accuracy == np.mean(answers == material.labels[held_out])
+    answers = build.predict(model, material.validation.images).argmax(axis=1)
+    assert accuracy == np.mean(answers == material.validation.labels)
 
 
 def test_a_run_whose_line_was_torn_is_done_again_to_the_same_figures(
@@ -193,17 +192,16 @@ def test_a_pretrained_run_goes_on_without_doing_any_epoch_again_and_counts_all(
 
 
 def test_a_part_of_the_training_images_is_always_the_same_and_so_are_those_held_out() -> None:
-    images, labels = np.arange(300, dtype=np.uint8).reshape(-1, 1, 1, 1), np.arange(300)
-    _, wanted = split(300, 60)
-    chosen, places = choose_images(images, labels, 40, 60)
-    train, validation = split(len(chosen), 60)
-    np.testing.assert_array_equal(places[validation], wanted)
-    assert len(set(places[train])) == 40
-    assert not set(places[train]) & set(wanted)
-    np.testing.assert_array_equal(choose_images(images, labels, 40, 60)[1], places)
-    np.testing.assert_array_equal(choose_images(images, labels, None, 60)[1], labels)
-    with pytest.raises(ConfigError, match="wanted at most 240"):
-        choose_images(images, labels, 241, 60)
+    whole = Part.whole(np.zeros((300, 1, 1, 1), np.uint8), np.arange(300))
+    train, validation = split(whole, 60)
+    dataset = Dataset("numbers", train, validation, whole, {})
+    chosen = choose_images(dataset, 40)
+    assert len(set(chosen.labels)) == 40
+    assert set(chosen.labels) <= set(train.labels)
+    np.testing.assert_array_equal(choose_images(dataset, 40).labels, chosen.labels)
+    assert choose_images(dataset, None) is train
+    with pytest.raises(ConfigError, match="wanted at most 240, as 60 are held out"):
+        choose_images(dataset, 241)
 
 
 @pytest.fixture(scope="module")
