@@ -1,14 +1,38 @@
-"""The flags that commands which train have in common, and how the text of one is read.
+"""The flags that several commands share, and how the text of a flag is read.
 
-Enters: an argparse parser, or a flag's text. Leaves: flags, numbers, or argparse's own error with what was wanted.
-Does not know: what the flags do.
+Enters: an argparse parser, or a flag's text. Leaves: frozen flags, numbers, or argparse's own error with what was
+wanted. Does not know: what the flags do.
 """
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 HIGHEST_SEED = 2**32 - 1
+"""NumPy and Keras take no larger seed."""
 PRECISIONS = ("auto", "float32", "bfloat16")
+Flags = TypeVar("Flags")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFlags:
+    """What each command that trains takes; None where the flag was not given."""
+
+    out: Path
+    epochs: int | None = None
+    seed: int | None = None
+    precision: str | None = None
+    no_augment: bool = False
+    resume: bool = False
+    patience: int | None = None
+    tensorboard: bool = False
+
+
+def read_flags(parser: argparse.ArgumentParser, kind: type[Flags], arguments: Sequence[str] | None = None) -> Flags:
+    """A command line as a frozen dataclass with a field for each flag; exits with code 2 on bad usage."""
+    return kind(**vars(parser.parse_args(arguments)))
 
 
 def add_run_flags(parser: argparse.ArgumentParser) -> None:

@@ -8,13 +8,14 @@ Enters: flags. Leaves: the folder `<out>/<name>/<version>/` (`publish.py` says w
 import argparse
 import dataclasses
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from serve.model_file.spec import COLOUR_CHANNELS, InputSpec, PrepareSpec
 from train.commands.recipe import adapt, advise_resuming, run, train_recipe
 from train.data.datasets import Dataset
 from train.data.pictures import LEAST_IMAGES, Pictures, count_by_class, read_folder
-from train.flags import add_run_flags, read_positive
+from train.flags import RunFlags, add_run_flags, read_flags, read_positive
 from train.recipes.recipe import Recipe
 from train.recipes.shipped import DIGIT, NOTEBOOK_AUGMENTATION, PHOTO, RECIPES
 
@@ -27,6 +28,17 @@ WANTED_STEPS, LEAST_EPOCHS, MOST_EPOCHS = 1500, 20, 100
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class FolderFlags(RunFlags):
+    """The flags of `python -m train.folder`."""
+
+    folder: Path
+    name: str
+    size: int
+    colour: str
+    skip_broken: bool
+
+
 def main() -> int:
     """Parse the flags, train, and return the exit code."""
     flags = parse_flags()
@@ -34,7 +46,7 @@ def main() -> int:
     return run(lambda: train(flags, unfinished), lambda: advise_resuming(unfinished))
 
 
-def parse_flags() -> argparse.Namespace:
+def parse_flags() -> FolderFlags:
     """The flags; exits with code 2 on bad ones."""
     parser = argparse.ArgumentParser(
         prog="python -m train.folder",
@@ -50,7 +62,7 @@ def parse_flags() -> argparse.Namespace:
     parser.add_argument("--skip-broken", action="store_true", help="leave out files that cannot be used")
     parser.add_argument("--epochs", type=_epochs, metavar="N", help="default: by the number of images")
     add_run_flags(parser)
-    return parser.parse_args()
+    return read_flags(parser, FolderFlags)
 
 
 def _name(text: str) -> str:
@@ -77,7 +89,7 @@ def _size(text: str) -> int:
     return int(text)
 
 
-def train(flags: argparse.Namespace, unfinished: Path) -> int:
+def train(flags: FolderFlags, unfinished: Path) -> int:
     """The whole way: folder, fit, export, report."""
     target, prepare = choose_input(flags.colour, flags.size)
     pictures = read_folder(flags.folder, target, prepare, flags.skip_broken)

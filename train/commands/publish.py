@@ -79,7 +79,7 @@ def describe_run(recipe: Recipe, progress: "Progress", precision: str) -> dict[s
     left_out = {"name", "dataset", "prepare", "measured_accuracy"}  # said elsewhere in the metadata, or not settings
     settings = {key: value for key, value in describe(recipe).items() if key not in left_out}
     return settings | {
-        "seed": progress.settings["seed"],
+        "seed": progress.settings.seed,
         "precision": precision,
         "best_epoch": progress.best_epoch,
         "stopped_early": len(progress.history) < recipe.epochs,

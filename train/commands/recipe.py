@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from serve.model_file.folder import find_newest
 from train.commands.publish import print_test_figures, publish_run
 from train.data.datasets import load
 from train.evaluation.metrics import measure_accuracy
-from train.flags import add_data_flag, add_run_flags, read_count
+from train.flags import RunFlags, add_data_flag, add_run_flags, read_count, read_flags
 from train.recipes.notebooks import ALL, NOTEBOOKS
 from train.recipes.recipe import Recipe
 from train.recipes.shipped import QUICK, RECIPES
@@ -39,6 +40,14 @@ SHIPPED = Path(__file__).parents[2] / "models"
 EXTRA_PACKAGES = {"keras", "matplotlib", "onnx", "onnxruntime", "tensorflow", "tf2onnx"}
 """What the project is installed without where nobody asked for its extras."""
 _NOISE = re.compile(r"I\d{4} |WARNING: All log messages before absl::InitializeLog")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeFlags(RunFlags):
+    """The flags of `python -m train.mnist` and `train.cifar`."""
+
+    model: str
+    data: Path | None
 
 
 def main(module: str, default: str) -> int:
@@ -78,7 +87,7 @@ def advise_resuming(unfinished: Path) -> str:
     return f"no model file was written{hint}"
 
 
-def parse_flags(module: str, default: str) -> argparse.Namespace:
+def parse_flags(module: str, default: str) -> RecipeFlags:
     """The flags; exits with code 2 on bad ones."""
     dataset = RECIPES[default].dataset
     names = [name for name, recipe in ALL.items() if recipe.dataset == dataset]
@@ -97,7 +106,7 @@ def parse_flags(module: str, default: str) -> argparse.Namespace:
     )
     add_data_flag(parser)
     add_run_flags(parser)
-    return parser.parse_args()
+    return read_flags(parser, RecipeFlags)
 
 
 def list_models(dataset: str) -> str:
@@ -121,14 +130,14 @@ def _list_model(recipe: Recipe) -> str:
     return f"  {recipe.name:28} {recipe.measured_accuracy:.4f}{notebook}, {recipe.epochs} epochs"
 
 
-def train(flags: argparse.Namespace, unfinished: Path) -> int:
+def train(flags: RecipeFlags, unfinished: Path) -> int:
     """The whole way: dataset, fit, export, report."""
     recipe = adapt(ALL[flags.model], flags)
     exported = train_recipe(recipe, load(recipe.dataset, flags.data, recipe.validation_count), flags, unfinished)
     return exit_code(recipe, exported.spec.test_accuracy)
 
 
-def evaluate(flags: argparse.Namespace) -> int:
+def evaluate(flags: RecipeFlags) -> int:
     """What a file that exists reaches on the published test set; nothing is written."""
     from train.export.onnx_file import run_file  # it brings ONNX, which --help does without
 
@@ -142,12 +151,18 @@ def evaluate(flags: argparse.Namespace) -> int:
     return exit_code(restore(recipe, spec.recipe), measure_accuracy(probabilities, dataset.test.labels))
 
 
-def refuse_training_flags(flags: argparse.Namespace) -> None:
-    """Raise ConfigError where `--epochs 0` stands beside a flag that only a training run can follow."""
-    for name in ("seed", "precision", "resume", "patience", "tensorboard", "no_augment"):
-        value = getattr(flags, name)
-        if value is not None and value is not False:  # a seed may be 0
-            raise ConfigError(f"--epochs 0 trains nothing: wanted it without --{name.replace('_', '-')}")
+def refuse_training_flags(flags: RunFlags) -> None:
+    """Raise ConfigError if `--epochs 0` is given with a flag that only a training run can follow."""
+    wishes = {
+        "--seed": flags.seed is not None,  # it may be 0
+        "--precision": flags.precision is not None,
+        "--patience": flags.patience is not None,
+        "--resume": flags.resume,
+        "--tensorboard": flags.tensorboard,
+        "--no-augment": flags.no_augment,
+    }
+    if given := [flag for flag, is_given in wishes.items() if is_given]:
+        raise ConfigError(f"--epochs 0 trains nothing: wanted it without {', '.join(given)}")
 
 
 def restore(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
@@ -160,7 +175,7 @@ def restore(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
     )
 
 
-def train_recipe(recipe: Recipe, dataset: "Dataset", flags: argparse.Namespace, unfinished: Path) -> "Exported":
+def train_recipe(recipe: Recipe, dataset: "Dataset", flags: RunFlags, unfinished: Path) -> "Exported":
     """Fit a recipe's net to a dataset under the flags of `add_run_flags`, and leave its folder."""
     if flags.tensorboard and importlib.util.find_spec("tensorflow") is None:
         raise InklingError("--tensorboard: wanted TensorFlow, which writes those files; it is not installed")
@@ -168,7 +183,7 @@ def train_recipe(recipe: Recipe, dataset: "Dataset", flags: argparse.Namespace, 
         return _train_alone(recipe, dataset, flags, unfinished)
 
 
-def _train_alone(recipe: Recipe, dataset: "Dataset", flags: argparse.Namespace, unfinished: Path) -> "Exported":
+def _train_alone(recipe: Recipe, dataset: "Dataset", flags: RunFlags, unfinished: Path) -> "Exported":
     with less_noise():
         import keras  # TensorFlow comes in here: after the flags and the dataset, which fail faster
 
@@ -199,7 +214,7 @@ def _train_alone(recipe: Recipe, dataset: "Dataset", flags: argparse.Namespace, 
     return exported
 
 
-def adapt(recipe: Recipe, flags: argparse.Namespace) -> Recipe:
+def adapt(recipe: Recipe, flags: RunFlags) -> Recipe:
     """The recipe with what the flags change. Raises ConfigError where a flag does not fit it."""
     epochs, patience = flags.epochs or recipe.epochs, flags.patience or recipe.patience
     if patience and recipe.keeps_last:

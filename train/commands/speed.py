@@ -7,20 +7,21 @@ ImageDataGenerator needs SciPy, which nothing else here does.
 """
 
 import argparse
-import dataclasses
 import json
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from train.commands.recipe import less_noise, run
 from train.data.datasets import load
-from train.flags import add_data_flag, add_precision_flag, read_positive
+from train.flags import add_data_flag, add_precision_flag, read_flags, read_positive
 from train.recipes.recipe import Augmentation, Recipe
 from train.recipes.shipped import NOTEBOOK_AUGMENTATION, RECIPES
 
@@ -29,6 +30,17 @@ if TYPE_CHECKING:
 
 Step = Callable[[], int]
 """Trains for a while and says on how many images."""
+
+
+@dataclass(frozen=True)
+class SpeedFlags:
+    """The flags of `python -m train.speed`."""
+
+    model: str
+    rounds: int
+    batches: int
+    precision: str | None
+    data: Path | None
 
 
 def main() -> int:
@@ -40,7 +52,7 @@ def main() -> int:
     return run(lambda: measure(flags), lambda: "nothing was written")
 
 
-def measure(flags: argparse.Namespace) -> int:
+def measure(flags: SpeedFlags) -> int:
     """Load the data, train both ways in turn, and report."""
     recipe = RECIPES[flags.model]
     with less_noise():
@@ -66,7 +78,7 @@ def has_scipy() -> bool:
         return False
 
 
-def parse_flags() -> argparse.Namespace:
+def parse_flags() -> SpeedFlags:
     """The flags; exits with code 2 on bad ones."""
     # The others move images in ways that the generator has not, and mnist trains with another optimizer.
     names = [name for name, recipe in RECIPES.items() if recipe.augmentation == NOTEBOOK_AUGMENTATION]
@@ -76,7 +88,7 @@ def parse_flags() -> argparse.Namespace:
     parser.add_argument("--batches", type=read_positive, default=10, metavar="N", help="a round; default: 10")
     add_precision_flag(parser)
     add_data_flag(parser)
-    return parser.parse_args()
+    return read_flags(parser, SpeedFlags)
 
 
 def make_our_step(recipe: Recipe, images: Any, targets: Any, batches: int, policy: str) -> Step:
@@ -168,7 +180,7 @@ def report(recipe: Recipe, precision: str, found: dict[str, list[float]]) -> Non
     )
     facts = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "recipe": dataclasses.asdict(recipe)["name"],
+        "recipe": recipe.name,
         "precision": precision,
         "images_per_s": found,
         "ratio": statistics.median(ratios),

@@ -8,7 +8,7 @@ Runs are compared by training images that are held out; the test images are load
 """
 
 import argparse
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from serve.errors import ConfigError
 from train.commands.recipe import less_noise, run
 from train.data.datasets import Dataset, Part, load
 from train.flags import add_data_flag, add_precision_flag, read_positive, read_seed
+from train.recipes.recipe import Recipe
 from train.studies.catalogue import BASES, STUDIES, Study, Value
 from train.studies.plan import Plan
 from train.studies.runner import Material, pursue
@@ -24,17 +25,31 @@ from train.studies.runner import Material, pursue
 SUBSET_SEED = 1
 
 
+@dataclass(frozen=True)
+class StudyFlags:
+    """A study as it was asked for."""
+
+    study: Study
+    base: Recipe
+    values: tuple[Value, ...]
+    seeds: tuple[int, ...]
+    train_count: int | None
+    precision: str | None
+    data: Path | None
+    out: Path
+
+
 def main() -> int:
     """Parse the flags, and list the studies or run one."""
     flags = parse_flags()
-    if flags.list:
+    if flags is None:
         print(*(f"{study.name:14}{study.question}" for study in STUDIES.values()), sep="\n")
         return 0
     return run(lambda: run_study(flags), lambda: "finished runs are kept; the same command goes on from here")
 
 
-def parse_flags() -> argparse.Namespace:
-    """The flags, with the study, its base recipe and its values as they will be used; exits with code 2 on bad ones."""
+def parse_flags() -> StudyFlags | None:
+    """The study that was asked for, None for the list of all; exits with code 2 on bad usage."""
     parser = argparse.ArgumentParser(prog="python -m train.study", description="Compare values of one setting.")
     parser.add_argument("name", nargs="?", choices=STUDIES, metavar="NAME", help=", ".join(STUDIES))
     parser.add_argument("--list", action="store_true", help="print the studies with their questions")
@@ -51,26 +66,25 @@ def parse_flags() -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, default=Path("runs", "studies"), metavar="DIR", help="default: runs/studies"
     )
-    flags = parser.parse_args()
-    if not flags.list:
-        _complete(parser, flags)
-    return flags
+    given = parser.parse_args()
+    return None if given.list else _complete(parser, given)
 
 
-def _complete(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> None:
-    """Set `study`, `base` and `values`; exits with code 2 where flags do not fit together."""
-    if flags.name is None:
+def _complete(parser: argparse.ArgumentParser, given: argparse.Namespace) -> StudyFlags:
+    """Find the study, its base recipe and its values; exits with code 2 where flags do not fit together."""
+    if given.name is None:
         parser.error("wanted the NAME of a study; --list prints them")
-    if flags.epochs and flags.name == "epochs":
+    if given.epochs and given.name == "epochs":
         parser.error("--epochs: the study `epochs` has its epochs from --values")
-    flags.study, base = STUDIES[flags.name], BASES[flags.dataset]
-    flags.base = replace(base, epochs=flags.epochs or base.epochs, batch_size=flags.batch_size or base.batch_size)
+    study, base = STUDIES[given.name], BASES[given.dataset]
+    base = replace(base, epochs=given.epochs or base.epochs, batch_size=given.batch_size or base.batch_size)
     try:
-        flags.values = read_values(flags.study, flags.values)
-        for value in flags.values:
-            flags.study.vary(flags.base, value)
+        values = read_values(study, given.values)
+        for value in values:
+            study.vary(base, value)
     except ValueError as error:
-        parser.error(f"--values and --epochs of {flags.name}: {error}")
+        parser.error(f"--values and --epochs of {given.name}: {error}")
+    return StudyFlags(study, base, values, given.seeds, given.train_count, given.precision, given.data, given.out)
 
 
 def read_values(study: Study, text: str | None) -> tuple[Value, ...]:
@@ -83,9 +97,9 @@ def read_seeds(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(map(read_seed, text.split(","))))
 
 
-def run_study(flags: argparse.Namespace) -> int:
+def run_study(flags: StudyFlags) -> int:
     """Load the data, then train what is not finished."""
-    dataset = load(flags.dataset, flags.data, flags.base.validation_count)
+    dataset = load(flags.base.dataset, flags.data, flags.base.validation_count)
     material = Material(choose_images(dataset, flags.train_count), dataset.validation, len(dataset.labels["en"]))
     with less_noise():
         from train.nets import precision  # TensorFlow comes in here: after the flags and the dataset, which fail faster
@@ -94,7 +108,7 @@ def run_study(flags: argparse.Namespace) -> int:
     pursue(
         plan,
         material,
-        flags.out / f"{flags.name}-{flags.dataset}",
+        flags.out / f"{flags.study.name}-{flags.base.dataset}",
     )
     return 0
 

@@ -7,13 +7,24 @@ Does not know: how the files are found and read (`datasets.py`).
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
 from train.data.datasets import Part, load
 from train.data.sources import SOURCES, DatasetError
-from train.flags import add_data_flag
+from train.flags import add_data_flag, read_flags
+
+
+@dataclass(frozen=True)
+class ExportFlags:
+    """Which dataset goes where."""
+
+    dataset: str
+    export: Path
+    data: Path | None
+    split: str
 
 
 def export_folders(part: Part, names: Sequence[str], folder: Path) -> None:
@@ -31,8 +42,8 @@ def require_room(folder: Path) -> None:
         raise DatasetError(f"wanted a new or an empty folder to export to, found {folder} with something in it")
 
 
-def main() -> int:
-    """`python -m train.data`: exit code 0, 1 for an unusable dataset, 2 for bad usage."""
+def parse_flags() -> ExportFlags:
+    """The flags; exits with code 2 on bad usage."""
     parser = argparse.ArgumentParser(
         prog="python -m train.data", description="Write a dataset as class folders of PNG."
     )
@@ -40,7 +51,12 @@ def main() -> int:
     parser.add_argument("--export", type=Path, required=True, metavar="DIR", help="a new or an empty folder")
     add_data_flag(parser)
     parser.add_argument("--split", choices=("test", "train"), default="test")
-    flags = parser.parse_args()
+    return read_flags(parser, ExportFlags)
+
+
+def main() -> int:
+    """`python -m train.data`: exit code 0, 1 for an unusable dataset, 2 for bad usage."""
+    flags = parse_flags()
     try:
         require_room(flags.export)  # first: the dataset may have to be fetched
         dataset = load(flags.dataset, flags.data)

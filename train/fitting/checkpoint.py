@@ -7,7 +7,7 @@ Does not know: images, or how an epoch is trained. Plain Keras 3: any backend.
 import json
 import os
 import zipfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from serve.errors import InklingError
 from train.evaluation.calibration import Calibration
-from train.recipes.recipe import Recipe
+from train.recipes.recipe import Recipe, describe
 
 Arrays = list[npt.NDArray[Any]]
 
@@ -28,12 +28,25 @@ class CannotResume(InklingError):
     reason = "CANNOT_RESUME"
 
 
+@dataclass(frozen=True)
+class Settings:
+    """What decides the course of a run: it is resumed only under the same settings."""
+
+    recipe: Recipe
+    seed: int
+    precision: str
+    """`float32` or `bfloat16`."""
+
+    def describe(self) -> dict[str, Any]:
+        """The settings in JSON's own values, as the file has them."""
+        return {"recipe": describe(self.recipe), "seed": self.seed, "precision": self.precision}
+
+
 @dataclass
 class Progress:
     """What a run has reached: it grows by an epoch at a time, and is saved as a whole."""
 
-    settings: dict[str, Any]
-    """The recipe, the seed and the precision; a run is resumed under the same alone."""
+    settings: Settings
     history: list[dict[str, float]] = field(default_factory=list)
     """A row per epoch: `epoch` from 1, loss and accuracy of training and validation, seconds."""
     best_epoch: int = 0
@@ -58,7 +71,8 @@ def record(progress: Progress, model: keras.Model, recipe: Recipe, figures: dict
 
 def save_progress(path: Path, trained: keras.Model, progress: Progress) -> None:
     """Replace the file of an unfinished run: facts as JSON, and every variable, Adam's and the random seeds' too."""
-    facts = {key: value for key, value in asdict(progress).items() if key != "best_weights"}
+    facts = asdict(replace(progress, best_weights=[])) | {"settings": progress.settings.describe()}
+    del facts["best_weights"]
     groups = {"variable": read_variables(trained), "best": progress.best_weights}
     arrays = {f"{group}_{index}": array for group, rows in groups.items() for index, array in enumerate(rows)}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,9 +92,9 @@ def load_progress(path: Path, trained: keras.Model, progress: Progress) -> None:
     if not path.exists():
         raise CannotResume(f"nothing to resume: wanted the file of an interrupted run, {path}; leave out --resume")
     facts, arrays = _read(path)
-    if facts["settings"] != progress.settings:
+    if facts["settings"] != progress.settings.describe():
         raise CannotResume(
-            f"{path} is of other settings: wanted {progress.settings}, found {facts['settings']}; "
+            f"{path} is of other settings: wanted {progress.settings.describe()}, found {facts['settings']}; "
             "give the flags of that run, or leave out --resume to start over"
         )
     trained.optimizer.build(trained.trainable_variables)

@@ -21,7 +21,7 @@ from keras import layers, ops
 from train.data.datasets import Part
 from train.fitting.augment import Augment
 from train.fitting.checkpoint import Progress, save_progress
-from train.fitting.fit import compile_for_training, describe_settings, schedule_learning_rate, train_epoch
+from train.fitting.fit import compile_for_training, find_settings, schedule_learning_rate, train_epoch
 from train.nets.build import prepare_first_layer
 from train.nets.optimizer import make_optimizer
 from train.recipes.recipe import Augmentation, Recipe
@@ -95,7 +95,7 @@ def write_start(model: keras.Model, train_count: int, recipe: Recipe, *, seed: i
     """
     trained = compile_for_training(model, recipe, seed, count_steps(train_count, recipe))
     trained.optimizer.build(trained.trainable_variables)
-    save_progress(unfinished, trained, Progress(describe_settings(model, recipe, seed)))
+    save_progress(unfinished, trained, Progress(find_settings(model, recipe, seed)))
 
 
 def count_steps(train_count: int, recipe: Recipe) -> int:

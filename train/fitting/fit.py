@@ -20,13 +20,13 @@ from train.data.datasets import Part, choose_batch_size
 from train.evaluation.calibration import calibrate
 from train.evaluation.metrics import measure_accuracy
 from train.fitting.augment import Augment
-from train.fitting.checkpoint import Progress, load_progress, record, save_progress
+from train.fitting.checkpoint import Progress, Settings, load_progress, record, save_progress
 from train.fitting.crop import Cropper, move_often
 from train.fitting.logit_biases import balance_classes
 from train.nets.build import predict_logits, prepare_first_layer, take_logits
 from train.nets.optimizer import make_optimizer
 from train.nets.precision import find_precision
-from train.recipes.recipe import Augmentation, Crop, Recipe, describe
+from train.recipes.recipe import Augmentation, Crop, Recipe
 
 Images = npt.NDArray[np.uint8]
 
@@ -56,7 +56,7 @@ def fit(
     targets = [keras.utils.to_categorical(part.labels, model.output_shape[1]) for part in (train, validation)]
     prepare_first_layer(model, train.images)
     trained = compile_for_training(model, recipe, seed, math.ceil(len(train) / recipe.batch_size))
-    progress = Progress(describe_settings(model, recipe, seed))
+    progress = Progress(find_settings(model, recipe, seed))
     if resume:
         load_progress(unfinished, trained, progress)
     while not is_over(progress.history, recipe):
@@ -73,9 +73,9 @@ def fit(
     return progress
 
 
-def describe_settings(model: keras.Model, recipe: Recipe, seed: int) -> dict[str, Any]:
-    """What decides the course of a run: one that was interrupted is resumed under the same alone."""
-    return {"recipe": describe(recipe), "seed": seed, "precision": find_precision(model)}
+def find_settings(model: keras.Model, recipe: Recipe, seed: int) -> Settings:
+    """What decides the course of a run; the precision is the one that the model's layers compute in."""
+    return Settings(recipe, seed, find_precision(model))
 
 
 def finish(model: keras.Model, train: Part, validation: Part, recipe: Recipe, progress: Progress) -> None:

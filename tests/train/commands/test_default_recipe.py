@@ -3,7 +3,6 @@
 The published images are not needed: a spot on the left, whose colour is the label, though for some images at random.
 """
 
-import argparse
 import csv
 import dataclasses
 import io
@@ -25,7 +24,7 @@ from train.evaluation.metrics import measure_accuracy
 from train.export.graph import LEAST_SIZE
 from train.export.onnx_file import read_model_file, run_onnx
 from train.fitting.fit import CALIBRATION_LEAST, CALIBRATION_VIEWS, fit, show_as_in_training
-from train.flags import add_run_flags
+from train.flags import RunFlags
 from train.nets.build import build, prepare_first_layer
 from train.nets.winograd import WinogradConv2D
 from train.recipes.net import Flatten, GlobalMax, NormConv, Residual, Whitening
@@ -77,10 +76,8 @@ def dataset() -> Dataset:
     return Dataset("cifar10", *parts, Part.whole(*test), LABELS)
 
 
-def parse(out: Path, *flags: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    add_run_flags(parser)
-    return parser.parse_args(["--out", str(out), "--seed", str(SEED), "--precision", "float32", *flags])
+def make_flags(out: Path, *, precision: str = "float32", resume: bool = False) -> RunFlags:
+    return RunFlags(out=out, seed=SEED, precision=precision, resume=resume)
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +86,9 @@ def folder(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs")
     unfinished = out / "unfinished.npz"
     with redirect_stdout(Interrupting("epoch 3 of 3")), pytest.raises(KeyboardInterrupt):
-        train_recipe(RECIPE, dataset, parse(out), unfinished)
+        train_recipe(RECIPE, dataset, make_flags(out), unfinished)
     with (out / "printed.txt").open("w") as printed, redirect_stdout(printed):
-        train_recipe(RECIPE, dataset, parse(out, "--resume"), unfinished)
+        train_recipe(RECIPE, dataset, make_flags(out, resume=True), unfinished)
     return out / "cifar10" / "1"
 
 
@@ -196,12 +193,11 @@ def test_the_kernels_are_muons_which_keeps_their_length(net: keras.Model) -> Non
 def test_the_flag_decides_the_precision_that_is_trained_in(dataset: Dataset, tmp_path: Path) -> None:
     """As an interrupted run left it, which read it from the net's layers, and as the file of its end says."""
     flat = dataclasses.replace(RECIPE, net=(Flatten(),))
-    unfinished, flags = tmp_path / "unfinished.npz", parse(tmp_path, "--precision", "bfloat16")
+    unfinished, flags = tmp_path / "unfinished.npz", make_flags(tmp_path, precision="bfloat16")
     with redirect_stdout(Interrupting("epoch 2 of 3")), pytest.raises(KeyboardInterrupt):
         train_recipe(flat, dataset, flags, unfinished)
     with np.load(unfinished) as stored:
         assert json.loads(str(stored["facts"]))["settings"]["precision"] == "bfloat16"
-    flags.resume = True
-    train_recipe(flat, dataset, flags, unfinished)
+    train_recipe(flat, dataset, dataclasses.replace(flags, resume=True), unfinished)
     _, spec = read_model_file(tmp_path / "cifar10" / "1" / "model.onnx")
     assert (spec.recipe["precision"], spec.precision) == ("bfloat16", "float32")

@@ -1,6 +1,5 @@
 """`python -m train.mnist` and `train.cifar` around a training: usage, help, data that is refused, exit codes."""
 
-import argparse
 import dataclasses
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import pytest
 
 from serve.errors import ConfigError
 from train.commands.recipe import adapt, exit_code
+from train.flags import RunFlags
 from train.recipes.notebooks import ALL, NOTEBOOKS
 from train.recipes.shipped import QUICK, RECIPES
 
@@ -80,7 +80,7 @@ def test_a_seed_that_no_generator_takes_ends_with_2(seed: str) -> None:
 
 
 def test_a_recipe_that_keeps_its_last_epoch_takes_no_patience() -> None:
-    flags = argparse.Namespace(epochs=None, patience=2, no_augment=False)
+    flags = RunFlags(out=Path("runs"), patience=2)
     with pytest.raises(ConfigError, match="cifar10 keeps the last epoch, not the best"):
         adapt(dataclasses.replace(RECIPES["cifar10"], keeps_last=True), flags)
 

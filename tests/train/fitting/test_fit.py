@@ -13,9 +13,9 @@ import pytest
 from tests.train.data.test_datasets import draw_bars
 from train.data.datasets import Part, split
 from train.evaluation.calibration import calibrate
-from train.fitting.checkpoint import Progress
+from train.fitting.checkpoint import Progress, Settings
 from train.fitting.crop import move_often
-from train.fitting.fit import describe_settings, finish, fit, is_over
+from train.fitting.fit import find_settings, finish, fit, is_over
 from train.nets.build import build, complete, predict_logits
 from train.recipes.net import Flatten
 from train.recipes.recipe import Adam, Crop, Recipe
@@ -32,6 +32,7 @@ RECIPE = dataclasses.replace(
     augmentation=NOTEBOOK_AUGMENTATION,
     optimizer=Adam(),  # what happens below by chance should not change with the recipe
 )
+SETTINGS = Settings(RECIPE, 7, "float32")
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +97,7 @@ def test_after_augmented_epochs_the_answers_have_the_classes_shares_on_plain_tra
     train, _ = problem
     model = build((Flatten(),), (28, 28, 1), 10)
     model.get_layer("logits").bias.assign(4 * np.eye(10, dtype=np.float32)[0])
-    progress = Progress({}, best_weights=model.get_weights())
+    progress = Progress(SETTINGS, best_weights=model.get_weights())
     finish(model, *problem, RECIPE, progress)
     assert progress.is_balanced
     shares = np.bincount(train.labels, minlength=10) / len(train)
@@ -123,7 +124,7 @@ def test_a_net_that_answers_for_both_sides_of_an_image_is_judged_so_before_and_a
     train, validation = (dataclasses.replace(part, images=part.images * is_left) for part in problem)
     recipe = dataclasses.replace(RECIPE, mirrors=True)
     model = build((Flatten(),), (28, 28, 1), 10)
-    progress = Progress({}, best_weights=model.get_weights())
+    progress = Progress(SETTINGS, best_weights=model.get_weights())
     finish(model, train, validation, recipe, progress)
     assert progress.is_balanced
     answers = complete(model, mirrors=True).predict_on_batch(validation.images)
@@ -156,7 +157,7 @@ def test_a_net_trained_on_crops_is_calibrated_on_images_that_are_moved_as_those_
     expected = calibrate(predict_logits(model, moved, mirrors=True), truth, recipe.label_smoothing)
     plain = calibrate(predict_logits(model, validation.images, mirrors=True), validation.labels, recipe.label_smoothing)
     monkeypatch.setattr("train.fitting.fit.CALIBRATION_LEAST", 1)
-    progress = Progress({}, best_weights=model.get_weights())
+    progress = Progress(SETTINGS, best_weights=model.get_weights())
     finish(model, *problem, recipe, progress)
     assert progress.calibration == expected != plain
 
@@ -262,6 +263,6 @@ def test_training_in_bfloat16_learns_too(problem: Problem, tmp_path: Path) -> No
 def test_what_decides_a_run_has_the_precision_that_its_model_computes_in(problem: Problem, tmp_path: Path) -> None:
     """`auto` chooses another on another machine, where an interrupted run may be taken."""
     _, progress = run(problem, tmp_path, RECIPE)
-    assert progress.settings["precision"] == "float32"
+    assert progress.settings == Settings(RECIPE, 7, "float32")
     wide = build(RECIPE.net, (28, 28, 1), 10, "mixed_bfloat16")
-    assert describe_settings(wide, RECIPE, 7) == progress.settings | {"precision": "bfloat16"}
+    assert find_settings(wide, RECIPE, 7) == Settings(RECIPE, 7, "bfloat16")
