@@ -20,8 +20,6 @@ from serve.model_file.folder import next_version
 class FolderTaken(InklingError):
     """Another process works in the folder."""
 
-    reason = "FOLDER_TAKEN"
-
 
 @contextmanager
 def claim(folder: Path) -> Iterator[None]:

@@ -37,8 +37,6 @@ _NOT_PICTURES = {"thumbs.db", "desktop.ini"}  # Windows' own, hidden without a d
 class FolderUnusable(DatasetError):
     """It is not a folder of class folders with enough images that can be decoded."""
 
-    reason = "FOLDER_UNUSABLE"
-
 
 @dataclass(frozen=True, slots=True)
 class Picture:

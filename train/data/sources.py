@@ -21,8 +21,6 @@ from serve.errors import InklingError
 class DatasetError(InklingError):
     """A dataset is absent and cannot be fetched, or its files are not the published ones."""
 
-    reason = "DATASET_UNUSABLE"
-
 
 @dataclass(frozen=True)
 class Source:

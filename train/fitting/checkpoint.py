@@ -25,8 +25,6 @@ Arrays = list[npt.NDArray[Any]]
 class CannotResume(InklingError):
     """There is no interrupted run, or it is of other settings."""
 
-    reason = "CANNOT_RESUME"
-
 
 @dataclass(frozen=True)
 class Settings:

@@ -17,8 +17,6 @@ from serve.errors import InklingError
 class BadResults(InklingError):
     """A file of results that something else has written to."""
 
-    reason = "BAD_RESULTS"
-
 
 @dataclass(frozen=True)
 class Run:
