@@ -5,9 +5,6 @@ probabilities. Does not know: Keras, or how a graph came about.
 """
 
 import os
-
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime reads it once, at import
-
 from pathlib import Path
 
 import numpy as np

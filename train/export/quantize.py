@@ -4,12 +4,9 @@ Enters: an onnx.ModelProto of `export.convert`, images uint8 [N, H, W, C]. Leave
 Does not know: model files, accuracy, Keras.
 """
 
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime reads it once, at import
 
 import numpy as np
 import onnx
