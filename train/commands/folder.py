@@ -42,8 +42,8 @@ class FolderFlags(RunFlags):
 def main() -> int:
     """Parse the flags, train, and return the exit code."""
     flags = parse_flags()
-    unfinished = flags.out / flags.name / "unfinished.npz"
-    return run(lambda: train(flags, unfinished), lambda: advise_resuming(unfinished))
+    checkpoint = flags.out / flags.name / "unfinished.npz"
+    return run(lambda: train(flags, checkpoint), lambda: advise_resuming(checkpoint))
 
 
 def parse_flags() -> FolderFlags:
@@ -89,13 +89,13 @@ def _size(text: str) -> int:
     return int(text)
 
 
-def train(flags: FolderFlags, unfinished: Path) -> int:
+def train(flags: FolderFlags, checkpoint: Path) -> int:
     """The whole way: folder, fit, export, report."""
     target, prepare = choose_input(flags.colour, flags.size)
     pictures = read_folder(flags.folder, target, prepare, flags.skip_broken)
     recipe = adapt(make_recipe(flags.name, flags.colour, prepare, pictures.dataset), flags)
     print(describe_pictures(pictures))
-    train_recipe(recipe, pictures.dataset, flags, unfinished)
+    train_recipe(recipe, pictures.dataset, flags, checkpoint)
     return 0
 
 

@@ -53,9 +53,9 @@ class RecipeFlags(RunFlags):
 def main(module: str, default: str) -> int:
     """Parse the flags of `python -m train.<module>`, train or evaluate, and return the exit code."""
     flags = parse_flags(module, default)
-    unfinished = flags.out / flags.model / "unfinished.npz"
+    checkpoint = flags.out / flags.model / "unfinished.npz"
     return run(
-        lambda: evaluate(flags) if flags.epochs == 0 else train(flags, unfinished), lambda: advise_resuming(unfinished)
+        lambda: evaluate(flags) if flags.epochs == 0 else train(flags, checkpoint), lambda: advise_resuming(checkpoint)
     )
 
 
@@ -81,9 +81,9 @@ def run(work: Callable[[], int], advise: Callable[[], str]) -> int:
     return 1
 
 
-def advise_resuming(unfinished: Path) -> str:
+def advise_resuming(checkpoint: Path) -> str:
     """What an interruption left of a training run."""
-    hint = f"; go on with --resume ({unfinished})" if unfinished.exists() else ""
+    hint = f"; go on with --resume ({checkpoint})" if checkpoint.exists() else ""
     return f"no model file was written{hint}"
 
 
@@ -130,10 +130,10 @@ def _list_model(recipe: Recipe) -> str:
     return f"  {recipe.name:28} {recipe.measured_accuracy:.4f}{notebook}, {recipe.epochs} epochs"
 
 
-def train(flags: RecipeFlags, unfinished: Path) -> int:
+def train(flags: RecipeFlags, checkpoint: Path) -> int:
     """The whole way: dataset, fit, export, report."""
     recipe = adapt(ALL[flags.model], flags)
-    exported = train_recipe(recipe, load(recipe.dataset, flags.data, recipe.validation_count), flags, unfinished)
+    exported = train_recipe(recipe, load(recipe.dataset, flags.data, recipe.validation_count), flags, checkpoint)
     return exit_code(recipe, exported.spec.test_accuracy)
 
 
@@ -175,22 +175,22 @@ def restore(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
     )
 
 
-def train_recipe(recipe: Recipe, dataset: "Dataset", flags: RunFlags, unfinished: Path) -> "Exported":
+def train_recipe(recipe: Recipe, dataset: "Dataset", flags: RunFlags, checkpoint: Path) -> "Exported":
     """Fit a recipe's net to a dataset under the flags of `add_run_flags`, and leave its folder."""
     if flags.tensorboard and importlib.util.find_spec("tensorflow") is None:
         raise InklingError("--tensorboard: wanted TensorFlow, which writes those files; it is not installed")
-    with claim(unfinished.parent):
-        return _train_alone(recipe, dataset, flags, unfinished)
+    with claim(checkpoint.parent):
+        return _train_alone(recipe, dataset, flags, checkpoint)
 
 
-def _train_alone(recipe: Recipe, dataset: "Dataset", flags: RunFlags, unfinished: Path) -> "Exported":
+def _train_alone(recipe: Recipe, dataset: "Dataset", flags: RunFlags, checkpoint: Path) -> "Exported":
     with less_noise():
         import keras  # TensorFlow comes in here: after the flags and the dataset, which fail faster
 
         from train.fitting import fit
         from train.nets import build, precision
-    if unfinished.exists() and not flags.resume:
-        print(f"starting over; an interrupted run is in {unfinished}, and --resume would go on with it")
+    if checkpoint.exists() and not flags.resume:
+        print(f"starting over; an interrupted run is in {checkpoint}, and --resume would go on with it")
     chosen, seed = precision.choose_precision(flags.precision), flags.seed or 0
     print(f"{recipe.name}: {recipe.epochs} epochs in {chosen} on {keras.backend.backend()}, seed {seed}")
     keras.utils.set_random_seed(seed)
@@ -201,7 +201,7 @@ def _train_alone(recipe: Recipe, dataset: "Dataset", flags: RunFlags, unfinished
         dataset.validation,
         recipe,
         seed=seed,
-        unfinished=unfinished,
+        checkpoint=checkpoint,
         resume=flags.resume,
     )
     whole = build.complete(
@@ -210,7 +210,7 @@ def _train_alone(recipe: Recipe, dataset: "Dataset", flags: RunFlags, unfinished
     exported = publish_run(
         whole, dataset, recipe, progress, precision=chosen, out=flags.out, tensorboard=flags.tensorboard
     )
-    unfinished.unlink()
+    checkpoint.unlink()
     return exported
 
 

@@ -67,8 +67,8 @@ def record(progress: Progress, model: keras.Model, recipe: Recipe, figures: dict
         progress.best_weights = model.get_weights()
 
 
-def save_progress(path: Path, trained: keras.Model, progress: Progress) -> None:
-    """Replace the file of an unfinished run: facts as JSON, and every variable, Adam's and the random seeds' too."""
+def save_checkpoint(path: Path, trained: keras.Model, progress: Progress) -> None:
+    """Replace the checkpoint: facts as JSON, and every variable, Adam's and the random seeds' too."""
     facts = asdict(replace(progress, best_weights=[])) | {"settings": progress.settings.describe()}
     del facts["best_weights"]
     groups = {"variable": read_variables(trained), "best": progress.best_weights}
@@ -85,7 +85,7 @@ def save_progress(path: Path, trained: keras.Model, progress: Progress) -> None:
         partial.unlink(missing_ok=True)
 
 
-def load_progress(path: Path, trained: keras.Model, progress: Progress) -> None:
+def load_checkpoint(path: Path, trained: keras.Model, progress: Progress) -> None:
     """Set a compiled model and `progress` to where an interrupted run was. Raises CannotResume."""
     if not path.exists():
         raise CannotResume(f"nothing to resume: wanted the file of an interrupted run, {path}; leave out --resume")

@@ -20,7 +20,7 @@ from keras import layers, ops
 
 from train.data.datasets import Part
 from train.fitting.augment import Augment
-from train.fitting.checkpoint import Progress, save_progress
+from train.fitting.checkpoint import Progress, save_checkpoint
 from train.fitting.fit import compile_for_training, find_settings, schedule_learning_rate, train_epoch
 from train.nets.build import prepare_first_layer
 from train.nets.optimizer import make_optimizer
@@ -88,14 +88,14 @@ def _compare(rows: Any) -> Any:
     return rows @ ops.transpose(rows)
 
 
-def write_start(model: keras.Model, train_count: int, recipe: Recipe, *, seed: int, unfinished: Path) -> None:
+def write_start(model: keras.Model, train_count: int, recipe: Recipe, *, seed: int, checkpoint: Path) -> None:
     """Write the file of a run that is at its start and has this model's weights, for `fit` to resume.
 
     Without it `fit` would prepare the first layer of a fresh model again, and undo a part of the pretraining.
     """
     trained = compile_for_training(model, recipe, seed, count_steps(train_count, recipe))
     trained.optimizer.build(trained.trainable_variables)
-    save_progress(unfinished, trained, Progress(find_settings(model, recipe, seed)))
+    save_checkpoint(checkpoint, trained, Progress(find_settings(model, recipe, seed)))
 
 
 def count_steps(train_count: int, recipe: Recipe) -> int:

@@ -20,7 +20,7 @@ from train.data.datasets import Part, choose_batch_size
 from train.evaluation.calibration import calibrate
 from train.evaluation.metrics import measure_accuracy
 from train.fitting.augment import Augment
-from train.fitting.checkpoint import Progress, Settings, load_progress, record, save_progress
+from train.fitting.checkpoint import Progress, Settings, load_checkpoint, record, save_checkpoint
 from train.fitting.crop import Cropper, move_often
 from train.fitting.logit_biases import balance_classes
 from train.nets.build import predict_logits, prepare_first_layer, take_logits
@@ -42,13 +42,13 @@ def fit(
     recipe: Recipe,
     *,
     seed: int,
-    unfinished: Path,
+    checkpoint: Path,
     resume: bool = False,
 ) -> Progress:
     """Train `model` in place and leave it with the weights of its best epoch by validation accuracy.
 
     Its classes are balanced afterwards, and its progress says how its probabilities become truthful (`finish`).
-    `unfinished` is the file that an interrupted run leaves; `resume` goes on from it, to the same end as without the
+    `checkpoint` is the file that an interrupted run leaves; `resume` goes on from it, to the same end as without the
     interruption. Raises CannotResume, and ValueError if other images are held out than the recipe says.
     """
     if not 0 < recipe.validation_count == len(validation):
@@ -58,7 +58,7 @@ def fit(
     trained = compile_for_training(model, recipe, seed, math.ceil(len(train) / recipe.batch_size))
     progress = Progress(find_settings(model, recipe, seed))
     if resume:
-        load_progress(unfinished, trained, progress)
+        load_checkpoint(checkpoint, trained, progress)
     while not is_over(progress.history, recipe):
         epoch, started_s = len(progress.history), time.monotonic()
         print(f"epoch {epoch + 1} of {recipe.epochs}", flush=True)
@@ -67,7 +67,7 @@ def fit(
         tested = run_epoch(trained.test_on_batch, validation.images, targets[1], everything, batch_size)
         figures |= {f"val_{name}": value for name, value in tested.items()}
         record(progress, model, recipe, figures | {"seconds": time.monotonic() - started_s})
-        save_progress(unfinished, trained, progress)
+        save_checkpoint(checkpoint, trained, progress)
     model.set_weights(progress.best_weights)
     finish(model, train, validation, recipe, progress)
     return progress

@@ -67,26 +67,26 @@ def finish_job(job: Job, plan: Plan, material: Material, folder: Path) -> Run:
     """Train one run to its line; what it would have gone on from is removed once that is on the disk."""
     from train.fitting.checkpoint import CannotResume  # Keras, which comes in with the first run
 
-    unfinished = folder / f"unfinished-{find_key(job)}.npz"
+    checkpoint = folder / f"unfinished-{find_key(job)}.npz"
     try:
-        run = train_job(job, plan, material, unfinished)
+        run = train_job(job, plan, material, checkpoint)
     except CannotResume:
-        print(f"{unfinished}: wanted the file of an interrupted run, found a damaged or a foreign one; starting over")
-        remove_unfinished(unfinished)
-        run = train_job(job, plan, material, unfinished)
+        print(f"{checkpoint}: wanted the file of an interrupted run, found a damaged or a foreign one; starting over")
+        remove_checkpoint(checkpoint)
+        run = train_job(job, plan, material, checkpoint)
     append_run(folder / "results.jsonl", run)
-    remove_unfinished(unfinished)
+    remove_checkpoint(checkpoint)
     return run
 
 
-def remove_unfinished(unfinished: Path) -> None:
+def remove_checkpoint(checkpoint: Path) -> None:
     """What a run would have gone on from."""
-    unfinished.unlink()
-    pretraining_path(unfinished).unlink(missing_ok=True)
+    checkpoint.unlink()
+    pretraining_path(checkpoint).unlink(missing_ok=True)
 
 
-def train_job(job: Job, plan: Plan, material: Material, unfinished: Path) -> Run:
-    """Train one run from its start, or on from `unfinished`."""
+def train_job(job: Job, plan: Plan, material: Material, checkpoint: Path) -> Run:
+    """Train one run from its start, or on from `checkpoint`."""
     import keras  # brings TensorFlow
 
     from train.fitting import fit
@@ -97,9 +97,9 @@ def train_job(job: Job, plan: Plan, material: Material, unfinished: Path) -> Run
     recipe, train = job.trial.recipe, material.train
     policy = precision.POLICIES[plan.precision]
     model = build.build(recipe.net, train.images.shape[1:], material.class_count, policy, recipe.name)
-    before = pretrain_job(job, model, material, unfinished) if job.trial.pretraining_epochs else []
-    is_begun = unfinished.exists()
-    progress = fit.fit(model, train, material.validation, recipe, seed=job.seed, unfinished=unfinished, resume=is_begun)
+    before = pretrain_job(job, model, material, checkpoint) if job.trial.pretraining_epochs else []
+    is_begun = checkpoint.exists()
+    progress = fit.fit(model, train, material.validation, recipe, seed=job.seed, checkpoint=checkpoint, resume=is_begun)
     model.set_weights(progress.best_weights)
     accuracy = measure_held_out(model, recipe, material)
     return describe_run(job, plan, model.count_params(), [*before, *progress.history], accuracy)
@@ -118,24 +118,24 @@ def measure_held_out(model: Any, recipe: Recipe, material: Material) -> float:
     return measure_accuracy(build.predict(model, material.validation.images), material.validation.labels)
 
 
-def pretrain_job(job: Job, model: Any, material: Material, unfinished: Path) -> list[dict[str, float]]:
-    """Pretrain a keras.Model and leave `unfinished` to go on from, unless it is there; a row per epoch."""
+def pretrain_job(job: Job, model: Any, material: Material, checkpoint: Path) -> list[dict[str, float]]:
+    """Pretrain a keras.Model and leave `checkpoint` to go on from, unless it is there; a row per epoch."""
     from train.fitting import contrastive as metric
 
-    path, recipe = pretraining_path(unfinished), job.trial.recipe
-    if not unfinished.exists():
+    path, recipe = pretraining_path(checkpoint), job.trial.recipe
+    if not checkpoint.exists():
         epochs = job.trial.pretraining_epochs
         history = metric.pretrain(model, material.train, recipe, epochs=epochs, seed=job.seed)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(history))
-        metric.write_start(model, len(material.train), recipe, seed=job.seed, unfinished=unfinished)
+        metric.write_start(model, len(material.train), recipe, seed=job.seed, checkpoint=checkpoint)
     rows: list[dict[str, float]] = json.loads(path.read_text())
     return rows
 
 
-def pretraining_path(unfinished: Path) -> Path:
+def pretraining_path(checkpoint: Path) -> Path:
     """Where the rows of a run's pretraining wait for its end."""
-    return unfinished.with_suffix(".pretraining.json")
+    return checkpoint.with_suffix(".pretraining.json")
 
 
 def describe_run(

@@ -84,11 +84,11 @@ def make_flags(out: Path, *, precision: str = "float32", resume: bool = False) -
 def folder(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a run leaves that was interrupted before its last epoch, and resumed."""
     out = tmp_path_factory.mktemp("runs")
-    unfinished = out / "unfinished.npz"
+    checkpoint = out / "unfinished.npz"
     with redirect_stdout(Interrupting("epoch 3 of 3")), pytest.raises(KeyboardInterrupt):
-        train_recipe(RECIPE, dataset, make_flags(out), unfinished)
+        train_recipe(RECIPE, dataset, make_flags(out), checkpoint)
     with (out / "printed.txt").open("w") as printed, redirect_stdout(printed):
-        train_recipe(RECIPE, dataset, make_flags(out, resume=True), unfinished)
+        train_recipe(RECIPE, dataset, make_flags(out, resume=True), checkpoint)
     return out / "cifar10" / "1"
 
 
@@ -171,7 +171,7 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
 ) -> None:
     keras.utils.set_random_seed(SEED)
     model = build(RECIPE.net, dataset.shape, 3)
-    fit(model, dataset.train, dataset.validation, RECIPE, seed=SEED, unfinished=tmp_path / "unfinished.npz")
+    fit(model, dataset.train, dataset.validation, RECIPE, seed=SEED, checkpoint=tmp_path / "unfinished.npz")
     for weight, expected in zip(net.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_allclose(weight, expected, atol=1e-3)
 
@@ -193,11 +193,11 @@ def test_the_kernels_are_muons_which_keeps_their_length(net: keras.Model) -> Non
 def test_the_flag_decides_the_precision_that_is_trained_in(dataset: Dataset, tmp_path: Path) -> None:
     """As an interrupted run left it, which read it from the net's layers, and as the file of its end says."""
     flat = dataclasses.replace(RECIPE, net=(Flatten(),))
-    unfinished, flags = tmp_path / "unfinished.npz", make_flags(tmp_path, precision="bfloat16")
+    checkpoint, flags = tmp_path / "unfinished.npz", make_flags(tmp_path, precision="bfloat16")
     with redirect_stdout(Interrupting("epoch 2 of 3")), pytest.raises(KeyboardInterrupt):
-        train_recipe(flat, dataset, flags, unfinished)
-    with np.load(unfinished) as stored:
+        train_recipe(flat, dataset, flags, checkpoint)
+    with np.load(checkpoint) as stored:
         assert json.loads(str(stored["facts"]))["settings"]["precision"] == "bfloat16"
-    train_recipe(flat, dataset, dataclasses.replace(flags, resume=True), unfinished)
+    train_recipe(flat, dataset, dataclasses.replace(flags, resume=True), checkpoint)
     _, spec = read_model_file(tmp_path / "cifar10" / "1" / "model.onnx")
     assert (spec.recipe["precision"], spec.precision) == ("bfloat16", "float32")

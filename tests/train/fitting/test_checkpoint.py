@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from train.fitting.checkpoint import CannotResume, Progress, Settings, load_progress, record, save_progress
+from train.fitting.checkpoint import CannotResume, Progress, Settings, load_checkpoint, record, save_checkpoint
 from train.fitting.fit import compile_for_training
 from train.nets.build import build
 from train.recipes.net import Dense, Drop, Flatten
@@ -55,9 +55,9 @@ def assert_equal(found: list[np.ndarray], wanted: list[np.ndarray]) -> None:
 def test_a_loaded_run_has_every_variable_the_history_and_the_best_weights_of_the_saved_one(tmp_path: Path) -> None:
     trained, path = make_trained(1, steps=3), tmp_path / "new" / "unfinished.npz"
     saved = make_progress(trained)
-    save_progress(path, trained, saved)
+    save_checkpoint(path, trained, saved)
     fresh, loaded = make_trained(2), Progress(SETTINGS)
-    load_progress(path, fresh, loaded)
+    load_checkpoint(path, fresh, loaded)
     assert_equal(read_variables(fresh), read_variables(trained))
     assert_equal(loaded.best_weights, saved.best_weights)
     assert dataclasses.replace(loaded, best_weights=[]) == dataclasses.replace(saved, best_weights=[])
@@ -65,9 +65,9 @@ def test_a_loaded_run_has_every_variable_the_history_and_the_best_weights_of_the
 
 def test_a_loaded_run_takes_the_next_step_as_the_saved_one_does(tmp_path: Path) -> None:
     trained = make_trained(1, steps=3)
-    save_progress(tmp_path / "unfinished.npz", trained, make_progress(trained))
+    save_checkpoint(tmp_path / "unfinished.npz", trained, make_progress(trained))
     fresh = make_trained(2)
-    load_progress(tmp_path / "unfinished.npz", fresh, Progress(SETTINGS))
+    load_checkpoint(tmp_path / "unfinished.npz", fresh, Progress(SETTINGS))
     images, targets = np.random.default_rng(5).integers(0, 256, (8, 6, 6, 1), np.uint8), np.eye(3)[[0, 1, 2, 0] * 2]
     for each in (trained, fresh):
         each.train_on_batch(images, targets)
@@ -83,40 +83,40 @@ def test_a_loaded_run_takes_the_next_step_as_the_saved_one_does(tmp_path: Path) 
 def test_resuming_under_other_settings_is_refused(tmp_path: Path, other: dict[str, Any]) -> None:
     wanted = dataclasses.replace(SETTINGS, **other)
     trained = make_trained(1)
-    save_progress(tmp_path / "unfinished.npz", trained, make_progress(trained))
+    save_checkpoint(tmp_path / "unfinished.npz", trained, make_progress(trained))
     before = read_variables(trained)
     with pytest.raises(CannotResume, match="of other settings: wanted ") as caught:
-        load_progress(tmp_path / "unfinished.npz", trained, Progress(wanted))
+        load_checkpoint(tmp_path / "unfinished.npz", trained, Progress(wanted))
     assert f"wanted {wanted.describe()}, found {SETTINGS.describe()}" in str(caught.value)
     assert_equal(read_variables(trained), before)
 
 
 def test_resuming_nothing_is_refused_with_the_file_that_was_wanted(tmp_path: Path) -> None:
     with pytest.raises(CannotResume, match=r"nothing to resume: .*unfinished\.npz"):
-        load_progress(tmp_path / "unfinished.npz", make_trained(1), Progress(SETTINGS))
+        load_checkpoint(tmp_path / "unfinished.npz", make_trained(1), Progress(SETTINGS))
 
 
 @pytest.mark.parametrize("share", [0, 0.5, 0.99], ids=["empty", "half", "all but its end"])
 def test_resuming_from_a_damaged_file_is_refused_as_that(tmp_path: Path, share: float) -> None:
     path, trained = tmp_path / "unfinished.npz", make_trained(1)
-    save_progress(path, trained, make_progress(trained))
+    save_checkpoint(path, trained, make_progress(trained))
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(CannotResume, match=r"unfinished\.npz is damaged: .*; leave out --resume"):
-        load_progress(path, trained, Progress(SETTINGS))
+        load_checkpoint(path, trained, Progress(SETTINGS))
 
 
 def test_resuming_with_variables_of_other_shapes_is_refused_and_changes_none(tmp_path: Path) -> None:
     """As after a change of the program: the same settings then build another model."""
     path, trained = tmp_path / "unfinished.npz", make_trained(1, steps=1)
-    save_progress(path, trained, make_progress(trained))
+    save_checkpoint(path, trained, make_progress(trained))
     with np.load(path) as stored:
         arrays = dict(stored)
     arrays["variable_0"] = arrays["variable_0"][..., :1]
     np.savez(path, **arrays)
     before = read_variables(trained)
     with pytest.raises(CannotResume, match="of another version of this program"):
-        load_progress(path, trained, Progress(SETTINGS))
+        load_checkpoint(path, trained, Progress(SETTINGS))
     assert_equal(read_variables(trained), before)
 
 
@@ -156,9 +156,9 @@ def test_a_save_that_fails_leaves_the_file_before_it_whole_and_nothing_beside_it
     tmp_path: Path, changes: dict[str, Any], error: type[Exception]
 ) -> None:
     path, trained = tmp_path / "unfinished.npz", make_trained(1)
-    save_progress(path, trained, make_progress(trained))
+    save_checkpoint(path, trained, make_progress(trained))
     before = path.read_bytes()
     with pytest.raises(error):
-        save_progress(path, trained, make_progress(trained, **changes))
+        save_checkpoint(path, trained, make_progress(trained, **changes))
     assert [each.name for each in tmp_path.iterdir()] == ["unfinished.npz"]
     assert path.read_bytes() == before

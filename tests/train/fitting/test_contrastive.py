@@ -89,8 +89,8 @@ def test_fit_goes_on_from_the_pretrained_weights_those_of_the_first_layer_too(pr
     before = model.get_weights()
     pretrain(model, problem[0], RECIPE, epochs=1, seed=1)
     pretrained = model.get_weights()
-    write_start(model, len(problem[0]), still, seed=1, unfinished=path)
-    progress = fit(make_model(), *problem, still, seed=1, unfinished=path, resume=True)
+    write_start(model, len(problem[0]), still, seed=1, checkpoint=path)
+    progress = fit(make_model(), *problem, still, seed=1, checkpoint=path, resume=True)
     assert [row["epoch"] for row in progress.history] == [1, 2]
     for found, wanted in zip(progress.best_weights, pretrained, strict=True):
         np.testing.assert_array_equal(found, wanted)

@@ -56,7 +56,7 @@ def run(problem: Problem, folder: Path, recipe: Recipe, resume: bool = False) ->
     """A fitted model and its progress, from one seed alone."""
     keras.utils.set_random_seed(7)
     model = build(RECIPES["mnist-cnn"].net, (28, 28, 1), 10)
-    return model, fit(model, *problem, recipe, seed=7, unfinished=folder / "unfinished.npz", resume=resume)
+    return model, fit(model, *problem, recipe, seed=7, checkpoint=folder / "unfinished.npz", resume=resume)
 
 
 def validation_accuracy(model: keras.Model, problem: Problem) -> float:
@@ -165,10 +165,10 @@ def test_a_net_trained_on_crops_is_calibrated_on_images_that_are_moved_as_those_
 def test_a_run_interrupted_and_resumed_ends_as_one_that_was_not(problem: Problem, tmp_path: Path) -> None:
     """Order, dropout, augmentation, Adam's moments, the schedule and the best so far all go on where they were."""
     whole, expected = run(problem, tmp_path / "whole", RECIPE)
-    unfinished = tmp_path / "parts" / "unfinished.npz"
+    checkpoint = tmp_path / "parts" / "unfinished.npz"
 
     def interrupt_after_an_epoch() -> None:
-        while not unfinished.exists():
+        while not checkpoint.exists():
             time.sleep(0.001)
         signal.raise_signal(signal.SIGINT)
 
@@ -176,10 +176,10 @@ def test_a_run_interrupted_and_resumed_ends_as_one_that_was_not(problem: Problem
     thread = threading.Thread(target=interrupt_after_an_epoch)
     thread.start()
     with pytest.raises(KeyboardInterrupt):
-        run(problem, unfinished.parent, RECIPE)
+        run(problem, checkpoint.parent, RECIPE)
     thread.join()
     signal.signal(signal.SIGINT, before)
-    parts, found = run(problem, unfinished.parent, RECIPE, resume=True)
+    parts, found = run(problem, checkpoint.parent, RECIPE, resume=True)
     assert [row["epoch"] for row in found.history] == [1, 2, 3]
     assert found.best_epoch == expected.best_epoch
     for row, expected_row in zip(found.history, expected.history, strict=True):
@@ -256,7 +256,7 @@ def test_training_in_bfloat16_learns_too(problem: Problem, tmp_path: Path) -> No
     keras.utils.set_random_seed(0)
     model = build(RECIPES["mnist-mlp"].net, (28, 28, 1), 10, "mixed_bfloat16")
     recipe = dataclasses.replace(RECIPE, augmentation=None)
-    progress = fit(model, *problem, recipe, seed=0, unfinished=tmp_path / "unfinished.npz")
+    progress = fit(model, *problem, recipe, seed=0, checkpoint=tmp_path / "unfinished.npz")
     assert progress.best_accuracy > 0.8
 
 

@@ -67,7 +67,7 @@ def show(folder: Path, augmentation: Augmentation | Crop) -> list[np.ndarray]:
         keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(watch(images)))
     )
     model, recipe = keras.Model(images, logits), dataclasses.replace(SHORT, augmentation=augmentation)
-    fit(model, *draw_parts(), recipe, seed=SEED, unfinished=folder / "unfinished.npz")
+    fit(model, *draw_parts(), recipe, seed=SEED, checkpoint=folder / "unfinished.npz")
     return watch.batches
 
 
@@ -158,7 +158,7 @@ def test_the_learning_rate_comes_to_nothing_behind_the_last_batch(
 
     monkeypatch.setattr("train.fitting.fit.compile_for_training", keep)
     model = build(BASE.net, (8, 8, 3), 2)
-    fit(model, *draw_parts(), SHORT, seed=SEED, unfinished=tmp_path / "unfinished.npz")
+    fit(model, *draw_parts(), SHORT, seed=SEED, checkpoint=tmp_path / "unfinished.npz")
     optimizer = compiled[0].optimizer
     assert int(optimizer.iterations) == 8
     assert float(optimizer.learning_rate) == pytest.approx(0, abs=1e-9)

@@ -120,9 +120,9 @@ def test_a_run_whose_unfinished_file_was_damaged_starts_over(
     """By a power cut, say: no flag has to be known, and no file found and deleted."""
     plan = dataclasses.replace(PLAN, values=(0.3,), seeds=(0,))
     (job,) = plan_jobs(plan)
-    unfinished = folder / f"unfinished-{find_key(job)}.npz"
-    train_job(job, plan, material, unfinished)
-    unfinished.write_bytes(unfinished.read_bytes()[: int(share * unfinished.stat().st_size)])
+    checkpoint = folder / f"unfinished-{find_key(job)}.npz"
+    train_job(job, plan, material, checkpoint)
+    checkpoint.write_bytes(checkpoint.read_bytes()[: int(share * checkpoint.stat().st_size)])
     pursue(plan, material, folder)
     assert "found a damaged or a foreign one; starting over" in capsys.readouterr().out
     assert list_files(folder) == FILES
