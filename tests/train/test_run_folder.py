@@ -23,7 +23,7 @@ def test_a_folder_is_taken_while_another_process_works_there_and_free_when_it_wa
     with subprocess.Popen([sys.executable, "-c", HOLD, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"held\n"
-        sentence = "mnist: wanted it for this run alone, another process trains there"
+        sentence = "mnist: wanted it for this run only, but another process trains there"
         with pytest.raises(FolderTaken, match=sentence), claim(folder):
             pass
         with claim(tmp_path / "runs" / "cifar10"):

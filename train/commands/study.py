@@ -1,10 +1,10 @@
-"""`python -m train.study NAME`: train a named comparison over values and seeds, for hours if need be.
+"""`python -m train.study NAME`: compare values of one setting over several seeds.
 
-Enters: flags. Leaves: `<out>/<study>-<dataset>/` with results.jsonl (a line per finished run), table.md and plot.png,
-and an exit code: 0 done; 2 bad usage; 1 otherwise, an interruption too. The same command goes on where it was.
-Does not know: how a net is fitted, what a study varies. `--help`, `--list` and usage errors answer without TensorFlow.
+Enters: flags. Leaves: `<out>/<study>-<dataset>/` with results.jsonl (a line for each finished run), table.md and
+plot.png, and an exit code: 0 done; 2 bad usage; 1 otherwise, also after an interruption. The same command continues.
+Does not know: how a net is fitted, what a study varies. `--help`, `--list` and usage errors need no TensorFlow.
 
-Runs are compared by training images that are held out; the test images are loaded with the others and never looked at.
+Runs are compared on held-out training images. The test images are loaded with the others and not used.
 """
 
 import argparse
@@ -20,14 +20,14 @@ from train.flags import add_data_flag, add_precision_flag, read_positive, read_s
 from train.recipes.recipe import Recipe
 from train.studies.catalogue import BASES, STUDIES, Study, Value
 from train.studies.plan import Plan
-from train.studies.runner import Material, pursue
+from train.studies.runner import Material, run_plan
 
-SUBSET_SEED = 1
+SUBSET_SEED = 1  # of the choice of --train-count images
 
 
 @dataclass(frozen=True)
 class StudyFlags:
-    """A study as it was asked for."""
+    """The flags of `python -m train.study`, with names replaced by what they stand for."""
 
     study: Study
     base: Recipe
@@ -45,37 +45,36 @@ def main() -> int:
     if flags is None:
         print(*(f"{study.name:14}{study.question}" for study in STUDIES.values()), sep="\n")
         return 0
-    return run(lambda: run_study(flags), lambda: "finished runs are kept; the same command goes on from here")
+    return run(lambda: run_study(flags), lambda: "finished runs are kept; the same command continues")
 
 
 def parse_flags() -> StudyFlags | None:
-    """The study that was asked for, None for the list of all; exits with code 2 on bad usage."""
-    parser = argparse.ArgumentParser(prog="python -m train.study", description="Compare values of one setting.")
-    parser.add_argument("name", nargs="?", choices=STUDIES, metavar="NAME", help=", ".join(STUDIES))
-    parser.add_argument("--list", action="store_true", help="print the studies with their questions")
-    parser.add_argument("--dataset", choices=BASES, default="cifar10", help="default: cifar10")
-    parser.add_argument("--values", metavar="A,B,...", help="default: the study's own")
-    parser.add_argument("--seeds", type=read_seeds, default=(0, 1, 2), metavar="A,B,...", help="default: 0,1,2")
-    parser.add_argument("--epochs", type=read_positive, metavar="N", help="default: the base recipe's")
-    parser.add_argument(
-        "--batch-size", type=read_positive, metavar="N", help="default: the base recipe's, for all images"
-    )
+    """Read the flags; None stands for `--list`. Exits with code 2 on bad usage."""
+    about = "Compare values of one setting over several seeds."
+    parser = argparse.ArgumentParser(prog="python -m train.study", description=about)
+    add = parser.add_argument
+    add("name", nargs="?", choices=STUDIES, metavar="NAME", help=f"run this study: {', '.join(STUDIES)}")
+    add("--list", action="store_true", help="print the studies with their questions, and exit")
+    add("--dataset", choices=BASES, default="cifar10", help="train on this dataset; default: cifar10")
+    add("--values", metavar="A,B,...", help="compare these values; default: the study's own")
+    add("--seeds", type=read_seeds, default=(0, 1, 2), metavar="A,B,...", help="train with these seeds; default: 0,1,2")
+    add("--epochs", type=read_positive, metavar="N", help="train N epochs; default: the base recipe's")
+    add("--batch-size", type=read_positive, metavar="N", help="take N images a step; default: the base recipe's")
     add_precision_flag(parser)
-    parser.add_argument("--train-count", type=read_positive, metavar="N", help="train on N images, always the same")
+    add("--train-count", type=read_positive, metavar="N", help="train on the same N images each time; default: all")
     add_data_flag(parser)
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs", "studies"), metavar="DIR", help="default: runs/studies"
-    )
+    where = "write to DIR/<study>-<dataset>; default: runs/studies"
+    add("--out", type=Path, default=Path("runs", "studies"), metavar="DIR", help=where)
     given = parser.parse_args()
     return None if given.list else _complete(parser, given)
 
 
 def _complete(parser: argparse.ArgumentParser, given: argparse.Namespace) -> StudyFlags:
-    """Find the study, its base recipe and its values; exits with code 2 where flags do not fit together."""
+    """Find the study, its base recipe and its values. Exits with code 2 if flags contradict each other."""
     if given.name is None:
         parser.error("wanted the NAME of a study; --list prints them")
     if given.epochs and given.name == "epochs":
-        parser.error("--epochs: the study `epochs` has its epochs from --values")
+        parser.error("--epochs: the study `epochs` takes its epochs from --values")
     study, base = STUDIES[given.name], BASES[given.dataset]
     base = replace(base, epochs=given.epochs or base.epochs, batch_size=given.batch_size or base.batch_size)
     try:
@@ -88,33 +87,29 @@ def _complete(parser: argparse.ArgumentParser, given: argparse.Namespace) -> Stu
 
 
 def read_values(study: Study, text: str | None) -> tuple[Value, ...]:
-    """The study's own, or those named, each once. Raises ValueError."""
+    """The values of a flag, each once, or the study's own. Raises ValueError."""
     return study.values if text is None else tuple(dict.fromkeys(study.read(part) for part in text.split(",")))
 
 
 def read_seeds(text: str) -> tuple[int, ...]:
-    """A flag's seeds, each once."""
+    """Read seeds, each once. Raises argparse.ArgumentTypeError."""
     return tuple(dict.fromkeys(map(read_seed, text.split(","))))
 
 
 def run_study(flags: StudyFlags) -> int:
-    """Load the data, then train what is not finished."""
+    """Load the data, and train the runs that are not finished. Returns the exit code."""
     dataset = load(flags.base.dataset, flags.data, flags.base.validation_count)
     material = Material(choose_images(dataset, flags.train_count), dataset.validation, len(dataset.labels["en"]))
     with less_noise():
-        from train.nets import precision  # TensorFlow comes in here: after the flags and the dataset, which fail faster
+        from train.nets import precision  # not above: TensorFlow is slow to import
     chosen = precision.choose_precision(flags.precision)
     plan = Plan(flags.study, flags.base, flags.values, flags.seeds, flags.train_count, chosen)
-    pursue(
-        plan,
-        material,
-        flags.out / f"{flags.study.name}-{flags.base.dataset}",
-    )
+    run_plan(plan, material, flags.out / f"{flags.study.name}-{flags.base.dataset}")
     return 0
 
 
 def choose_images(dataset: Dataset, count: int | None) -> Part:
-    """`count` training images, always the same ones, or all of them. Raises ConfigError."""
+    """Choose `count` training images, always the same ones; None takes all. Raises ConfigError."""
     train = dataset.train
     if count is None:
         return train

@@ -1,7 +1,7 @@
-"""`python -m train.variants FOLDER --precision int8`: a shipped model.onnx -> a smaller and faster file beside it.
+"""`python -m train.variants FOLDER --precision int8`: a model.onnx -> a smaller and faster file beside it.
 
-Enters: flags. Leaves: the file, and lines that say what it reaches; exit code 0, or 1 where the file or the dataset
-cannot be used. Does not know: how a file is converted (`train/export/variants.py`).
+Enters: flags. Leaves: the file, and lines with its figures; exit code 0, or 1 if a file or the dataset cannot be used.
+Does not know: how a file is converted (`train/export/variants.py`).
 """
 
 import argparse
@@ -27,16 +27,17 @@ class VariantFlags:
 
 
 def parse_flags(arguments: Sequence[str] | None) -> VariantFlags:
-    """The flags; exits with code 2 on bad usage."""
-    parser = argparse.ArgumentParser(prog="python -m train.variants", description="Write a model file in fewer bits.")
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="the version's folder, as models/cifar10-cnn/1")
-    parser.add_argument("--precision", choices=tuple(TOLERANCES), required=True)
+    """Read the flags. Exits with code 2 on bad usage."""
+    parser = argparse.ArgumentParser(prog="python -m train.variants", description="Convert a model file to fewer bits.")
+    add = parser.add_argument
+    add("folder", type=Path, metavar="FOLDER", help="convert FOLDER/model.onnx, as in models/cifar10-cnn/1")
+    add("--precision", choices=tuple(TOLERANCES), required=True, help="write FOLDER/model.<precision>.onnx")
     add_data_flag(parser)
     return read_flags(parser, VariantFlags, arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 0 with the accuracy and the distance printed, 1 if the file or the dataset cannot be used."""
+    """Parse the flags, convert, print the figures, and return the exit code."""
     flags = parse_flags(arguments)
     try:
         _, before = read_model_file(flags.folder / "model.onnx")

@@ -19,7 +19,7 @@ from train.flags import add_data_flag, read_flags
 
 @dataclass(frozen=True)
 class ExportFlags:
-    """Which dataset goes where."""
+    """The flags of `python -m train.data`."""
 
     dataset: str
     export: Path
@@ -28,37 +28,36 @@ class ExportFlags:
 
 
 def export_folders(part: Part, names: Sequence[str], folder: Path) -> None:
-    """Write images as `folder`/<class name>/<index>.png. Raises OSError."""
+    """Write each image to `folder`/<class name>/<index>.png. Raises OSError."""
     for name in names:
         (folder / name).mkdir(parents=True)
     for index, (image, label) in enumerate(zip(part.images, part.labels, strict=True)):
-        picture = Image.fromarray(image.squeeze())  # grey has no channel axis in Pillow
+        picture = Image.fromarray(image.squeeze())  # Pillow has no channel axis for grey
         picture.save(folder / names[label] / f"{index:05d}.png", compress_level=1)
 
 
 def require_room(folder: Path) -> None:
-    """Raise DatasetError where a folder to export to holds something already, or is none."""
+    """Raise DatasetError if a path is a file, or a folder that is not empty."""
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise DatasetError(f"wanted a new or an empty folder to export to, found {folder} with something in it")
 
 
 def parse_flags() -> ExportFlags:
-    """The flags; exits with code 2 on bad usage."""
-    parser = argparse.ArgumentParser(
-        prog="python -m train.data", description="Write a dataset as class folders of PNG."
-    )
-    parser.add_argument("--dataset", choices=SOURCES, required=True)
-    parser.add_argument("--export", type=Path, required=True, metavar="DIR", help="a new or an empty folder")
+    """Read the flags. Exits with code 2 on bad usage."""
+    parser = argparse.ArgumentParser(prog="python -m train.data", description="Write a dataset as folders of PNG.")
+    add = parser.add_argument
+    add("--dataset", choices=SOURCES, required=True, help="export this dataset")
+    add("--export", type=Path, required=True, metavar="DIR", help="write to DIR/<class name>, if DIR is new or empty")
     add_data_flag(parser)
-    parser.add_argument("--split", choices=("test", "train"), default="test")
+    add("--split", choices=("test", "train"), default="test", help="export these images; default: test")
     return read_flags(parser, ExportFlags)
 
 
 def main() -> int:
-    """`python -m train.data`: exit code 0, 1 for an unusable dataset, 2 for bad usage."""
+    """Parse the flags, export, and return the exit code."""
     flags = parse_flags()
     try:
-        require_room(flags.export)  # first: the dataset may have to be fetched
+        require_room(flags.export)  # first, because the dataset may have to be fetched
         dataset = load(flags.dataset, flags.data)
         part = dataset.test if flags.split == "test" else dataset.train
         export_folders(part, dataset.labels["en"], flags.export)

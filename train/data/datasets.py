@@ -1,7 +1,7 @@
 """A published dataset's files -> a `Dataset`: uint8 images and integer labels, split once.
 
 Enters: a dataset's name, a folder, the number of images to hold out. Leaves: a `Dataset`.
-Does not know: where the files come from (`sources.py`), or what is trained on them. It brings no TensorFlow.
+Does not know: where the files come from (`sources.py`), or what is trained on them. It imports no TensorFlow.
 """
 
 import gzip
@@ -37,11 +37,11 @@ class Part:
     labels: Labels
     """int64 [N]: the index of each image's class."""
     places: Labels
-    """int64 [N]: where each image stood before the split. What chance decides for an image depends on this number."""
+    """int64 [N]: the index of each image before the split. What is drawn at random for an image depends on it."""
 
     @classmethod
     def whole(cls, images: Images, labels: Labels) -> "Part":
-        """All of images uint8 [N, H, W, C] and labels int64 [N], before any split."""
+        """A part of all images uint8 [N, H, W, C] and labels int64 [N], before any split."""
         return cls(images, labels, np.arange(len(labels)))
 
     def take(self, chosen: Labels) -> "Part":
@@ -59,29 +59,33 @@ class Dataset:
     name: str
     train: Part
     validation: Part
-    """Training images that were held out; empty if nothing is fitted."""
+    """The held-out set: training images that no weights are fitted to. It may be empty."""
     test: Part
     labels: Mapping[str, tuple[str, ...]]
     """Class names by language code."""
 
     @classmethod
     def of_test(cls, name: str, images: Images, labels: Labels, names: Mapping[str, tuple[str, ...]]) -> "Dataset":
-        """A test set alone, images uint8 [N, H, W, C] and labels int64 [N]: all that the export of a model needs."""
+        """A dataset without images to train on, from images uint8 [N, H, W, C] and labels int64 [N].
+
+        It is what the export of a finished model needs; `names` are the class names by language code.
+        """
         test = Part.whole(images, labels)
         nothing = test.take(np.arange(0))
         return cls(name, nothing, nothing, test, names)
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """H, W, C of one image."""
+        """Height, width and channels of one image."""
         height, width, channels = self.test.images.shape[1:]
         return height, width, channels
 
 
 def load(name: str, folder: Path | None = None, validation_count: int = 0) -> Dataset:
-    """Find (or fetch), check, read and split a dataset: `mnist` or `cifar10`.
+    """Find or fetch the dataset `mnist` or `cifar10`, check it, and split it.
 
-    `folder` defaults to the environment's INKLING_DATA, or else ~/.cache/inkling. Raises DatasetError.
+    `folder` defaults to INKLING_DATA, or else ~/.cache/inkling. `validation_count` images of the training set are held
+    out. Raises DatasetError if the files are absent or damaged, and ValueError if nothing is left to train on.
     """
     if name not in SOURCES:
         raise DatasetError(f"no dataset named {name!r}; known are {', '.join(SOURCES)}")
@@ -92,9 +96,9 @@ def load(name: str, folder: Path | None = None, validation_count: int = 0) -> Da
 
 
 def split(part: Part, validation_count: int) -> tuple[Part, Part]:
-    """What is trained on, and `validation_count` images held out: the same in every run, so that runs can be compared.
+    """Split a part into training images and `validation_count` held-out images, both in their old order.
 
-    Raises ValueError if no image would be left to train on.
+    The split is the same in every run, so that runs can be compared. Raises ValueError if nothing is left to train on.
     """
     if not 0 <= validation_count < len(part):
         raise ValueError(f"wanted 0 to {len(part) - 1} of {len(part)} images for validation, found {validation_count}")
@@ -103,12 +107,12 @@ def split(part: Part, validation_count: int) -> tuple[Part, Part]:
 
 
 def default_folder() -> Path:
-    """The data folder where none is named."""
+    """The folder of the published datasets, if no other is named."""
     return Path(os.environ.get("INKLING_DATA") or Path.home() / ".cache" / "inkling").expanduser()
 
 
 def parse_mnist(files: Mapping[str, bytes]) -> tuple[Part, Part]:
-    """The four gzipped IDX files -> training and test images uint8 [N, 28, 28, 1] with their labels."""
+    """Read the four gzipped IDX files: training and test images uint8 [N, 28, 28, 1] with labels."""
     return _parse_pair(files, "train"), _parse_pair(files, "t10k")
 
 
@@ -120,7 +124,10 @@ def _parse_pair(files: Mapping[str, bytes], prefix: str) -> Part:
 
 
 def parse_idx(data: bytes) -> Images:
-    """An IDX file of unsigned bytes: two zeros, type 8, the number of dimensions, each as big-endian uint32, values."""
+    """Read an IDX file of unsigned bytes. Raises DatasetError for another type.
+
+    It holds two zeros, the type 8, the number of dimensions, each dimension as big-endian uint32, and the values.
+    """
     if data[:3] != b"\0\0\x08":
         raise DatasetError(
             f"not an IDX file of unsigned bytes: wanted 00 00 08 at its start, found {data[:3].hex(' ')}"
@@ -130,8 +137,8 @@ def parse_idx(data: bytes) -> Images:
 
 
 def parse_cifar(files: Mapping[str, bytes]) -> tuple[Part, Part]:
-    """The pickled batches of the "python version" -> training and test images uint8 [N, 32, 32, 3] with labels."""
-    batches = {file: pickle.loads(data, encoding="bytes") for file, data in files.items()}  # noqa: S301 published bytes
+    """Read the pickled batches: training and test images uint8 [N, 32, 32, 3] with labels."""
+    batches = {file: pickle.loads(data, encoding="bytes") for file, data in files.items()}  # noqa: S301  # their checksums were compared
     train = [batch for file, batch in sorted(batches.items()) if file.startswith("data_batch_")]
     return _join_batches(train), _join_batches([batches["test_batch"]])
 
@@ -143,9 +150,9 @@ def _join_batches(batches: Sequence[Mapping[bytes, npt.ArrayLike]]) -> Part:
 
 
 def choose_batch_size(images: Images) -> int:
-    """How many of images [N, H, W, C] go through a net at a time where nothing is learnt: 1,000 of 32 x 32, or fewer.
+    """How many images uint8 [N, H, W, C] to give a net at a time outside training: at most 1,000 of 32 x 32 pixels.
 
-    The net of `cifar10-cnn` would take 6 GB for 1,000 of 128 x 128.
+    The count falls with the number of pixels, because a net's memory grows with both.
     """
     _, height, width, _ = images.shape
     return int(np.clip(1000 * 32 * 32 // (height * width), 1, 1000))

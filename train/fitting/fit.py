@@ -1,8 +1,8 @@
 """A model, training images and a recipe -> the model with its best weights.
 
-Enters: a keras.Model of `build.py`, the parts of a dataset to train and to validate on, a `Recipe`, a seed.
-Leaves: the same model fitted, and the history of its epochs. Does not know: datasets' files, test sets, ONNX.
-Plain Keras 3: any backend. What is needed to go on after an interruption is kept by `checkpoint.py`.
+Enters: a keras.Model of `nets/build.py`, the training and validation parts of a dataset, a `Recipe`, a seed.
+Leaves: the same model fitted, and the history of its epochs. Does not know: the files of datasets, test sets, ONNX.
+Plain Keras 3: any backend. After each epoch, `checkpoint.py` saves what an interrupted run continues from.
 """
 
 import math
@@ -30,8 +30,8 @@ from train.recipes.recipe import Augmentation, Crop, Recipe
 
 Images = npt.NDArray[np.uint8]
 
-CALIBRATION_LEAST = 1000
-CALIBRATION_VIEWS = 4
+CALIBRATION_LEAST = 1000  # validation images; with fewer, the temperature would depend on chance
+CALIBRATION_VIEWS = 4  # of each validation image, moved as in training
 FIGURES = ("loss", "accuracy")
 
 
@@ -45,11 +45,11 @@ def fit(
     checkpoint: Path,
     resume: bool = False,
 ) -> Progress:
-    """Train `model` in place and leave it with the weights of its best epoch by validation accuracy.
+    """Train `model` in place, and leave it with the weights of its best epoch by validation accuracy.
 
-    Its classes are balanced afterwards, and its progress says how its probabilities become truthful (`finish`).
-    `checkpoint` is the file that an interrupted run leaves; `resume` goes on from it, to the same end as without the
-    interruption. Raises CannotResume, and ValueError if other images are held out than the recipe says.
+    `finish` then balances its classes and fits its calibration. After each epoch the file `checkpoint` is replaced;
+    with `resume`, training continues from it to the same result. Raises CannotResume, and ValueError if the validation
+    part has another size than the recipe says.
     """
     if not 0 < recipe.validation_count == len(validation):
         raise ValueError(f"wanted {recipe.validation_count} images for validation, found {len(validation)}")
@@ -74,15 +74,15 @@ def fit(
 
 
 def find_settings(model: keras.Model, recipe: Recipe, seed: int) -> Settings:
-    """What decides the course of a run; the precision is the one that the model's layers compute in."""
+    """The settings of a run, with the precision that the model's layers compute in."""
     return Settings(recipe, seed, find_precision(model))
 
 
 def finish(model: keras.Model, train: Part, validation: Part, recipe: Recipe, progress: Progress) -> None:
-    """Balance the classes where the model saw augmented images alone, and fit what makes its probabilities truthful.
+    """Balance the classes if the model was trained only on affine augmentations, and fit its calibration.
 
-    The balance is kept where it costs no validation accuracy. A temperature for less than CALIBRATION_LEAST
-    validation images would be chance: of few, all may be right, and nothing is ever that sure.
+    The balance is undone if it lowers validation accuracy. With fewer than CALIBRATION_LEAST validation images there
+    is no calibration.
     """
     progress.final_accuracy = measure_accuracy(
         predict_logits(model, validation.images, recipe.mirrors), validation.labels
@@ -101,10 +101,10 @@ def finish(model: keras.Model, train: Part, validation: Part, recipe: Recipe, pr
 
 
 def show_as_in_training(images: Images, recipe: Recipe) -> Images:
-    """Images uint8 [N, H, W, C], or with a `Crop` [CALIBRATION_VIEWS N, H, W, C], each moved as in training.
+    """Images uint8 [N, H, W, C] for the calibration; with a `Crop` each is moved CALIBRATION_VIEWS times.
 
-    Nobody's pictures are framed as the dataset's are. (The first net of `cifar10` that reached 0.95 was right about
-    0.957 of the images held out, and about 0.950 of them moved; those want a temperature 1.04 times as high.)
+    Users do not frame pictures as the dataset does. A net is slightly less accurate on moved images, so a temperature
+    for images as they are would be too low.
     """
     crop = recipe.augmentation
     return move_often(images, crop, CALIBRATION_VIEWS) if isinstance(crop, Crop) else images
@@ -119,7 +119,7 @@ def train_epoch(
     seed: int,
     epoch: int,
 ) -> dict[str, float]:
-    """Show a compiled model the training images once, as the recipe says; mean figures."""
+    """Train a compiled model for one epoch; `targets` are one-hot float [N, K]. Returns the mean loss and accuracy."""
     order = draw_order(len(train), seed, epoch)
     crops = recipe.augmentation if isinstance(recipe.augmentation, Crop) else None
     change = Cropper(crops, train.places, seed=seed, epoch=epoch) if crops else None
@@ -135,10 +135,9 @@ def run_epoch(
     *,
     change: Cropper | None = None,
 ) -> dict[str, float]:
-    """Take images [N, H, W, C] in an order, a batch at a time, through a step of training or testing; mean figures.
+    """Give images uint8 [N, H, W, C] to a training or test step, batch by batch. Returns the mean loss and accuracy.
 
-    Not `Model.fit`: each call of it makes and ends a tf.data pipeline, and the end waits for a thread that sleeps
-    (measured: 12 s and more an epoch with both cores idle).
+    `Model.fit` is slower: each call builds a tf.data pipeline, and ends by waiting for a sleeping thread.
     """
     starts = range(0, len(order), batch_size)
     bar = keras.utils.Progbar(len(starts), verbose=1 if sys.stdout.isatty() else 2, stateful_metrics=FIGURES)
@@ -146,7 +145,7 @@ def run_epoch(
     for number, start in enumerate(starts, 1):
         batch = order[start : start + batch_size]
         inputs = change(images[batch], batch) if change else images[batch]
-        figures = step(inputs, targets[batch], return_dict=True)  # of this batch alone: Keras forgets the others
+        figures = step(inputs, targets[batch], return_dict=True)  # Keras gives the figures of this batch only
         seen += len(batch)
         sums = {name: total + float(figures[name]) * len(batch) for name, total in sums.items()}
         bar.update(number, [(name, total / seen) for name, total in sums.items()])
@@ -154,21 +153,21 @@ def run_epoch(
 
 
 def is_over(history: Sequence[Mapping[str, float]], recipe: Recipe) -> bool:
-    """Whether a run has had all its epochs, or as many without a better one as its patience: from its history alone."""
+    """Whether a run has done all its epochs, or as many as its patience without a better one."""
     accuracies = [row["val_accuracy"] for row in history]
     if recipe.patience is None or not accuracies:
         return len(history) >= recipe.epochs
-    since_best = len(accuracies) - 1 - accuracies.index(max(accuracies))  # of equals the first: no later one is better
+    since_best = len(accuracies) - 1 - accuracies.index(max(accuracies))  # equal is not better
     return len(history) >= recipe.epochs or since_best >= recipe.patience
 
 
 def draw_order(count: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
-    """The order of an epoch's images, from nothing else: a resumed run goes on as it would have."""
+    """The order of an epoch's images, int64 [count]. Nothing else decides it, so a resumed run draws the same."""
     return np.random.default_rng((seed, epoch)).permutation(count)
 
 
 def compile_for_training(model: keras.Model, recipe: Recipe, seed: int, steps_per_epoch: int) -> keras.Model:
-    """The model up to its logits, augmented if the recipe says so, with an optimizer and a loss: shares its weights."""
+    """The model up to its logits, with the recipe's augmentation, optimizer and loss. It shares the model's weights."""
     parts = [Augment(recipe.augmentation, seed)] if isinstance(recipe.augmentation, Augmentation) else []
     images = keras.Input(model.input_shape[1:], dtype="uint8")
     values = images
@@ -179,14 +178,14 @@ def compile_for_training(model: keras.Model, recipe: Recipe, seed: int, steps_pe
         optimizer=make_optimizer(recipe.optimizer, schedule_learning_rate(recipe, steps_per_epoch)),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
         metrics=["accuracy"],
-        # XLA made this slower on CPUs, and has no kernel for the affine transform. JAX has no other way.
+        # On a CPU, XLA is slower and cannot compile the affine transform. JAX always compiles.
         jit_compile=keras.backend.backend() == "jax",
     )
     return trained
 
 
 def schedule_learning_rate(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.schedules.LearningRateSchedule:
-    """From 0 up to the peak in a line, then down to 0 in half a cosine (Loshchilov & Hutter 2017, without restarts)."""
+    """A linear warm-up from 0 to the peak, then half a cosine down to 0 (Loshchilov & Hutter 2017, no restarts)."""
     warmup_steps = min(recipe.warmup_epochs, recipe.epochs - 1) * steps_per_epoch
     return keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0 if warmup_steps else recipe.peak_learning_rate,

@@ -1,6 +1,7 @@
-"""A recipe's optimizer, as data -> Keras' optimizer.
+"""A recipe's optimizer, described as data -> a Keras optimizer.
 
-Enters: `Adam` or `Muon` of `recipe.py`, a schedule of rates. Leaves: a keras.Optimizer. Does not know: nets.
+Enters: `Adam` or `Muon` of `recipes/recipe.py`, a learning rate schedule. Leaves: a keras.Optimizer.
+Does not know: nets, or what is trained.
 """
 
 import re
@@ -15,7 +16,7 @@ from train.recipes.recipe import Adam, Muon
 
 
 def make_optimizer(settings: Adam | Muon, schedule: LearningRateSchedule) -> keras.optimizers.Optimizer:
-    """The optimizer that a recipe asks for."""
+    """Make the optimizer of a recipe."""
     if isinstance(settings, Adam):
         return OnePassAdam(schedule, beta_2=settings.beta_2)
     return ConvMuon(
@@ -54,28 +55,28 @@ class OnePassAdam(keras.optimizers.Adam):
 
 
 class ConvMuon(keras.optimizers.Muon):
-    """Keras' Muon, which takes matrices alone, for the kernels of convolutions alone; Adam has all else.
+    """Muon for the kernels of convolutions, which Keras' Muon does not take, and Adam for all other variables.
 
-    A kernel [H, W, channels, filters] is a matrix of filters. Each step makes it as long as it has filters, so that a
-    rate is a share of it: what a norm follows does not depend on its length, and would be trained ever slower as it
-    grew (Jordan's airbench94_muon, 2024).
+    A kernel [H, W, channels, filters] is treated as a matrix of filters. After each step its norm is set to the square
+    root of the number of filters, so that the rate is a share of the kernel. A normalisation after the convolution
+    cancels that norm; without the reset it would grow, and training would slow down (Jordan's airbench94_muon, 2024).
     """
 
     def _should_use_adamw(self, variable: Any) -> bool:
         return not re.search(r"conv2d.*/kernel$", variable.path)
 
     def zeropower_via_newtonschulz5(self, x: Any, steps: int) -> Any:
-        """The nearest matrix with orthogonal columns, or rows, in the kernel's shape [H, W, channels, filters]."""
+        """A kernel float [H, W, channels, filters] -> nearly the closest one with orthogonal columns or rows."""
         matrix = ops.reshape(x, (-1, x.shape[-1]))
         if matrix.shape[0] >= matrix.shape[1]:
             return ops.reshape(self._orthogonalize(matrix, steps), x.shape)
         return ops.reshape(ops.transpose(self._orthogonalize(ops.transpose(matrix), steps)), x.shape)
 
     def _orthogonalize(self, matrix: Any, steps: int) -> Any:
-        """[M, N] of M >= N -> [M, N]: Keras' iteration, taken on the products of the columns with each other, [N, N].
+        """A matrix float [M, N], M >= N -> [M, N]: Keras' iteration on the products [N, N] of the columns.
 
-        Each step multiplies the matrix by a polynomial in those products, so that the polynomials can be multiplied
-        first, and the long matrix once.
+        Each step multiplies the matrix by a polynomial in these products. So the small polynomials are multiplied
+        first, and the long matrix only once.
         """
         matrix = matrix / (ops.norm(matrix) + 1e-7)
         products, unit = ops.matmul(ops.transpose(matrix), matrix), ops.eye(matrix.shape[1])

@@ -1,8 +1,9 @@
-"""A plan and labelled images -> its runs, one after another, each to a line, a table and a plot.
+"""A plan and labelled images -> its runs, one after another, and a table and a plot of them.
 
 Enters: a `Plan`, a `Material`, a folder. Leaves: results.jsonl, table.md and plot.png there. Does not know: flags,
-where the images came from, test images. A run that a killed process left goes on from its last epoch; one that was left
-while it was pretrained starts again. TensorFlow comes in with the first run.
+where the images came from, test images.
+An interrupted run continues from its last epoch; one that was interrupted in its pretraining starts again. TensorFlow
+is imported with the first run.
 """
 
 import json
@@ -29,26 +30,26 @@ RECORDED_PACKAGES = ("keras", "tensorflow", "numpy")
 
 @dataclass(frozen=True)
 class Material:
-    """What every run trains on, and what it is judged by."""
+    """The images that every run trains on, and the held-out images that it is measured on."""
 
     train: Part
     validation: Part
     class_count: int
 
 
-def pursue(plan: Plan, material: Material, folder: Path) -> None:
-    """Train the runs that have no line yet, each to its line; the table and the plot are renewed after each.
+def run_plan(plan: Plan, material: Material, folder: Path) -> None:
+    """Train the runs without a line in results.jsonl. Each adds its line and renews table and plot.
 
-    Raises FolderTaken where another process does.
+    Raises FolderTaken if another process writes to the folder, and BadResults.
     """
     with claim(folder):
-        _pursue_alone(plan, material, folder)
+        _run_locked(plan, material, folder)
 
 
-def _pursue_alone(plan: Plan, material: Material, folder: Path) -> None:
+def _run_locked(plan: Plan, material: Material, folder: Path) -> None:
     path = folder / "results.jsonl"
     if cut_torn_line(path):
-        print(f"{path}: cut off a last line that was not written to its end")
+        print(f"{path}: cut off a last line that was not written completely")
     done, jobs = {find_key(run) for run in read_runs(path)}, plan_jobs(plan)
     left = [job for job in jobs if find_key(job) not in done]
     print(f"{plan.study.question} {len(jobs)} runs, {len(jobs) - len(left)} of them finished", flush=True)
@@ -64,14 +65,14 @@ def _pursue_alone(plan: Plan, material: Material, folder: Path) -> None:
 
 
 def finish_job(job: Job, plan: Plan, material: Material, folder: Path) -> Run:
-    """Train one run to its line; what it would have gone on from is removed once that is on the disk."""
-    from train.fitting.checkpoint import CannotResume  # Keras, which comes in with the first run
+    """Train a run, add its line, and then remove its checkpoint. A damaged checkpoint is ignored."""
+    from train.fitting.checkpoint import CannotResume  # not above: it imports Keras
 
     checkpoint = folder / f"unfinished-{find_key(job)}.npz"
     try:
         run = train_job(job, plan, material, checkpoint)
     except CannotResume:
-        print(f"{checkpoint}: wanted the file of an interrupted run, found a damaged or a foreign one; starting over")
+        print(f"{checkpoint}: wanted the checkpoint of this run, found a damaged or a foreign one; starting over")
         remove_checkpoint(checkpoint)
         run = train_job(job, plan, material, checkpoint)
     append_run(folder / "results.jsonl", run)
@@ -80,14 +81,14 @@ def finish_job(job: Job, plan: Plan, material: Material, folder: Path) -> Run:
 
 
 def remove_checkpoint(checkpoint: Path) -> None:
-    """What a run would have gone on from."""
+    """Remove what a run would have continued from."""
     checkpoint.unlink()
     pretraining_path(checkpoint).unlink(missing_ok=True)
 
 
 def train_job(job: Job, plan: Plan, material: Material, checkpoint: Path) -> Run:
-    """Train one run from its start, or on from `checkpoint`."""
-    import keras  # brings TensorFlow
+    """Train a run from its start, or from `checkpoint` if that exists."""
+    import keras  # not above: it imports TensorFlow
 
     from train.fitting import fit
     from train.nets import build, precision
@@ -106,42 +107,42 @@ def train_job(job: Job, plan: Plan, material: Material, checkpoint: Path) -> Run
 
 
 def measure_held_out(model: Any, recipe: Recipe, material: Material) -> float:
-    """The accuracy of a keras.Model on the images held out, with its classes balanced if it saw augmented images alone.
+    """The accuracy of a keras.Model on the held-out images, after its classes were balanced as `fit.finish` does.
 
-    That is what `fit.finish` makes of a net that is exported, less its choice by the images held out.
+    Unlike there, the held-out images do not decide whether the balance is kept.
     """
-    from train.fitting import logit_biases as balance  # Keras, which comes in with the first run
-    from train.nets import build
+    from train.fitting.logit_biases import balance_classes  # not above: it imports Keras
+    from train.nets.build import predict
 
     if isinstance(recipe.augmentation, Augmentation):
-        balance.balance_classes(model, material.train.images, material.train.labels)
-    return measure_accuracy(build.predict(model, material.validation.images), material.validation.labels)
+        balance_classes(model, material.train.images, material.train.labels)
+    return measure_accuracy(predict(model, material.validation.images), material.validation.labels)
 
 
 def pretrain_job(job: Job, model: Any, material: Material, checkpoint: Path) -> list[dict[str, float]]:
-    """Pretrain a keras.Model and leave `checkpoint` to go on from, unless it is there; a row per epoch."""
-    from train.fitting import contrastive as metric
+    """Pretrain a keras.Model and write its checkpoint, unless that exists. Returns a row for each epoch."""
+    from train.fitting import contrastive
 
     path, recipe = pretraining_path(checkpoint), job.trial.recipe
     if not checkpoint.exists():
         epochs = job.trial.pretraining_epochs
-        history = metric.pretrain(model, material.train, recipe, epochs=epochs, seed=job.seed)
+        history = contrastive.pretrain(model, material.train, recipe, epochs=epochs, seed=job.seed)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(history))
-        metric.write_start(model, len(material.train), recipe, seed=job.seed, checkpoint=checkpoint)
+        contrastive.write_start(model, len(material.train), recipe, seed=job.seed, checkpoint=checkpoint)
     rows: list[dict[str, float]] = json.loads(path.read_text())
     return rows
 
 
 def pretraining_path(checkpoint: Path) -> Path:
-    """Where the rows of a run's pretraining wait for its end."""
+    """The file that keeps the rows of a run's pretraining until its end."""
     return checkpoint.with_suffix(".pretraining.json")
 
 
 def describe_run(
     job: Job, plan: Plan, parameters: int, history: Sequence[Mapping[str, float]], validation_accuracy: float
 ) -> Run:
-    """What is kept of a run; `history` has a row per epoch, the last one of `fit`."""
+    """The line of a run. `history` has a row for each epoch, with pretraining first."""
     return Run(
         study=plan.study.name,
         dataset=job.trial.recipe.dataset,
@@ -159,8 +160,8 @@ def describe_run(
 
 
 def report(plan: Plan, material: Material, folder: Path) -> list[str]:
-    """Write table.md and plot.png of what is finished, of earlier calls too; the conclusion's sentences."""
-    from train.evaluation.figures import DOTS_PER_INCH  # matplotlib, which a usage error does without
+    """Write table.md and plot.png of all finished runs. Returns the sentences of the conclusion."""
+    from train.evaluation.figures import DOTS_PER_INCH  # not above: it imports matplotlib
     from train.studies.plot import draw_study
 
     runs = {find_key(run): run for run in read_runs(folder / "results.jsonl") if is_comparable(run, plan)}
@@ -171,7 +172,7 @@ def report(plan: Plan, material: Material, folder: Path) -> list[str]:
 
 
 def describe_plan(plan: Plan, material: Material) -> list[str]:
-    """Sentences about what all runs have in common, the first one short."""
+    """Sentences about what all runs have in common. The first one is short, as it is the plot's caption."""
     held_out, dataset = len(material.validation), plan.base.dataset
     epochs = "" if plan.study.name == "epochs" else f", {plan.base.epochs} epochs"
     count = f"{len(material.train):,}" + ("" if plan.train_count is None else " chosen")
@@ -184,5 +185,5 @@ def describe_plan(plan: Plan, material: Material) -> list[str]:
         if trial.pretraining_epochs
     ]
     base = f"The base is {plan.base.name}: {spell(plan.base.net)}; batches of {plan.base.batch_size}, {plan.precision}."
-    same = "Every run saw the same training images, and none was tuned anew for its value."
+    same = "Every run saw the same training images, and no setting was tuned for its value."
     return [f"{trained}.", base, same, *shares]

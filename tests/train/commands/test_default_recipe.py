@@ -147,7 +147,7 @@ def test_the_validation_accuracy_is_that_of_the_files_answers_and_is_printed(
     stated = spec.recipe["validation_accuracy"]
     assert stated == pytest.approx(found, abs=0.002)
     printed = (folder.parents[1] / "printed.txt").read_text()
-    assert f"validation accuracy {stated:.4f} with the mirror image's answer" in printed
+    assert f"validation accuracy {stated:.4f} averaged with the mirror image" in printed
 
 
 def test_the_calibration_is_what_the_held_out_images_give_when_they_are_moved(

@@ -186,7 +186,7 @@ def test_an_interrupted_run_leaves_no_version_and_goes_on_when_told(tmp_path: Pa
     folder, flags = tmp_path / "mnist-mlp", ("--epochs", "200")
     returncode, errors = interrupt(mine.command(*flags), "epoch 3 of")
     assert returncode == 1, errors
-    assert "interrupted: no model file was written; go on with --resume" in errors
+    assert "interrupted: no model file was written; continue with --resume" in errors
     assert [path.name for path in folder.iterdir()] == ["unfinished.npz"]
 
     other = mine.run("--epochs", "3", "--resume")
@@ -194,7 +194,9 @@ def test_an_interrupted_run_leaves_no_version_and_goes_on_when_told(tmp_path: Pa
     assert [path.name for path in folder.iterdir()] == ["unfinished.npz"]
 
     over = mine.run("--epochs", "1")
-    assert (over.returncode, "starting over; an interrupted run is in" in over.stdout) == (0, True), over.stderr
+    assert (over.returncode, "starting over; the checkpoint of an interrupted run is" in over.stdout) == (0, True), (
+        over.stderr
+    )
     assert sorted(path.name for path in folder.iterdir()) == ["1"]
 
 

@@ -58,5 +58,5 @@ def test_tensorboards_files_without_tensorflow_are_refused_before_any_training(t
     command[2] = f"{WITHOUT_TENSORFLOW}\n{command[2]}"
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr == "error: --tensorboard: wanted TensorFlow, which writes those files; it is not installed\n"
+    assert done.stderr == "error: --tensorboard: wanted TensorFlow, which writes these files; it is not installed\n"
     assert not training.out.exists()

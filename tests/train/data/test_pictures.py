@@ -179,7 +179,7 @@ def test_of_many_broken_files_a_few_are_named(few: Path) -> None:
 
 def test_a_class_of_too_few_images_is_refused_with_the_number_wanted(few: Path) -> None:
     (few / "disc" / "0.png").unlink()
-    with pytest.raises(FolderUnusable, match=r"wanted at least 10 different images .* found disc 9$"):
+    with pytest.raises(FolderUnusable, match=r"wanted at least 10 different usable images .* found disc 9$"):
         read(few)
 
 

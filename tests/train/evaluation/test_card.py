@@ -77,10 +77,10 @@ def test_a_model_that_was_not_calibrated_claims_no_truth_and_ones_own_pictures_n
     probabilities = apply_softmax(logits)
     own = write(tmp_path, make_spec(dataset="shapes sha256:12"), probabilities)
     published = write(tmp_path, make_spec(calibration={"temperature": TEMPERATURE}), probabilities)
-    assert "The probabilities were not calibrated" in own
-    assert "truthful" not in own
+    assert "The probabilities are not calibrated" in own
+    assert "are calibrated" not in own
     assert "license:" not in own
-    assert "The probabilities are truthful" in published
+    assert "The probabilities are calibrated" in published
     assert "license: apache-2.0" in published
 
 

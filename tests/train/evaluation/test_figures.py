@@ -109,7 +109,7 @@ def test_as_many_mistakes_are_shown_as_there_are_and_at_most_25(count: int, show
 def test_where_nothing_is_wrong_a_sentence_says_so(tmp_path: Path) -> None:
     run = make_run(count=3)
     figure = draw_mistakes(run["images"], np.array([0, 1, 2]), make_answers(0, 1, 2), run["labels"])
-    assert [text.get_text() for text in figure.texts] == ["No mistakes: all 3 images were given their true label."]
+    assert [text.get_text() for text in figure.texts] == ["No mistakes: all 3 images got their true label."]
     figure.savefig(tmp_path / "mistakes.png")
     assert_shows_something(tmp_path / "mistakes.png")
 

@@ -27,7 +27,7 @@ from train.recipes.shipped import NOTEBOOK_AUGMENTATION
 from train.studies.catalogue import BASES, STUDIES
 from train.studies.plan import DECISIVE, Plan, find_key, is_comparable, plan_jobs
 from train.studies.results import read_runs
-from train.studies.runner import Material, measure_held_out, pursue, train_job
+from train.studies.runner import Material, measure_held_out, run_plan, train_job
 
 BASE = dataclasses.replace(
     BASES["mnist"], net=(Flatten(), Drop(0.1), Dense(8)), epochs=2, batch_size=50, validation_count=60
@@ -71,7 +71,7 @@ def list_files(folder: Path) -> list[str]:
 def finished(material: Material, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a study that is done, for reading."""
     folder = tmp_path_factory.mktemp("finished") / "new"
-    pursue(PLAN, material, folder)
+    run_plan(PLAN, material, folder)
     return folder
 
 
@@ -97,7 +97,7 @@ def test_finished_runs_are_skipped_and_a_new_value_joins_the_table(
 ) -> None:
     path = folder / "results.jsonl"
     before = path.read_text()
-    pursue(dataclasses.replace(PLAN, values=(0.5, 0.3), seeds=(1,)), material, folder)
+    run_plan(dataclasses.replace(PLAN, values=(0.5, 0.3), seeds=(1,)), material, folder)
     assert "2 runs, 1 of them finished" in capsys.readouterr().out
     assert path.read_text().startswith(before)
     assert [(run.seed, run.value) for run in read_runs(path)[4:]] == [(1, 0.3)]
@@ -107,7 +107,7 @@ def test_finished_runs_are_skipped_and_a_new_value_joins_the_table(
 
 def test_runs_of_other_settings_are_trained_again_and_kept_apart(material: Material, folder: Path) -> None:
     shorter = dataclasses.replace(BASE, epochs=1)
-    pursue(dataclasses.replace(PLAN, base=shorter, values=(0.5,), seeds=(0,)), material, folder)
+    run_plan(dataclasses.replace(PLAN, base=shorter, values=(0.5,), seeds=(0,)), material, folder)
     assert [run.epochs for run in read_runs(folder / "results.jsonl")] == [2, 2, 2, 2, 1]
     (row,) = read_rows((folder / "table.md").read_text())
     assert row.startswith("| 0.5 | 6,370 | 1 |")
@@ -123,7 +123,7 @@ def test_a_run_whose_unfinished_file_was_damaged_starts_over(
     checkpoint = folder / f"unfinished-{find_key(job)}.npz"
     train_job(job, plan, material, checkpoint)
     checkpoint.write_bytes(checkpoint.read_bytes()[: int(share * checkpoint.stat().st_size)])
-    pursue(plan, material, folder)
+    run_plan(plan, material, folder)
     assert "found a damaged or a foreign one; starting over" in capsys.readouterr().out
     assert list_files(folder) == FILES
 
@@ -167,7 +167,7 @@ def test_a_run_whose_line_was_torn_is_done_again_to_the_same_figures(
     path = folder / "results.jsonl"
     wanted = read_runs(path)
     path.write_bytes(path.read_bytes()[:-30])
-    pursue(PLAN, material, folder)
+    run_plan(PLAN, material, folder)
     assert "cut off a last line" in capsys.readouterr().out
     same = {"date": "", "seconds": 0}
     found = [dataclasses.replace(run, **same) for run in read_runs(path)]
@@ -183,7 +183,7 @@ def test_a_pretrained_run_goes_on_without_doing_any_epoch_again_and_counts_all(
     first = train_job(job, plan, material, tmp_path / f"unfinished-{find_key(job)}.npz")
     assert (first.epochs, job.trial.pretraining_epochs) == (2, 1)
     assert "pretraining epoch 1 of 1\n" in capsys.readouterr().out
-    pursue(plan, material, tmp_path)
+    run_plan(plan, material, tmp_path)
     assert "epoch 1 of 1\n" not in capsys.readouterr().out
     assert list_files(tmp_path) == FILES
     (second,) = read_runs(tmp_path / "results.jsonl")
@@ -220,7 +220,7 @@ def test_the_command_goes_on_where_it_was_interrupted_and_never_needs_the_test_s
     flags += ["--precision", unusual]
     returncode, errors = interrupt([*command, *flags], "epoch 3 of 4")
     assert returncode == 1, errors
-    assert "interrupted: finished runs are kept; the same command goes on from here" in errors
+    assert "interrupted: finished runs are kept; the same command continues" in errors
     assert "Traceback" not in errors
     folder = tmp_path / "width-mnist"
     (name,) = list_files(folder)

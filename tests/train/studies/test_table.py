@@ -101,7 +101,7 @@ def test_overlap_is_called_undecided_and_so_are_ranges_that_touch(highest: float
 def test_less_than_3_seeds_are_undecided_however_far_apart(off: list[float], on: list[float]) -> None:
     sentence, against = conclude(make_rows(off=off, on=on))
     assert sentence.startswith("Undecided: ")
-    assert "undecided, wanted 3 seeds at least" in against
+    assert "undecided, wanted at least 3 seeds" in against
 
 
 def test_one_comparison_in_doubt_makes_the_whole_undecided_and_says_which() -> None:

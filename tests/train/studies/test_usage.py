@@ -17,7 +17,7 @@ from train.studies.catalogue import STUDIES
         ("width --seeds 1,-2", "wanted a whole number from 0 to 4294967295; got '-2'"),
         ("width --epochs 0", "wanted a whole number from 1; got '0'"),
         ("width --train-count few", "wanted a whole number from 1; got 'few'"),
-        ("epochs --epochs 3", "the study `epochs` has its epochs from --values"),
+        ("epochs --epochs 3", "the study `epochs` takes its epochs from --values"),
         ("metric --epochs 1", "wanted 2 epochs at least, for one of pretraining; got 1"),
     ],
 )
