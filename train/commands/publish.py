@@ -12,12 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
 from train.evaluation.calibration import measure_calibration_error
 from train.evaluation.card import write_card
-from train.evaluation.metrics import measure_accuracy, measure_class_accuracy
+from train.evaluation.metrics import Floats, measure_accuracy, measure_class_accuracy
 from train.recipes.recipe import Recipe, describe
 from train.run_folder import partial_folder, publish
 
@@ -27,8 +24,6 @@ if TYPE_CHECKING:
     from train.data.datasets import Dataset
     from train.export.from_keras import Exported
     from train.fitting.checkpoint import Progress
-
-Floats = npt.NDArray[np.floating]
 
 
 def publish_run(
@@ -138,9 +133,7 @@ def print_outcome(exported: "Exported", progress: "Progress", dataset: "Dataset"
         print(f"stopped early, after epoch {done} of {wanted}: {patience} in a row had no better validation accuracy")
     print(f"validation accuracy {progress.best_accuracy:.4f} in epoch {progress.best_epoch}, whose weights were kept")
     if progress.is_balanced:
-        print(
-            f"validation accuracy {progress.final_accuracy:.4f} with the classes balanced on images without augmentation"
-        )
+        print(f"validation accuracy {progress.final_accuracy:.4f} with the classes balanced on unchanged images")
     elif spec.recipe["mirrors"]:
         print(f"validation accuracy {progress.final_accuracy:.4f} averaged with the mirror image")
     if progress.calibration:

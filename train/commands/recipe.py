@@ -7,7 +7,6 @@ Does not know: how anything is computed. `--help`, usage errors and `--epochs 0`
 """
 
 import argparse
-import dataclasses
 import importlib.util
 import os
 import re
@@ -16,7 +15,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -148,21 +147,15 @@ def evaluate(flags: RecipeFlags) -> int:
 
 def refuse_training_flags(flags: RunFlags) -> None:
     """Raise ConfigError if `--epochs 0` is given with a flag that only a training run can follow."""
-    wishes = {
-        "--seed": flags.seed is not None,  # it may be 0
-        "--precision": flags.precision is not None,
-        "--patience": flags.patience is not None,
-        "--resume": flags.resume,
-        "--tensorboard": flags.tensorboard,
-        "--no-augment": flags.no_augment,
-    }
-    if given := [flag for flag, is_given in wishes.items() if is_given]:
-        raise ConfigError(f"--epochs 0 trains nothing: wanted it without {', '.join(given)}")
+    untouched = RunFlags(out=flags.out, epochs=flags.epochs)
+    given = [each.name for each in fields(RunFlags) if getattr(flags, each.name) != getattr(untouched, each.name)]
+    if given:
+        raise ConfigError(f"--epochs 0 trains nothing: wanted it without --{given[0].replace('_', '-')}")
 
 
 def restore(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
     """The recipe of the run that wrote a file: what flags can change comes from the file's metadata."""
-    return dataclasses.replace(
+    return replace(
         recipe,
         epochs=settings.get("epochs", 0),
         patience=settings.get("patience"),  # older files have none
@@ -221,7 +214,7 @@ def adapt(recipe: Recipe, flags: RunFlags) -> Recipe:
             f"--patience: wanted fewer than the run's {epochs} epochs, or it has no effect; got {patience}"
         )
     augmentation = None if flags.no_augment else recipe.augmentation
-    return dataclasses.replace(recipe, epochs=epochs, patience=patience, augmentation=augmentation)
+    return replace(recipe, epochs=epochs, patience=patience, augmentation=augmentation)
 
 
 @contextmanager

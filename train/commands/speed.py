@@ -15,8 +15,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib import import_module
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +47,9 @@ class SpeedFlags:
 def main() -> int:
     """Parse the flags, measure, and return the exit code: 1 if SciPy is missing."""
     flags = parse_flags()
-    if not has_scipy():
+    try:
+        import_module("scipy")
+    except ImportError:
         print("error: ImageDataGenerator needs SciPy, which is not installed: pip install scipy", file=sys.stderr)
         return 1
     return run(lambda: measure(flags), lambda: "nothing was written")
@@ -69,14 +71,6 @@ def measure(flags: SpeedFlags) -> int:
     }
     report(recipe, chosen, measure_in_turn(ways, flags.rounds))
     return 0
-
-
-def has_scipy() -> bool:
-    """Whether SciPy can be imported, which ImageDataGenerator needs."""
-    try:
-        return find_spec("scipy") is not None
-    except ValueError:  # None in sys.modules forbids an import
-        return False
 
 
 def parse_flags() -> SpeedFlags:

@@ -22,10 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from train.evaluation.metrics import check_pairs
-
-Floats = npt.NDArray[np.floating]
-Integers = npt.NDArray[np.integer]
+from train.evaluation.metrics import Floats, Integers, check_pairs
 
 BIN_COUNT = 15  # as in Guo et al. 2017
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.05, 20.0

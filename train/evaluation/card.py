@@ -8,15 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from serve.model_file.spec import ModelSpec
 from train.evaluation.calibration import measure_calibration_error, undo_calibration
-from train.evaluation.metrics import count_confusions
-
-Floats = npt.NDArray[np.floating]
-Integers = npt.NDArray[np.integer]
+from train.evaluation.metrics import Floats, Integers, count_confusions
 
 PUBLISHED = {"mnist": "ylecun/mnist", "cifar10": "uoft-cs/cifar10"}
 """Names of the published datasets on the hub. A user's own folder has none."""

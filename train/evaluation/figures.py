@@ -17,11 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from train.evaluation.calibration import BIN_COUNT, bin_confidences, measure_calibration_error
-from train.evaluation.metrics import count_confusions
+from train.evaluation.metrics import Floats, Integers, count_confusions
 
 Images = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.floating]
-Integers = npt.NDArray[np.integer]
 Matrix = npt.NDArray[np.int64]
 History = Sequence[Mapping[str, float]]
 

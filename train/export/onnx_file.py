@@ -15,9 +15,8 @@ import onnxruntime
 from serve.errors import ModelFileError, SelfTestFailed
 from serve.images.policies.find import find_policy
 from serve.model_file.spec import ModelSpec, SelfTest, check_seal, from_metadata, seal, self_test_images, to_metadata
-from train.data.datasets import Dataset, choose_batch_size
+from train.data.datasets import Dataset, Images, choose_batch_size
 
-Images = npt.NDArray[np.uint8]
 Probabilities = npt.NDArray[np.float32]
 
 SELF_TEST_SEED = 1

@@ -18,9 +18,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper, version_converter
 
-from train.export.graph import Links
-
-Array = npt.NDArray[np.float32]
+from train.export.graph import Array, Links
 
 GELU_OPSET = 20  # the first with Gelu
 

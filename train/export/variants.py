@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnxruntime.transformers import float16
 
-from serve.model_file.spec import ModelSpec, SelfTest
+from serve.model_file.spec import ModelSpec
 from train.data.datasets import Dataset
 from train.evaluation.metrics import measure_accuracy
 from train.export.from_keras import measure_parity
@@ -52,7 +52,7 @@ def write_variant(folder: Path, precision: str, dataset: Dataset) -> ModelSpec:
         test_count=len(dataset.test),
         recipe={**spec.recipe, "variant_parity": dataclasses.asdict(parity)},
         created=datetime.now(UTC).replace(microsecond=0),
-        self_test=_measure_self_test(variant, spec, precision),
+        self_test=dataclasses.replace(measure_self_test(variant, spec.input.shape), tolerance=TOLERANCES[precision]),
     )
     write_model_file(variant, spec, folder, f"model.{precision}.onnx")
     return spec
@@ -66,7 +66,3 @@ def convert(model: onnx.ModelProto, precision: str, dataset: Dataset) -> onnx.Mo
         return make_float16(bare)
     chosen = np.random.default_rng(CALIBRATION_SEED).permutation(len(dataset.train))[:CALIBRATION_COUNT]
     return make_int8(bare, dataset.train.images[chosen])
-
-
-def _measure_self_test(variant: onnx.ModelProto, spec: ModelSpec, precision: str) -> SelfTest:
-    return dataclasses.replace(measure_self_test(variant, spec.input.shape), tolerance=TOLERANCES[precision])

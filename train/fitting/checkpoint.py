@@ -70,7 +70,7 @@ def save_checkpoint(path: Path, trained: keras.Model, progress: Progress) -> Non
     """Replace the checkpoint: facts as JSON, and every variable, also those of the optimizer and the random seeds."""
     facts = asdict(replace(progress, best_weights=[])) | {"settings": progress.settings.describe()}
     del facts["best_weights"]
-    groups = {"variable": read_variables(trained), "best": progress.best_weights}
+    groups = {"variable": list(map(keras.ops.convert_to_numpy, _variables(trained))), "best": progress.best_weights}
     arrays = {f"{group}_{index}": array for group, rows in groups.items() for index, array in enumerate(rows)}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
@@ -122,10 +122,6 @@ def _take(arrays: dict[str, npt.NDArray[Any]], group: str) -> Arrays:
     return [arrays[f"{group}_{index}"] for index in range(sum(name.startswith(f"{group}_") for name in arrays))]
 
 
-def read_variables(trained: keras.Model) -> Arrays:
-    """The values of all that a training step changes, in the order of the checkpoint."""
-    return [keras.ops.convert_to_numpy(variable) for variable in _variables(trained)]
-
-
 def _variables(trained: keras.Model) -> list[Any]:
+    """All that a training step changes, in the order of the checkpoint."""
     return [*trained.variables, *trained.optimizer.variables]

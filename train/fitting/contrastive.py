@@ -34,7 +34,9 @@ def pretrain(model: keras.Model, train: Part, recipe: Recipe, *, epochs: int, se
     """Train the layers before the logits in place; returns a row for each epoch: `loss`, `accuracy`, `seconds`."""
     targets = keras.utils.to_categorical(train.labels, model.output_shape[1])
     prepare_first_layer(model, train.images)
-    schedule = schedule_learning_rate(dataclasses.replace(recipe, epochs=epochs), count_steps(len(train), recipe))
+    schedule = schedule_learning_rate(
+        dataclasses.replace(recipe, epochs=epochs), math.ceil(len(train) / recipe.batch_size)
+    )
     embedding = embed(model, recipe, seed)
     embedding.compile(
         optimizer=make_optimizer(recipe.optimizer, schedule),
@@ -93,11 +95,6 @@ def write_start(model: keras.Model, train_count: int, recipe: Recipe, *, seed: i
 
     Without it `fit` would prepare the first layer again, and undo a part of the pretraining.
     """
-    trained = compile_for_training(model, recipe, seed, count_steps(train_count, recipe))
+    trained = compile_for_training(model, recipe, seed, math.ceil(train_count / recipe.batch_size))
     trained.optimizer.build(trained.trainable_variables)
     save_checkpoint(checkpoint, trained, Progress(find_settings(model, recipe, seed)))
-
-
-def count_steps(train_count: int, recipe: Recipe) -> int:
-    """The batches of an epoch; the last one may be smaller."""
-    return math.ceil(train_count / recipe.batch_size)

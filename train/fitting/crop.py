@@ -7,9 +7,9 @@ a net's, and a seed gives the same crops under every backend.
 import numpy as np
 import numpy.typing as npt
 
+from train.data.datasets import Images
 from train.recipes.recipe import Crop
 
-Images = npt.NDArray[np.uint8]
 Indices = npt.NDArray[np.int64]
 
 

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from train.data.datasets import Part, choose_batch_size
+from train.data.datasets import Images, Part, choose_batch_size
 from train.evaluation.calibration import calibrate
 from train.evaluation.metrics import measure_accuracy
 from train.fitting.augment import Augment
@@ -27,8 +27,6 @@ from train.nets.build import predict_logits, prepare_first_layer, take_logits
 from train.nets.optimizer import make_optimizer
 from train.nets.precision import find_precision
 from train.recipes.recipe import Augmentation, Crop, Recipe
-
-Images = npt.NDArray[np.uint8]
 
 CALIBRATION_LEAST = 1000  # validation images; with fewer, the temperature would depend on chance
 CALIBRATION_VIEWS = 4  # of each validation image, moved as in training

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import layers, ops
 
-from train.data.datasets import choose_batch_size
+from train.data.datasets import Images, choose_batch_size
 from train.evaluation.calibration import LEAST_LEFT, Calibration
 from train.nets.fused_layers import Dropout, Gelu, Norm
 from train.nets.winograd import WinogradConv2D
@@ -30,8 +30,6 @@ from train.recipes.net import (
     Residual,
     Whitening,
 )
-
-Images = npt.NDArray[np.uint8]
 
 WHITENING_IMAGES = 5000
 WHITENING_FLOOR = 5e-4  # share of the mean variance that is added to each, so that noise is not amplified

@@ -45,14 +45,12 @@ def find_gpu_capability() -> tuple[int, int] | None:
     """The CUDA compute capability of the first GPU of Keras' backend, or None."""
     if keras.backend.backend() == "jax":
         device = import_module("jax").devices()[0]  # not a dependency: the user chose this backend
-        return _parse(device.compute_capability) if device.platform == "gpu" else None
+        if device.platform != "gpu":
+            return None
+        major, minor = map(int, device.compute_capability.split("."))
+        return major, minor
     import tensorflow as tf  # the backend that is loaded already
 
     gpus = tf.config.list_physical_devices("GPU")
     details = tf.config.experimental.get_device_details(gpus[0]) if gpus else {}
     return details.get("compute_capability")
-
-
-def _parse(capability: str) -> tuple[int, int]:
-    major, minor = capability.split(".")
-    return int(major), int(minor)

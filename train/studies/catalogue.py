@@ -45,39 +45,19 @@ def spell_value(value: Value) -> str:
     return value if isinstance(value, str) else f"{value:g}"
 
 
-def read_width(text: str) -> Value:
-    """Read a factor. Raises ValueError."""
-    return _read_number(text, "a factor above 0, at most 16", lambda number: 0 < number <= 16)
+def read_number(wanted: str, is_good: Callable[[float], bool]) -> Callable[[str], Value]:
+    """Make a reader that accepts such numbers."""
 
+    def read(text: str) -> Value:
+        try:
+            number = float(text)
+        except ValueError:
+            number = float("nan")
+        if not is_good(number):
+            raise ValueError(f"wanted {wanted}; got {text!r}")
+        return number
 
-def read_share(text: str) -> Value:
-    """Read a dropout rate. Raises ValueError."""
-    return _read_number(text, "a share from 0 to below 1", lambda number: 0 <= number < 1)
-
-
-def read_depth(text: str) -> Value:
-    """Read how many convolutions replace each one. Raises ValueError."""
-    return _read_number(text, "a whole number from 1 to 8", lambda number: number in range(1, 9))
-
-
-def read_epochs(text: str) -> Value:
-    """Read a number of epochs. Raises ValueError."""
-    return _read_number(text, "a whole number from 1 to 1000", lambda number: number in range(1, 1001))
-
-
-def read_kernel(text: str) -> Value:
-    """Read the side of a kernel. An even one has no centre and would shift the image. Raises ValueError."""
-    return _read_number(text, "an odd whole number from 1 to 11", lambda number: number in range(1, 12, 2))
-
-
-def _read_number(text: str, wanted: str, is_good: Callable[[float], bool]) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = float("nan")
-    if not is_good(number):
-        raise ValueError(f"wanted {wanted}; got {text!r}")
-    return number
+    return read
 
 
 def read_choice(*choices: str) -> Callable[[str], Value]:
@@ -175,7 +155,7 @@ _ALL = (
         question="Is a wider net more accurate?",
         axis="width, as a multiple of the base net's",
         values=(0.25, 0.5, 1.0, 2.0),
-        read=read_width,
+        read=read_number("a factor above 0, at most 16", lambda number: 0 < number <= 16),
         vary=change_net(widen),
     ),
     Study(
@@ -183,7 +163,7 @@ _ALL = (
         question="Is a deeper net more accurate?",
         axis="convolutions in a row, in place of each one",
         values=(1.0, 2.0, 3.0),
-        read=read_depth,
+        read=read_number("a whole number from 1 to 8", lambda number: number in range(1, 9)),
         vary=change_net(deepen),
     ),
     Study(
@@ -191,7 +171,7 @@ _ALL = (
         question="How much dropout is best?",
         axis="dropout rate",
         values=(0.0, 0.1, 0.25, 0.4, 0.6),
-        read=read_share,
+        read=read_number("a share from 0 to below 1", lambda number: 0 <= number < 1),
         vary=change_net(drop),
     ),
     Study(
@@ -199,7 +179,7 @@ _ALL = (
         question="How long is training worth its while?",
         axis="epochs",
         values=(5.0, 10.0, 20.0, 40.0),
-        read=read_epochs,
+        read=read_number("a whole number from 1 to 1000", lambda number: number in range(1, 1001)),
         vary=change_epochs,
     ),
     Study(
@@ -207,7 +187,8 @@ _ALL = (
         question="Which kernel size is best?",
         axis="kernel's side in pixels",
         values=(1.0, 3.0, 5.0, 7.0),
-        read=read_kernel,
+        # An even kernel has no centre and would shift the image.
+        read=read_number("an odd whole number from 1 to 11", lambda number: number in range(1, 12, 2)),
         vary=change_net(change_kernel),
     ),
     Study(
