@@ -118,7 +118,7 @@ def describe_training(spec: ModelSpec, history: Sequence[Mapping[str, float]]) -
     return "\n".join([
         "## Training",
         "",
-        f"{len(history)} epochs in {seconds:,.0f} s, from random weights, on the training set alone.",
+        f"{len(history)} epochs in {seconds:,.0f} s, from random weights, only on the training set.",
         "",
         *settings,
         "",

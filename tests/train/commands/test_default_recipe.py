@@ -1,6 +1,6 @@
-"""`cifar10`, the default recipe, with a tiny net and tiny images: all the way from the flags to the file's answers.
+"""The default recipe `cifar10` with a tiny net and tiny images: the whole way from the flags to the file's answers.
 
-The published images are not needed: a spot on the left, whose colour is the label, though for some images at random.
+The images have a spot on the left, whose colour is the label, except for some with random labels.
 """
 
 import csv
@@ -36,7 +36,7 @@ LABELS = {"en": ("red", "green", "blue"), "ru": ("красный", "зелёны
 DEFAULT = RECIPES["cifar10"]
 RECIPE = dataclasses.replace(
     DEFAULT,
-    net=(Whitening(), NormConv(24, pooled=True), Residual(24), GlobalMax()),  # 24 channels to 24: 5,184 weights
+    net=(Whitening(), NormConv(24, pooled=True), Residual(24), GlobalMax()),  # 5,184 weights from 24 channels to 24
     epochs=3,
     batch_size=100,
     validation_count=CALIBRATION_LEAST,
@@ -45,7 +45,7 @@ RECIPE = dataclasses.replace(
 
 
 def draw_spots(count: int, seed: int, brightness: int = 80) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 [N, 12, 12, 3] and labels int64 [N], a fifth of which are chance."""
+    """Images uint8 [N, 12, 12, 3] and labels int64 [N], a fifth of which are random."""
     random = np.random.default_rng(seed)
     colours = random.integers(0, 3, count)
     images = random.integers(0, 100, (count, SIDE, SIDE, 3), np.uint8)
@@ -55,14 +55,14 @@ def draw_spots(count: int, seed: int, brightness: int = 80) -> tuple[np.ndarray,
 
 
 class Interrupting(io.StringIO):
-    """A terminal at which somebody presses Ctrl-C when a text is printed."""
+    """A terminal that interrupts the program when a text is printed."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.text = text
 
     def write(self, printed: str) -> int:
-        """Keep what is printed, up to that text."""
+        """Keep the printed text up to that one."""
         if self.text in printed:
             raise KeyboardInterrupt
         return super().write(printed)
@@ -70,7 +70,7 @@ class Interrupting(io.StringIO):
 
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
-    """Its test images are the clearer ones: rounded weights, which may change no answer, have no close ones there."""
+    """Its test images are clear, so that rounded weights change no answer."""
     training, test = draw_spots(CALIBRATION_LEAST + 500, seed=0), draw_spots(100, seed=1, brightness=150)
     parts = split(Part.whole(*training), RECIPE.validation_count)
     return Dataset("cifar10", *parts, Part.whole(*test), LABELS)
@@ -82,7 +82,7 @@ def make_flags(out: Path, *, precision: str = "float32", resume: bool = False) -
 
 @pytest.fixture(scope="module")
 def folder(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a run leaves that was interrupted before its last epoch, and resumed."""
+    """The files of a run that was interrupted before its last epoch and resumed."""
     out = tmp_path_factory.mktemp("runs")
     checkpoint = out / "unfinished.npz"
     with redirect_stdout(Interrupting("epoch 3 of 3")), pytest.raises(KeyboardInterrupt):
@@ -94,17 +94,17 @@ def folder(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def file(folder: Path) -> tuple[bytes, ModelSpec]:
-    """The model file, and what its metadata say."""
+    """The model file and its metadata."""
     return read_model_file(folder / "model.onnx")
 
 
 @pytest.fixture(scope="module")
 def net(folder: Path) -> keras.Model:
-    """The net as it was trained, without what `models.complete` put around it: images -> logits."""
+    """The trained net from images to logits, without the layers of `complete`."""
     return keras.saving.load_model(folder / "model.keras").get_layer("cifar10-logits")
 
 
-def test_the_metadata_say_how_the_recipe_was(file: tuple[bytes, ModelSpec]) -> None:
+def test_the_metadata_contain_the_recipe(file: tuple[bytes, ModelSpec]) -> None:
     _, spec = file
     elsewhere = ("name", "dataset", "prepare", "measured_accuracy")
     wanted = {key: value for key, value in describe(RECIPE).items() if key not in elsewhere}
@@ -139,7 +139,7 @@ def test_the_weights_are_those_of_the_last_epoch(
     assert found == pytest.approx(float(rows[-1]["val_accuracy"]), abs=0.002)
 
 
-def test_the_validation_accuracy_is_that_of_the_files_answers_and_is_printed(
+def test_the_printed_validation_accuracy_is_that_of_the_file(
     folder: Path, file: tuple[bytes, ModelSpec], dataset: Dataset
 ) -> None:
     data, spec = file
@@ -150,10 +150,8 @@ def test_the_validation_accuracy_is_that_of_the_files_answers_and_is_printed(
     assert f"validation accuracy {stated:.4f} averaged with the mirror image" in printed
 
 
-def test_the_calibration_is_what_the_held_out_images_give_when_they_are_moved(
-    file: tuple[bytes, ModelSpec], dataset: Dataset
-) -> None:
-    """Of the file's own answers, with the calibration that the metadata name taken out again."""
+def test_the_calibration_is_fitted_to_moved_held_out_images(file: tuple[bytes, ModelSpec], dataset: Dataset) -> None:
+    """The calibration of the metadata is first undone in the file's answers."""
     data, spec = file
     images = show_as_in_training(dataset.validation.images, RECIPE)
     labels = np.tile(dataset.validation.labels, CALIBRATION_VIEWS)
@@ -191,7 +189,7 @@ def test_the_kernels_are_muons_which_keeps_their_length(net: keras.Model) -> Non
 
 
 def test_the_flag_decides_the_precision_that_is_trained_in(dataset: Dataset, tmp_path: Path) -> None:
-    """As an interrupted run left it, which read it from the net's layers, and as the file of its end says."""
+    """The checkpoint has the precision of the net's layers, and the file has it in its metadata."""
     flat = dataclasses.replace(RECIPE, net=(Flatten(),))
     checkpoint, flags = tmp_path / "unfinished.npz", make_flags(tmp_path, precision="bfloat16")
     with redirect_stdout(Interrupting("epoch 2 of 3")), pytest.raises(KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""`train.data.datasets`: parsed and exported. The true datasets are used where they are at hand."""
+"""`train.data.datasets`: parsing, splitting and exporting, with the published datasets if they are present."""
 
 import gzip
 import hashlib
@@ -20,7 +20,7 @@ PUBLISHED_COUNTS = {"mnist": (60000, 10000), "cifar10": (50000, 10000)}
 
 
 def idx(array: np.ndarray) -> bytes:
-    """An IDX file of unsigned bytes, by its specification."""
+    """Write an IDX file of unsigned bytes by its specification."""
     sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
     return b"\0\0\x08" + bytes([array.ndim]) + sizes + array.astype(np.uint8).tobytes()
 
@@ -28,7 +28,7 @@ def idx(array: np.ndarray) -> bytes:
 def write_mnist(
     folder: Path, train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]
 ) -> dict[str, str]:
-    """Files laid out as MNIST's, of images uint8 [N, 28, 28, 1] and labels [N]; returns their checksums."""
+    """Write images uint8 [N, 28, 28, 1] and labels [N] in MNIST's format; returns the checksums."""
     (folder / "mnist").mkdir(parents=True)
     md5s = {}
     for part, (images, labels) in (("train", train), ("t10k", test)):
@@ -40,7 +40,7 @@ def write_mnist(
 
 
 def draw_bars(labels: np.ndarray) -> np.ndarray:
-    """Images uint8 [N, 28, 28, 1] that stand in for MNIST's: a bright bar, whose row, of ten, is the label."""
+    """Images uint8 [N, 28, 28, 1] that replace MNIST's: the row of a bright bar, of ten, is the label."""
     images = np.zeros((len(labels), 28, 28, 1), np.uint8)
     for image, label in zip(images, labels, strict=True):
         image[4 + 2 * label : 6 + 2 * label] = 255
@@ -48,7 +48,7 @@ def draw_bars(labels: np.ndarray) -> np.ndarray:
 
 
 def make_cifar(count: int) -> dict[str, bytes]:
-    """Files laid out as CIFAR-10's: plane by plane; image i of a batch is red i, green 100, blue 200."""
+    """Files in CIFAR-10's format, plane by plane. Image i of a batch is red i, green 100, blue 200."""
     planes = np.repeat(np.array([[[i], [100], [200]] for i in range(count)], np.uint8), 1024, axis=2)
     batch = {b"data": planes.reshape(count, 3072), b"labels": [i % 10 for i in range(count)]}
     names = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"]
@@ -57,7 +57,7 @@ def make_cifar(count: int) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module", params=["mnist", "cifar10"])
 def published(request: pytest.FixtureRequest) -> data.Dataset:
-    """The true dataset."""
+    """A published dataset."""
     name, folder = request.param, data.default_folder()
     if not all((folder / SOURCES[name].folder / file).exists() for file in SOURCES[name].md5s):
         pytest.skip(f"{name} is not in {folder}; set INKLING_DATA to the folder that has it")
@@ -75,7 +75,7 @@ def test_a_published_dataset_has_its_published_counts_and_ten_labels(published: 
 
 
 def test_a_published_dataset_pairs_images_with_their_labels(published: data.Dataset) -> None:
-    """The nearest of the ten class means is right far more often than one time in ten, so nothing is shuffled."""
+    """The nearest class mean is right much more often than chance, so images and labels match."""
     images = published.test.images.reshape(len(published.test), -1).astype(np.float32)
     means = np.array([images[published.test.labels == label].mean(axis=0) for label in range(10)])
     nearest = ((images[:1000, None] - means) ** 2).sum(axis=2).argmin(axis=1)
@@ -119,7 +119,7 @@ def test_the_folder_is_the_environments_or_the_cache(monkeypatch: pytest.MonkeyP
 
 
 def make_part(count: int) -> data.Part:
-    """Images of one pixel, which is their number, as is their label."""
+    """Images of one pixel; pixel and label are the number of the image."""
     numbers = np.arange(count)
     return data.Part.whole(numbers.astype(np.uint8).reshape(-1, 1, 1, 1), numbers)
 
@@ -132,7 +132,7 @@ def test_the_split_holds_out_the_same_images_each_time_and_loses_none() -> None:
 
 
 def test_the_split_is_the_one_of_the_files_that_ship() -> None:
-    """Another rule would validate a resumed run, or compare a study's, on images that were trained on."""
+    """Another rule would validate a resumed run, or compare studies, on images that were trained on."""
     _, validation = data.split(make_part(100), 8)
     assert validation.labels.tolist() == [5, 16, 20, 36, 52, 82, 93, 94]
 
@@ -158,7 +158,7 @@ def test_a_test_set_alone_is_a_dataset_with_nothing_to_train_on() -> None:
 
 
 @pytest.mark.parametrize(("side", "count"), [(8, 1000), (28, 1000), (32, 1000), (64, 250), (128, 62), (4096, 1)])
-def test_larger_images_go_through_a_net_fewer_at_a_time(side: int, count: int) -> None:
+def test_a_batch_has_fewer_large_images(side: int, count: int) -> None:
     assert data.choose_batch_size(np.broadcast_to(np.uint8(0), (3, side, side, 3))) == count
 
 
@@ -201,13 +201,13 @@ def test_the_command_exports_the_test_set_without_tensorflow(published: data.Dat
     np.testing.assert_array_equal(np.asarray(Image.open(path)), published.test.images[index].squeeze())
 
 
-def test_the_command_ends_with_1_for_an_unusable_dataset_and_2_for_bad_usage(tmp_path: Path) -> None:
+def test_an_unusable_dataset_ends_with_1_and_bad_usage_with_2(tmp_path: Path) -> None:
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"broken")
     command = [sys.executable, "-m", "train.data", "--export", str(tmp_path / "out"), "--data", str(tmp_path)]
     broken = subprocess.run([*command, "--dataset", "cifar10"], capture_output=True, text=True, check=False)
     assert (broken.returncode, broken.stderr.startswith("error: cifar-10-python.tar.gz")) == (1, True)
     unknown = subprocess.run([*command, "--dataset", "fashion"], capture_output=True, text=True, check=False)
     assert (unknown.returncode, "'mnist', 'cifar10'" in unknown.stderr) == (2, True)
-    command[command.index("--export") + 1] = str(tmp_path)  # looked at before the dataset, which is broken
+    command[command.index("--export") + 1] = str(tmp_path)  # checked before the dataset, which is broken
     taken = subprocess.run([*command, "--dataset", "cifar10"], capture_output=True, text=True, check=False)
     assert (taken.returncode, taken.stderr.startswith("error: wanted a new or an empty folder")) == (1, True)

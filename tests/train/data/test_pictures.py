@@ -1,4 +1,4 @@
-"""`train.data.pictures`: a folder of class folders, prepared as a request is, and split. No TensorFlow."""
+"""`train.data.pictures`: class folders are prepared as requests are, and split."""
 
 import io
 import subprocess
@@ -23,7 +23,7 @@ GREY, DIGIT = choose_input("grey", 28)
 
 
 def draw_shape(shape: str, random: np.random.Generator) -> Image.Image:
-    """A filled shape of any colour, size and place on lighter paper."""
+    """A filled shape of random colour, size and place on lighter paper."""
     width, height = random.integers(40, 120, 2).tolist()
     image = Image.new("RGB", (width, height), tuple(random.integers(190, 256, 3).tolist()))
     ink, pen = tuple(random.integers(0, 110, 3).tolist()), ImageDraw.Draw(image)
@@ -40,7 +40,7 @@ def draw_shape(shape: str, random: np.random.Generator) -> Image.Image:
 
 
 def write_shapes(folder: Path, count: int = 40, seed: int = 0) -> Path:
-    """`count` pictures of each shape, in every format in turn."""
+    """Write `count` pictures of each shape, in all formats in turn."""
     random = np.random.default_rng(seed)
     for shape in SHAPES:
         (folder / shape).mkdir(parents=True)
@@ -55,7 +55,7 @@ def read(folder: Path, skip_broken: bool = False) -> Pictures:
 
 
 def rows(images: np.ndarray) -> set[bytes]:
-    """Images uint8 [N, H, W, C] by their bytes."""
+    """The bytes of each of the images uint8 [N, H, W, C]."""
     return {image.tobytes() for image in images}
 
 
@@ -66,7 +66,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def few(tmp_path: Path) -> Path:
-    """The least that can be split, to be spoilt."""
+    """The smallest folder that can be split, which tests may damage."""
     return write_shapes(tmp_path / "few", 10)
 
 
@@ -122,8 +122,8 @@ def test_a_copy_of_a_file_is_taken_once(few: Path) -> None:
     assert "left out 10 copies of other files" in describe_pictures(after)
 
 
-def test_a_picture_that_was_saved_again_is_a_copy_and_which_is_taken_depends_on_no_name(few: Path) -> None:
-    """The same pixels in other bytes: else one would train and the other test."""
+def test_a_picture_that_was_saved_again_is_a_copy(few: Path) -> None:
+    """It has the same pixels in other bytes. Which copy is taken depends on no name."""
     for file in list((few / "disc").glob("*.png")):
         Image.open(file).save(few / "disc" / f"again-{file.name}", compress_level=1)
     first = read(few)
@@ -142,7 +142,7 @@ def test_a_picture_in_two_classes_is_refused_or_left_out_of_both(few: Path, leve
     assert [each.file.parent.name for each in read(few, skip_broken=True).broken] == ["disc", "square"]
 
 
-def test_hidden_files_and_what_lies_beside_the_class_folders_do_not_count(few: Path) -> None:
+def test_hidden_files_and_files_beside_the_class_folders_do_not_count(few: Path) -> None:
     before = read(few).dataset.name
     for name in (".DS_Store", "disc/.DS_Store", "disc/Thumbs.db", "square/desktop.ini", "labels.csv"):
         (few / name).write_bytes(b"none")
@@ -150,7 +150,7 @@ def test_hidden_files_and_what_lies_beside_the_class_folders_do_not_count(few: P
     assert read(few).dataset.name == before
 
 
-def test_broken_files_are_named_with_the_reason_or_left_out_and_counted(few: Path) -> None:
+def test_broken_files_are_named_with_the_reason_or_left_out(few: Path) -> None:
     (few / "disc" / "notes.txt").write_text("mine")
     (few / "disc" / "empty.png").write_bytes(b"")
     half = io.BytesIO()
@@ -207,7 +207,7 @@ def test_a_broken_file_of_any_name_can_be_printed(few: Path) -> None:
     describe_pictures(read(few, skip_broken=True)).encode()
 
 
-def test_the_dataset_has_another_name_once_anything_in_it_changes(few: Path) -> None:
+def test_the_name_of_the_dataset_depends_on_all_its_content(few: Path) -> None:
     names = {read(few).dataset.name, read_folder(few, *choose_input("rgb", 24)).dataset.name}
     (few / "disc").rename(few / "dot")
     names.add(read(few).dataset.name)
@@ -224,11 +224,11 @@ def test_pictures_are_mirrored_and_strokes_are_not(shapes: Path) -> None:
         assert augmentation.horizontal_flip == (colour == "rgb")
 
 
-def test_the_digits_box_grows_with_the_input() -> None:
+def test_the_box_of_a_digit_grows_with_the_input() -> None:
     assert [choose_input("grey", size)[1].parameters["box"] for size in (8, 28, 56, 128)] == [6, 20, 40, 91]
 
 
-def test_neither_module_brings_tensorflow() -> None:
+def test_reading_pictures_imports_no_tensorflow() -> None:
     script = "import train.commands.folder, train.data.pictures, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, capture_output=True, text=True)
     assert not {"tensorflow", "keras", "onnxruntime"} & set(done.stdout.split())

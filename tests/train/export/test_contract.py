@@ -1,4 +1,4 @@
-"""The file is the interface: what train exports, serve answers with, to the same probabilities as Keras."""
+"""The model file is the interface: a served file gives the probabilities of its Keras model."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ SHAPES = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
 
 
 def make_dataset(name: str) -> Dataset:
-    """Eight images in the dataset's shape, black at the border as MNIST's are."""
+    """Eight images of the dataset's shape, with black borders like MNIST's."""
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (8, *SHAPES[name]), dtype=np.uint8)
     images[:, [0, -1]] = images[:, :, [0, -1]] = 0

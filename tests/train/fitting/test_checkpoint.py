@@ -21,7 +21,7 @@ SETTINGS = Settings(RECIPE, 7, "float32")
 
 
 def make_trained(seed: int, steps: int = 0) -> keras.Model:
-    """A tiny model, compiled as `fit` does, after steps that leave moments in its optimizer and move its seeds."""
+    """A tiny model, compiled as `fit` does, after steps that change moments and random seeds."""
     keras.utils.set_random_seed(seed)
     trained = compile_for_training(build(RECIPE.net, (6, 6, 1), 3), RECIPE, seed, steps_per_epoch=4)
     random = np.random.default_rng(seed)
@@ -32,7 +32,7 @@ def make_trained(seed: int, steps: int = 0) -> keras.Model:
 
 
 def make_progress(trained: keras.Model, **changes: Any) -> Progress:
-    """Two epochs, of which the first is the best: its weights are not those that the model has now."""
+    """Two epochs, of which the first is the best, with other weights than the model."""
     progress = Progress(SETTINGS)
     before = [weight + 1 for weight in trained.get_weights()]
     record(progress, trained, RECIPE, {"loss": 1 / 3, "val_accuracy": 0.75, "seconds": 0.1})
@@ -42,7 +42,7 @@ def make_progress(trained: keras.Model, **changes: Any) -> Progress:
 
 
 def read_variables(trained: keras.Model) -> list[np.ndarray]:
-    """Weights, the seeds of dropout and augmentation, the step of the schedule, and the optimizer's moments."""
+    """Weights, random seeds, the step of the schedule, and the optimizer's moments."""
     return [keras.ops.convert_to_numpy(each) for each in [*trained.variables, *trained.optimizer.variables]]
 
 
@@ -52,7 +52,7 @@ def assert_equal(found: list[np.ndarray], wanted: list[np.ndarray]) -> None:
         np.testing.assert_array_equal(one, other)
 
 
-def test_a_loaded_run_has_every_variable_the_history_and_the_best_weights_of_the_saved_one(tmp_path: Path) -> None:
+def test_a_loaded_run_equals_the_saved_one(tmp_path: Path) -> None:
     trained, path = make_trained(1, steps=3), tmp_path / "new" / "unfinished.npz"
     saved = make_progress(trained)
     save_checkpoint(path, trained, saved)
@@ -91,13 +91,13 @@ def test_resuming_under_other_settings_is_refused(tmp_path: Path, other: dict[st
     assert_equal(read_variables(trained), before)
 
 
-def test_resuming_nothing_is_refused_with_the_file_that_was_wanted(tmp_path: Path) -> None:
+def test_resuming_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CannotResume, match=r"nothing to resume: .*unfinished\.npz"):
         load_checkpoint(tmp_path / "unfinished.npz", make_trained(1), Progress(SETTINGS))
 
 
 @pytest.mark.parametrize("share", [0, 0.5, 0.99], ids=["empty", "half", "all but its end"])
-def test_resuming_from_a_damaged_file_is_refused_as_that(tmp_path: Path, share: float) -> None:
+def test_resuming_from_a_damaged_checkpoint_is_refused(tmp_path: Path, share: float) -> None:
     path, trained = tmp_path / "unfinished.npz", make_trained(1)
     save_checkpoint(path, trained, make_progress(trained))
     whole = path.read_bytes()
@@ -106,8 +106,8 @@ def test_resuming_from_a_damaged_file_is_refused_as_that(tmp_path: Path, share: 
         load_checkpoint(path, trained, Progress(SETTINGS))
 
 
-def test_resuming_with_variables_of_other_shapes_is_refused_and_changes_none(tmp_path: Path) -> None:
-    """As after a change of the program: the same settings then build another model."""
+def test_resuming_with_variables_of_other_shapes_is_refused(tmp_path: Path) -> None:
+    """After a change of the program, the same settings may build another model."""
     path, trained = tmp_path / "unfinished.npz", make_trained(1, steps=1)
     save_checkpoint(path, trained, make_progress(trained))
     with np.load(path) as stored:
@@ -130,7 +130,7 @@ def test_resuming_with_variables_of_other_shapes_is_refused_and_changes_none(tmp
         ([0.5, 0.6, 0.4], True, 3),
     ],
 )
-def test_the_best_epoch_is_the_later_of_equals_and_the_last_where_the_recipe_keeps_it(
+def test_the_best_epoch_is_the_later_of_equals_or_the_last_one(
     accuracies: list[float], keeps_last: bool, best_epoch: int
 ) -> None:
     trained, progress = make_trained(1), Progress(SETTINGS)
@@ -152,7 +152,7 @@ def test_the_best_epoch_is_the_later_of_equals_and_the_last_where_the_recipe_kee
     ],
     ids=["before the first array", "amid the arrays"],
 )
-def test_a_save_that_fails_leaves_the_file_before_it_whole_and_nothing_beside_it(
+def test_a_failed_save_leaves_the_old_checkpoint_and_nothing_else(
     tmp_path: Path, changes: dict[str, Any], error: type[Exception]
 ) -> None:
     path, trained = tmp_path / "unfinished.npz", make_trained(1)

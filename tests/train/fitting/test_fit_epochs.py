@@ -1,4 +1,4 @@
-"""`train.fitting.fit`: what an epoch shows a net, in which order and at which rate, and what an epoch's figures are."""
+"""`train.fitting.fit`: the images, order, learning rate and figures of an epoch."""
 
 import dataclasses
 from pathlib import Path
@@ -23,14 +23,14 @@ SHORT = dataclasses.replace(BASE, epochs=2, batch_size=30, validation_count=10)
 
 
 class Watch(keras.layers.Layer):
-    """Hands images on, and keeps the batches that pass it in training."""
+    """Passes images on, and keeps the batches of the training."""
 
     def __init__(self) -> None:
         super().__init__()
         self.batches: list[np.ndarray] = []
 
     def call(self, images: Any, training: bool = False) -> Any:
-        """Images uint8 [N, H, W, C]."""
+        """Images uint8 [N, H, W, C] -> the same."""
         if not training:
             return images
         handed_on = tf.numpy_function(self._keep, [images], tf.uint8)
@@ -43,7 +43,7 @@ class Watch(keras.layers.Layer):
 
 
 def draw_numbered() -> np.ndarray:
-    """Images uint8 [N, 8, 8, 3]: all of channel 0 is the image's number, the left half of channel 1 is bright."""
+    """Images uint8 [N, 8, 8, 3]. Channel 0 is the image's number; the left half of channel 1 is bright."""
     images = np.zeros((COUNT, 8, 8, 3), np.uint8)
     images[..., 0] = np.arange(COUNT)[:, None, None]
     images[:, :, :4, 1] = 255
@@ -51,17 +51,17 @@ def draw_numbered() -> np.ndarray:
 
 
 def draw_parts() -> tuple[Part, Part]:
-    """What is trained on, and what is held out; the label is whether an image's number is odd."""
+    """Training and validation part. The label says whether an image's number is odd."""
     return split(Part.whole(draw_numbered(), np.arange(COUNT) % 2), SHORT.validation_count)
 
 
 def read_numbers(images: np.ndarray) -> np.ndarray:
-    """Which images they are, int [N], moved, mirrored and cut as they may be."""
+    """The numbers int [N] of images that may be moved, mirrored and cut."""
     return np.median(images[..., 0], axis=(1, 2)).astype(int)
 
 
 def show(folder: Path, augmentation: Augmentation | Crop) -> list[np.ndarray]:
-    """The batches that a run of two epochs shows its net."""
+    """The batches that a net gets in a run of two epochs."""
     watch, images = Watch(), keras.Input((8, 8, 3), dtype="uint8")
     logits = keras.layers.Dense(2, name="logits")(
         keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(watch(images)))
@@ -80,7 +80,7 @@ def test_a_run_shows_batches_of_the_recipes_size(cropped: list[np.ndarray]) -> N
     assert [len(batch) for batch in cropped] == [30, 30, 30, 10] * 2
 
 
-def test_each_epoch_shows_every_training_image_once_and_none_that_is_held_out(cropped: list[np.ndarray]) -> None:
+def test_each_epoch_shows_every_training_image_once(cropped: list[np.ndarray]) -> None:
     train, _ = draw_parts()
     for epoch in range(2):
         shown = read_numbers(np.concatenate(cropped[4 * epoch : 4 * epoch + 4]))
@@ -110,7 +110,7 @@ def test_the_crops_are_drawn_from_the_runs_seed_and_the_epochs_number(cropped: l
 
 
 def test_augmented_images_reach_the_net_turned(tmp_path: Path) -> None:
-    """Turned or stretched, by other than whole pixels: their edges are blurred."""
+    """They are moved by fractions of pixels, so that their edges are blurred."""
     for batch in show(tmp_path, NOTEBOOK_AUGMENTATION):
         is_between = (batch[..., 1] > 0) & (batch[..., 1] < 255)
         assert is_between.any(axis=(1, 2)).all()
@@ -126,7 +126,7 @@ def test_the_loss_is_that_of_smoothed_labels() -> None:
 
 
 def draw_problem() -> tuple[np.ndarray, np.ndarray]:
-    """250 images of noise and their targets, float [N, 10]."""
+    """250 images of noise and their targets float [N, 10]."""
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (250, 28, 28, 1), np.uint8)
     return images, keras.utils.to_categorical(random.integers(0, 10, 250), 10)
@@ -139,17 +139,15 @@ def test_every_epoch_has_every_image_once_in_an_order_of_its_own() -> None:
     assert tuple(draw_order(10, 1, 2)) == orders[-1]
 
 
-def test_the_learning_rate_rises_in_a_line_and_falls_to_nothing() -> None:
+def test_the_learning_rate_rises_linearly_and_falls_to_0() -> None:
     recipe = dataclasses.replace(BASE, epochs=10, warmup_epochs=2, peak_learning_rate=1e-3)
     schedule = schedule_learning_rate(recipe, steps_per_epoch=50)
     rates = [float(schedule(step)) for step in (0, 50, 100, 300, 500)]
     assert rates == pytest.approx([0, 5e-4, 1e-3, 5e-4, 0], abs=1e-9)
 
 
-def test_the_learning_rate_comes_to_nothing_behind_the_last_batch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Epochs of 100 images in batches of 30: the fourth, of ten images, is a step like the others."""
+def test_the_learning_rate_is_0_after_the_last_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An epoch has 100 images in batches of 30. The fourth batch, of ten images, is a step too."""
     compiled: list[keras.Model] = []
 
     def keep(*arguments: Any) -> keras.Model:
@@ -173,7 +171,7 @@ def test_a_single_epoch_begins_at_the_peak() -> None:
 
 @pytest.mark.parametrize("step_name", ["test_on_batch", "train_on_batch"])
 def test_an_epochs_figures_are_means_over_all_of_its_images(step_name: str) -> None:
-    """Three batches, the last one smaller, against one batch of everything; a learning rate of 0 changes nothing."""
+    """Three batches, the last one smaller, against a single one. The learning rate is 0."""
     images, targets = draw_problem()
     keras.utils.set_random_seed(0)
     recipe = dataclasses.replace(BASE, augmentation=None, peak_learning_rate=0.0, warmup_epochs=0)
@@ -183,7 +181,7 @@ def test_an_epochs_figures_are_means_over_all_of_its_images(step_name: str) -> N
     assert run_epoch(step, images, targets, np.arange(250), batch_size=120) == pytest.approx(whole, rel=1e-5)
 
 
-def test_an_epochs_figures_are_of_all_its_images_not_of_the_last_batch() -> None:
+def test_an_epochs_figures_are_not_those_of_the_last_batch() -> None:
     def step(images: np.ndarray, targets: np.ndarray, return_dict: bool) -> dict[str, float]:
         return {"loss": float(images.mean()), "accuracy": float(targets.mean())}
 

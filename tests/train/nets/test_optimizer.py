@@ -1,4 +1,4 @@
-"""`train.nets.optimizer`: which variable is Muon's, and what a step does to a kernel."""
+"""`train.nets.optimizer`: the variables that Muon takes, and the step of a kernel."""
 
 import keras
 import numpy as np
@@ -23,7 +23,7 @@ def is_convolutions_kernel(path: str) -> bool:
 
 
 def step(model: keras.Model, settings: Adam | Muon) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Every variable's value before and after a step along a random gradient."""
+    """The values of all variables before and after a step along a random gradient."""
     random = np.random.default_rng(0)
     variables = model.trainable_variables
     before = [np.asarray(variable) for variable in variables]
@@ -32,7 +32,7 @@ def step(model: keras.Model, settings: Adam | Muon) -> dict[str, tuple[np.ndarra
     return {each.path: (old, np.asarray(each)) for each, old in zip(variables, before, strict=True)}
 
 
-def test_muon_turns_kernels_of_convolutions_and_keeps_their_length(model: keras.Model) -> None:
+def test_muon_keeps_the_norm_of_a_convolutions_kernel(model: keras.Model) -> None:
     moved = step(model, Muon(adam_share=0.01))
     kernels = [after for path, (_, after) in moved.items() if is_convolutions_kernel(path)]
     assert len(kernels) == 2
@@ -40,12 +40,12 @@ def test_muon_turns_kernels_of_convolutions_and_keeps_their_length(model: keras.
         assert np.linalg.norm(after) == pytest.approx(after.shape[-1] ** 0.5, rel=1e-5)
 
 
-def test_all_else_takes_adams_step_at_its_share_of_the_rate(model: keras.Model) -> None:
+def test_other_variables_take_adams_step_at_its_share_of_the_rate(model: keras.Model) -> None:
     moved = step(model, Muon(adam_share=0.01))
     others = [pair for path, pair in moved.items() if not is_convolutions_kernel(path)]
-    assert len(others) == 4  # a norm's biases, a convolution's, the logits' kernel and biases
+    assert len(others) == 4  # biases of a norm and a convolution, kernel and biases of the logits
     for before, after in others:
-        np.testing.assert_allclose(np.abs(after - before), 0.1 * 0.01, rtol=0.05)  # Adam's first step is the rate
+        np.testing.assert_allclose(np.abs(after - before), 0.1 * 0.01, rtol=0.05)  # the first step of Adam is the rate
 
 
 def test_muons_first_step_is_orthogonal(model: keras.Model) -> None:
@@ -59,7 +59,7 @@ def test_muons_first_step_is_orthogonal(model: keras.Model) -> None:
 
 
 @pytest.mark.parametrize("shape", [(3, 3, 3, 8), (1, 1, 4, 9), (3, 3, 16, 64)])
-def test_muons_steps_are_keras_own_multiplied_out(shape: tuple[int, ...]) -> None:
+def test_muons_steps_equal_keras_own(shape: tuple[int, ...]) -> None:
     optimizer = make_optimizer(Muon(), CONSTANT)
     gradient = np.random.default_rng(0).normal(size=shape).astype("float32")
     expected = keras.optimizers.Muon().zeropower_via_newtonschulz5(gradient.reshape(-1, shape[-1]), 5)

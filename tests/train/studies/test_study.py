@@ -1,6 +1,6 @@
-"""`train.study` and `study_run`: real, tiny studies, their interruption and their command line.
+"""`train.studies.runner` and `python -m train.study`: tiny studies, their interruption and their command line.
 
-Files in MNIST's format stand in for it: a bright bar, whose row is the label, and a test set without a single image.
+Files in MNIST's format replace MNIST: the row of a bright bar is the label, and the test set is empty.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ BASE = dataclasses.replace(
 )
 PLAN = Plan(STUDIES["dropout"], BASE, (0.0, 0.5), (0, 1), None, "float32")
 FILES = ["plot.png", "results.jsonl", "table.md"]
-# The program of train/commands/study.py, with the checksums of the files that stand in for the published ones.
+# The program of train/study.py, with the checksums of the files that replace the published ones.
 PROGRAM = """
 import dataclasses, json, sys
 from train.data import sources
@@ -44,7 +44,7 @@ sys.exit(study.main())
 """
 COMMITTED = ROOT / "docs/training/studies"
 DOCUMENTED = (ROOT / "docs/training/notebooks.md").read_text().splitlines()
-COUNT = 5100  # 5,000 are held out, as the recipe says
+COUNT = 5100  # the recipe holds out 5,000
 
 
 def make_bars(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -59,7 +59,7 @@ def material() -> Material:
 
 
 def read_rows(table: str) -> list[str]:
-    """The rows whose value is a number that starts with 0."""
+    """The table's rows whose value starts with 0."""
     return [line for line in table.splitlines() if line.startswith("| 0")]
 
 
@@ -69,7 +69,7 @@ def list_files(folder: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def finished(material: Material, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a study that is done, for reading."""
+    """The folder of a finished study, which tests only read."""
     folder = tmp_path_factory.mktemp("finished") / "new"
     run_plan(PLAN, material, folder)
     return folder
@@ -77,11 +77,11 @@ def finished(material: Material, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.fixture
 def folder(finished: Path, tmp_path: Path) -> Path:
-    """A copy of it, to go on in."""
+    """A copy of the finished study, which tests may change."""
     return Path(shutil.copytree(finished, tmp_path / "study"))
 
 
-def test_a_study_leaves_a_line_per_run_a_table_and_a_plot(finished: Path) -> None:
+def test_a_study_leaves_a_line_for_each_run_a_table_and_a_plot(finished: Path) -> None:
     assert list_files(finished) == FILES
     runs = read_runs(finished / "results.jsonl")
     assert [(run.seed, run.value) for run in runs] == [(0, 0.0), (0, 0.5), (1, 0.0), (1, 0.5)]
@@ -114,10 +114,10 @@ def test_runs_of_other_settings_are_trained_again_and_kept_apart(material: Mater
 
 
 @pytest.mark.parametrize("share", [0, 0.5])
-def test_a_run_whose_unfinished_file_was_damaged_starts_over(
+def test_a_run_with_a_damaged_checkpoint_starts_over(
     material: Material, folder: Path, capsys: pytest.CaptureFixture[str], share: float
 ) -> None:
-    """By a power cut, say: no flag has to be known, and no file found and deleted."""
+    """After a power cut, for example, the user needs no flag and deletes no file."""
     plan = dataclasses.replace(PLAN, values=(0.3,), seeds=(0,))
     (job,) = plan_jobs(plan)
     checkpoint = folder / f"unfinished-{find_key(job)}.npz"
@@ -128,16 +128,16 @@ def test_a_run_whose_unfinished_file_was_damaged_starts_over(
     assert list_files(folder) == FILES
 
 
-def test_every_setting_of_a_recipe_either_decides_a_run_or_is_known_not_to() -> None:
-    """A new one has to be put on either side, so that finished runs neither look foreign nor pass for others."""
+def test_every_setting_of_a_recipe_is_known_to_be_decisive_or_not() -> None:
+    """A new setting must be listed, so that finished runs are neither foreign nor taken for others."""
     others = {"name", "prepare", "target_accuracy", "measured_accuracy", "mirrors", "halves_weights"}
-    others |= {"keeps_last", "patience"}  # a run keeps its last epoch and has all of them
+    others |= {"keeps_last", "patience"}  # a study's run keeps the last of all epochs
     assert {field.name for field in dataclasses.fields(Recipe)} == set(DECISIVE) | others
 
 
 @pytest.mark.parametrize("folder", sorted(COMMITTED.iterdir()), ids=lambda folder: folder.name)
 def test_the_committed_runs_are_those_of_the_documented_command(folder: Path) -> None:
-    """Else it would train all of them again, and put a table of the first in place of the whole."""
+    """Otherwise the command would train them again and overwrite the table."""
     study, _, dataset = folder.name.partition("-")
     base = dataclasses.replace(BASES[dataset], batch_size=100, epochs=6)
     runs = read_runs(folder / "results.jsonl")
@@ -147,8 +147,8 @@ def test_the_committed_runs_are_those_of_the_documented_command(folder: Path) ->
     assert {find_key(run) for run in runs if is_comparable(run, plan)} >= {find_key(job) for job in plan_jobs(plan)}
 
 
-def test_the_classes_of_augmented_runs_are_balanced_before_they_are_compared(material: Material) -> None:
-    """A run of the same net whose training images were moved ends with other biases than its training left."""
+def test_the_classes_of_augmented_runs_are_balanced(material: Material) -> None:
+    """Augmentation, and nothing else, leads to new biases."""
     moved = dataclasses.replace(BASE, augmentation=NOTEBOOK_AUGMENTATION, keeps_last=True)
     model = build.build(moved.net, (28, 28, 1), 10, "float32", "bars")
     before = model.get_layer("logits").get_weights()
@@ -160,10 +160,10 @@ def test_the_classes_of_augmented_runs_are_balanced_before_they_are_compared(mat
     assert accuracy == np.mean(answers == material.validation.labels)
 
 
-def test_a_run_whose_line_was_torn_is_done_again_to_the_same_figures(
+def test_a_run_with_a_torn_line_is_repeated_to_the_same_figures(
     material: Material, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """And so a run is the same whatever ran before it in the process: this one was the last of four."""
+    """So a run does not depend on runs before it in the process: this was the last of four."""
     path = folder / "results.jsonl"
     wanted = read_runs(path)
     path.write_bytes(path.read_bytes()[:-30])
@@ -174,10 +174,10 @@ def test_a_run_whose_line_was_torn_is_done_again_to_the_same_figures(
     assert found == [dataclasses.replace(run, **same) for run in wanted]
 
 
-def test_a_pretrained_run_goes_on_without_doing_any_epoch_again_and_counts_all(
+def test_a_pretrained_run_is_resumed_and_counts_all_its_epochs(
     material: Material, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`fit` leaves its file after the last epoch too: resumed from there, no epoch is left to train."""
+    """`fit` leaves its checkpoint after the last epoch, so no epoch is left to train."""
     plan = dataclasses.replace(PLAN, study=STUDIES["metric"], values=("metric",), seeds=(0,))
     (job,) = plan_jobs(plan)
     first = train_job(job, plan, material, tmp_path / f"unfinished-{find_key(job)}.npz")
@@ -191,7 +191,7 @@ def test_a_pretrained_run_goes_on_without_doing_any_epoch_again_and_counts_all(
     assert "Of the 2 epochs of `metric`, 1 went to pretraining" in (tmp_path / "table.md").read_text()
 
 
-def test_a_part_of_the_training_images_is_always_the_same_and_so_are_those_held_out() -> None:
+def test_a_subset_of_the_training_images_is_always_the_same() -> None:
     whole = Part.whole(np.zeros((300, 1, 1, 1), np.uint8), np.arange(300))
     train, validation = split(whole, 60)
     dataset = Dataset("numbers", train, validation, whole, {})
@@ -206,15 +206,13 @@ def test_a_part_of_the_training_images_is_always_the_same_and_so_are_those_held_
 
 @pytest.fixture(scope="module")
 def command(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The start of a command line that runs studies on the files that stand in for MNIST."""
+    """The start of a command line that runs studies on the files that replace MNIST."""
     data = tmp_path_factory.mktemp("data")
     md5s = write_mnist(data, train=make_bars(COUNT), test=make_bars(0))
     return [sys.executable, "-c", PROGRAM, json.dumps(md5s), "--dataset", "mnist", "--data", str(data)]
 
 
-def test_the_command_goes_on_where_it_was_interrupted_and_never_needs_the_test_set(
-    command: list[str], tmp_path: Path
-) -> None:
+def test_an_interrupted_study_continues_and_needs_no_test_set(command: list[str], tmp_path: Path) -> None:
     unusual = "float32" if choose_precision(None) == "bfloat16" else "bfloat16"
     flags = ["width", "--values", "0.05", "--seeds", "4", "--epochs", "4", "--batch-size", "50", "--out", str(tmp_path)]
     flags += ["--precision", unusual]

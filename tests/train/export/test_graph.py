@@ -1,4 +1,4 @@
-"""`train.export.halve`: half the bytes, the same graph, and answers that are those of the rounded weights."""
+"""`train.export.graph`: weights take half the bytes, and the answers are those of the rounded weights."""
 
 from pathlib import Path
 
@@ -12,12 +12,12 @@ from tests.support import make_graph
 from train.export.graph import ENDING, LEAST_SIZE, halve, restore
 from train.export.onnx_file import run_onnx
 
-SHAPE = (40, 40, 3)  # weights [4800, 3]: large enough
+SHAPE = (40, 40, 3)  # its weights [4800, 3] are large enough
 
 
 @pytest.fixture
 def graph() -> onnx.ModelProto:
-    """The tiny model of larger images, with weights that float16 has to round."""
+    """The tiny model for larger images, with weights that float16 cannot represent exactly."""
     model = make_graph(SHAPE)
     weights = np.random.default_rng(0).normal(0, 0.01, (4800, 3)).astype(np.float32)
     model.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights, "weights"))
