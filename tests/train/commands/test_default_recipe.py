@@ -31,6 +31,8 @@ from train.recipes.net import Flatten, GlobalMax, NormConv, Residual, Whitening
 from train.recipes.recipe import describe
 from train.recipes.shipped import RECIPES
 
+pytestmark = pytest.mark.slow  # most of these tests share a training
+
 SIDE, SEED = 12, 3
 LABELS = {"en": ("red", "green", "blue"), "ru": ("красный", "зелёный", "синий")}
 DEFAULT = RECIPES["cifar10"]

@@ -47,6 +47,7 @@ def training(tmp_path_factory: pytest.TempPathFactory, out: Path) -> subprocess.
     return run(folder, "--name", NAME, "--epochs", 24, "--size", 24, "--out", out, "--skip-broken")
 
 
+@pytest.mark.slow
 def test_class_folders_become_a_model_that_classifies_new_pictures(
     training: subprocess.CompletedProcess[str], out: Path, start_server: Callable[..., RunningServer], tmp_path: Path
 ) -> None:
@@ -59,6 +60,7 @@ def test_class_folders_become_a_model_that_classifies_new_pictures(
     assert summary["accuracy"] > 0.7, summary
 
 
+@pytest.mark.slow
 def test_the_files_are_complete_and_describe_the_training(
     training: subprocess.CompletedProcess[str], out: Path
 ) -> None:
@@ -75,6 +77,7 @@ def test_the_files_are_complete_and_describe_the_training(
     assert {key: spec.recipe[key] for key in expected} == expected
 
 
+@pytest.mark.slow
 def test_counts_figures_and_commands_are_printed(training: subprocess.CompletedProcess[str], out: Path) -> None:
     for text in ("disc 40, square 40, stripes 40", "84 images to train, 18 to validate, 18 to test", "parity with"):
         assert text in training.stdout

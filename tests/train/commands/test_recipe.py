@@ -38,6 +38,8 @@ PICTURES = ["confusion.png", "curves.png", "mistakes.png", "reliability.png"]
 FILES = sorted(["README.md", "classes.csv", "history.csv", "model.keras", "model.onnx", *PICTURES])
 COUNTS = TRAIN_COUNT, TEST_COUNT = 5600, 300  # 600 to train on; the recipe holds out 5,000
 
+pytestmark = pytest.mark.slow  # most of these tests share a training
+
 
 def make_split(count: int, seed: int, meaningless: bool) -> tuple[np.ndarray, np.ndarray]:
     """Images of bars with their rows as labels, or with meaningless labels."""

@@ -14,6 +14,7 @@ from tests.train.commands.test_usage import WITHOUT_TENSORFLOW
 from train.export.onnx_file import open_session
 
 
+@pytest.mark.slow
 def test_a_run_that_stops_early_is_published_with_its_tensorboard_files(
     tmp_path: Path,
 ) -> None:

@@ -81,6 +81,7 @@ def folder(finished: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "study"))
 
 
+@pytest.mark.slow
 def test_a_study_leaves_a_line_for_each_run_a_table_and_a_plot(finished: Path) -> None:
     assert list_files(finished) == FILES
     runs = read_runs(finished / "results.jsonl")
@@ -92,6 +93,7 @@ def test_a_study_leaves_a_line_for_each_run_a_table_and_a_plot(finished: Path) -
     assert [line.split(" | ")[:3] for line in read_rows(table)] == [["| 0", "6,370", "2"], ["| 0.5", "6,370", "2"]]
 
 
+@pytest.mark.slow
 def test_finished_runs_are_skipped_and_a_new_value_joins_the_table(
     material: Material, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -105,6 +107,7 @@ def test_finished_runs_are_skipped_and_a_new_value_joins_the_table(
     assert [line.split(" | ")[0] for line in rows] == ["| 0", "| 0.3", "| 0.5"]
 
 
+@pytest.mark.slow
 def test_runs_of_other_settings_are_trained_again_and_kept_apart(material: Material, folder: Path) -> None:
     shorter = dataclasses.replace(BASE, epochs=1)
     run_plan(dataclasses.replace(PLAN, base=shorter, values=(0.5,), seeds=(0,)), material, folder)
@@ -113,6 +116,7 @@ def test_runs_of_other_settings_are_trained_again_and_kept_apart(material: Mater
     assert row.startswith("| 0.5 | 6,370 | 1 |")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0, 0.5])
 def test_a_run_with_a_damaged_checkpoint_starts_over(
     material: Material, folder: Path, capsys: pytest.CaptureFixture[str], share: float
@@ -160,6 +164,7 @@ def test_the_classes_of_augmented_runs_are_balanced(material: Material) -> None:
     assert accuracy == np.mean(answers == material.validation.labels)
 
 
+@pytest.mark.slow
 def test_a_run_with_a_torn_line_is_repeated_to_the_same_figures(
     material: Material, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -212,6 +217,7 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [sys.executable, "-c", PROGRAM, json.dumps(md5s), "--dataset", "mnist", "--data", str(data)]
 
 
+@pytest.mark.slow
 def test_an_interrupted_study_continues_and_needs_no_test_set(command: list[str], tmp_path: Path) -> None:
     unusual = "float32" if choose_precision(None) == "bfloat16" else "bfloat16"
     flags = ["width", "--values", "0.05", "--seeds", "4", "--epochs", "4", "--batch-size", "50", "--out", str(tmp_path)]
