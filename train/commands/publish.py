@@ -130,7 +130,9 @@ def print_outcome(exported: "Exported", progress: "Progress", dataset: "Dataset"
     spec, parity = exported.spec, exported.parity
     if spec.recipe["stopped_early"]:
         done, wanted, patience = len(progress.history), spec.recipe["epochs"], spec.recipe["patience"]
-        print(f"stopped early, after epoch {done} of {wanted}: {patience} in a row had no better validation accuracy")
+        print(
+            f"stopped early, after epoch {done} of {wanted}: {patience} in a row without a better validation accuracy"
+        )
     print(f"validation accuracy {progress.best_accuracy:.4f} in epoch {progress.best_epoch}, whose weights were kept")
     if progress.is_balanced:
         print(f"validation accuracy {progress.final_accuracy:.4f} with the classes balanced on unchanged images")
@@ -138,18 +140,19 @@ def print_outcome(exported: "Exported", progress: "Progress", dataset: "Dataset"
         print(f"validation accuracy {progress.final_accuracy:.4f} averaged with the mirror image")
     if progress.calibration:
         before, after = progress.calibration.error_before, progress.calibration.error_after
-        print(f"calibration error {before:.4f}, {after:.4f} at a temperature of {progress.calibration.temperature:.3f}")
+        temperature = progress.calibration.temperature
+        print(f"calibration error {before:.4f}, {after:.4f} with a temperature of {temperature:.3f}")
     else:
         print("the probabilities are not calibrated: too few images were held out to fit a temperature")
     print_test_figures(exported.probabilities, dataset)
     print(
         f"parity with Keras over {parity.image_count} images: largest difference of a probability "
-        f"{parity.largest_difference:.2g}, {parity.changed_classes} other classes"
+        f"{parity.largest_difference:.2g}, {parity.changed_classes} images of another class"
     )
     if moved := spec.recipe.get("rounding_parity"):
         print(
             f"weights in 16 bits: largest difference of a probability {moved['largest_difference']:.2g}, "
-            f"{moved['changed_classes']} other classes"
+            f"{moved['changed_classes']} images of another class"
         )
     print(f"wrote {folder / 'model.onnx'}, and beside it model.keras, README.md, history.csv, classes.csv and pictures")
     print("serve it with")

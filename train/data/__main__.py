@@ -39,7 +39,7 @@ def export_folders(part: Part, names: Sequence[str], folder: Path) -> None:
 def require_room(folder: Path) -> None:
     """Raise DatasetError if a path is a file, or a folder that is not empty."""
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise DatasetError(f"wanted a new or an empty folder to export to, found {folder} with something in it")
+        raise DatasetError(f"wanted a new or an empty folder to export to, found {folder}, which is neither")
 
 
 def parse_flags() -> ExportFlags:

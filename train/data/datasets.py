@@ -138,7 +138,7 @@ def parse_idx(data: bytes) -> Images:
 
 def parse_cifar(files: Mapping[str, bytes]) -> tuple[Part, Part]:
     """Read the pickled batches: training and test images uint8 [N, 32, 32, 3] with labels."""
-    batches = {file: pickle.loads(data, encoding="bytes") for file, data in files.items()}  # noqa: S301  # their checksums were compared
+    batches = {file: pickle.loads(data, encoding="bytes") for file, data in files.items()}  # noqa: S301  # checked bytes
     train = [batch for file, batch in sorted(batches.items()) if file.startswith("data_batch_")]
     return _join_batches(train), _join_batches([batches["test_batch"]])
 

@@ -186,8 +186,8 @@ def require_parity(parity: Parity) -> None:
     if not parity.largest_difference <= LARGEST_DIFFERENCE or parity.changed_classes:
         raise ParityFailed(
             f"the ONNX graph differs from the Keras model: wanted probabilities within {LARGEST_DIFFERENCE} and the "
-            f"same classes, found a difference of {parity.largest_difference:.3g} and {parity.changed_classes} "
-            f"other classes in {parity.image_count} images; nothing was written"
+            f"same classes, found a difference of {parity.largest_difference:.3g} and another class in "
+            f"{parity.changed_classes} of {parity.image_count} images; nothing was written"
         )
 
 
@@ -195,7 +195,7 @@ def require_few_changes(moved: Parity) -> None:
     """Raise ParityFailed if rounding the weights changed the class of too many images."""
     if not moved.changed_classes <= MOST_CHANGED * moved.image_count:
         raise ParityFailed(
-            f"16 bits are too few for these weights: wanted other classes in at most {MOST_CHANGED:.1%} of the images, "
+            f"16 bits are too few for these weights: wanted another class in at most {MOST_CHANGED:.1%} of the images, "
             f"found {moved.changed_classes} in {moved.image_count}; nothing was written"
         )
 

@@ -176,9 +176,7 @@ def find_whitening(images: Images, size: int) -> npt.NDArray[np.float32]:
 def centre_layer(layer: keras.Layer, mean_colour: npt.NDArray[np.floating]) -> None:
     """Set a layer's biases, in place, so that an image of this colour, float [C] from 0 to 1, gives 0 everywhere."""
     kernel = keras.ops.convert_to_numpy(layer.kernel)
-    by_colour = kernel.reshape(
-        -1, len(mean_colour), kernel.shape[-1]
-    )  # in both kinds of layer the channel is last but one
+    by_colour = kernel.reshape(-1, len(mean_colour), kernel.shape[-1])  # the channel is always last but one
     layer.bias.assign(-np.einsum("pcu,c->u", by_colour, mean_colour))
 
 

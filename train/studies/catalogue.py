@@ -133,7 +133,7 @@ def pretrain(recipe: Recipe, value: Value) -> Trial:
     if value == "none":
         return Trial(recipe)
     if recipe.epochs < 2:
-        raise ValueError("wanted 2 epochs at least, for one of pretraining; got 1")
+        raise ValueError("wanted at least 2 epochs, one of them for pretraining; got 1")
     half = recipe.epochs // 2
     return Trial(replace(recipe, epochs=recipe.epochs - half), pretraining_epochs=half)
 

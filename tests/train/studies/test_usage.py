@@ -18,7 +18,7 @@ from train.studies.catalogue import STUDIES
         ("width --epochs 0", "wanted a whole number from 1; got '0'"),
         ("width --train-count few", "wanted a whole number from 1; got 'few'"),
         ("epochs --epochs 3", "the study `epochs` takes its epochs from --values"),
-        ("metric --epochs 1", "wanted 2 epochs at least, for one of pretraining; got 1"),
+        ("metric --epochs 1", "wanted at least 2 epochs, one of them for pretraining; got 1"),
     ],
 )
 def test_bad_usage_ends_with_2_without_tensorflow(flags: str, reason: str) -> None:
