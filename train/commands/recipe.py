@@ -1,8 +1,8 @@
 """`python -m train.mnist` and `train.cifar`: a recipe -> a trained, exported model.
 
-Enters: flags. Leaves: the folder `<out>/<model>/<version>/` (`publish.py` lists its files), or with `--epochs 0` only
-printed figures of a file that exists; and an exit code: 0 done; 3 an unmodified recipe ended below its target accuracy,
-and its files are written; 2 bad usage; 1 otherwise.
+Enters: flags. Leaves: the folder `<out>/<model>/<version>/` (`publish.py` lists its files), and an exit code. With
+`--epochs 0` it only prints the figures of a file that exists. The code is 0 when done, 2 for bad usage, and 1 for any
+other failure. It is 3 if an unmodified recipe ended below its target accuracy; its files are written.
 Does not know: how anything is computed. `--help`, usage errors and `--epochs 0` need no TensorFlow.
 """
 

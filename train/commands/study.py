@@ -1,7 +1,7 @@
 """`python -m train.study NAME`: compare values of one setting over several seeds.
 
 Enters: flags. Leaves: `<out>/<study>-<dataset>/` with results.jsonl (a line for each finished run), table.md and
-plot.png, and an exit code: 0 done; 2 bad usage; 1 otherwise, also after an interruption. The same command continues.
+plot.png. The exit code is 0: done; 2: bad usage; 1: otherwise. After an interruption the same command continues.
 Does not know: how a net is fitted, what a study varies. `--help`, `--list` and usage errors need no TensorFlow.
 
 Runs are compared on held-out training images. The test images are loaded with the others and not used.
@@ -78,17 +78,14 @@ def _complete(parser: argparse.ArgumentParser, given: argparse.Namespace) -> Stu
     study, base = STUDIES[given.name], BASES[given.dataset]
     base = replace(base, epochs=given.epochs or base.epochs, batch_size=given.batch_size or base.batch_size)
     try:
-        values = read_values(study, given.values)
+        values = (
+            study.values if given.values is None else tuple(dict.fromkeys(map(study.read, given.values.split(","))))
+        )
         for value in values:
             study.vary(base, value)
     except ValueError as error:
         parser.error(f"--values and --epochs of {given.name}: {error}")
     return StudyFlags(study, base, values, given.seeds, given.train_count, given.precision, given.data, given.out)
-
-
-def read_values(study: Study, text: str | None) -> tuple[Value, ...]:
-    """The values of a flag, each once, or the study's own. Raises ValueError."""
-    return study.values if text is None else tuple(dict.fromkeys(study.read(part) for part in text.split(",")))
 
 
 def read_seeds(text: str) -> tuple[int, ...]:

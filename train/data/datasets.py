@@ -32,10 +32,8 @@ LABELS: dict[str, dict[str, tuple[str, ...]]] = {
 class Part:
     """Labelled images that serve one purpose: training, validation or test."""
 
-    images: Images
-    """uint8 [N, H, W, C]."""
-    labels: Labels
-    """int64 [N]: the index of each image's class."""
+    images: Images  # uint8 [N, H, W, C]
+    labels: Labels  # int64 [N]: the index of each image's class
     places: Labels
     """int64 [N]: the index of each image before the split. What is drawn at random for an image depends on it."""
 
@@ -66,10 +64,7 @@ class Dataset:
 
     @classmethod
     def of_test(cls, name: str, images: Images, labels: Labels, names: Mapping[str, tuple[str, ...]]) -> "Dataset":
-        """A dataset without images to train on, from images uint8 [N, H, W, C] and labels int64 [N].
-
-        It is what the export of a finished model needs; `names` are the class names by language code.
-        """
+        """A test set alone, for `export`: images uint8 [N, H, W, C], labels int64 [N], class names by language code."""
         test = Part.whole(images, labels)
         nothing = test.take(np.arange(0))
         return cls(name, nothing, nothing, test, names)
@@ -124,10 +119,7 @@ def _parse_pair(files: Mapping[str, bytes], prefix: str) -> Part:
 
 
 def parse_idx(data: bytes) -> Images:
-    """Read an IDX file of unsigned bytes. Raises DatasetError for another type.
-
-    It holds two zeros, the type 8, the number of dimensions, each dimension as big-endian uint32, and the values.
-    """
+    """Read an IDX file: two zeros, type 8, rank, dimensions as big-endian uint32, bytes. Raises DatasetError."""
     if data[:3] != b"\0\0\x08":
         raise DatasetError(
             f"not an IDX file of unsigned bytes: wanted 00 00 08 at its start, found {data[:3].hex(' ')}"
@@ -150,7 +142,7 @@ def _join_batches(batches: Sequence[Mapping[bytes, npt.ArrayLike]]) -> Part:
 
 
 def choose_batch_size(images: Images) -> int:
-    """How many images uint8 [N, H, W, C] to give a net at a time outside training: at most 1,000 of 32 x 32 pixels.
+    """The number of images uint8 [N, H, W, C] in a batch outside training: at most 1,000 of 32 x 32 pixels.
 
     The count falls with the number of pixels, because a net's memory grows with both.
     """

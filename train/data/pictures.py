@@ -73,10 +73,7 @@ class Pictures:
 
 
 def read_folder(folder: Path, target: InputSpec, prepare: PrepareSpec, skip_broken: bool = False) -> Pictures:
-    """Read, prepare and split a folder of class folders.
-
-    Raises FolderUnusable, also for files that cannot be used unless `skip_broken` is set.
-    """
+    """Read, prepare and split a folder. Raises FolderUnusable, also for broken files unless `skip_broken` is set."""
     classes = find_classes(folder)
     read = read_pictures(classes, find_policy(prepare, target))
     good, broken = set_conflicts_apart(read)

@@ -74,7 +74,7 @@ SOURCES = {
 
 def read_files(source: Source, folder: Path) -> dict[str, bytes]:
     """Read the published files, fetch them if absent, and check them: bytes by file name. Raises DatasetError."""
-    if not _is_present(source, folder):
+    if not (_has_members(source, folder) or (source.archive and (folder / source.archive).is_file())):
         fetch(source, folder)
     if source.archive and not _has_members(source, folder):
         files = _read_archive(source, folder / source.archive)
@@ -142,10 +142,6 @@ def explain_placement(source: Source, folder: Path) -> str:
 
 def _has_members(source: Source, folder: Path) -> bool:
     return all((folder / source.folder / file).is_file() for file in source.md5s)
-
-
-def _is_present(source: Source, folder: Path) -> bool:
-    return _has_members(source, folder) or bool(source.archive and (folder / source.archive).is_file())
 
 
 def _read_archive(source: Source, path: Path) -> dict[str, bytes]:

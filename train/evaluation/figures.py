@@ -33,10 +33,7 @@ LONGEST_LABEL = 20
 def write_report(
     folder: Path, *, history: History, labels: Sequence[str], images: Images, truth: Integers, probabilities: Floats
 ) -> list[Path]:
-    """Write the files for images uint8 [N, H, W, C], truth int [N] and probabilities float [N, K]; return their paths.
-
-    Raises ValueError if their numbers differ.
-    """
+    """Write the files for images uint8 [N, H, W, C], truth int [N], probabilities float [N, K]. Raises ValueError."""
     matrix = count_confusions(probabilities, truth)
     if (len(labels), len(images)) != (len(matrix), len(truth)):
         wanted = f"{len(matrix)} labels and {len(truth)} images"
@@ -139,7 +136,9 @@ def draw_mistakes(images: Images, truth: Integers, probabilities: Floats, labels
     """The most confident wrong answers, the most confident first; a sentence if there are none."""
     chosen = choose_mistakes(truth, probabilities)
     if not len(chosen):
-        return _draw_sentence(f"No mistakes: all {len(truth)} images got their true label.")
+        figure, sentence = Figure(figsize=(8, 2)), f"No mistakes: all {len(truth)} images got their true label."
+        figure.text(0.5, 0.5, sentence, ha="center", va="center", fontsize=13)
+        return figure
     down = -(-len(chosen) // MISTAKES_ACROSS)
     figure = Figure(figsize=(2 * MISTAKES_ACROSS, 2.45 * down), layout="constrained")
     for place, index in enumerate(chosen, 1):
@@ -162,12 +161,6 @@ def _draw_image(axes: Axes, image: Images) -> None:
     pixels = image[..., 0] if image.shape[-1] == 1 else image
     axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")  # colour images ignore the map
     axes.set_axis_off()
-
-
-def _draw_sentence(sentence: str) -> Figure:
-    figure = Figure(figsize=(8, 2))
-    figure.text(0.5, 0.5, sentence, ha="center", va="center", fontsize=13)
-    return figure
 
 
 def write_classes(matrix: Matrix, labels: Sequence[str], path: Path) -> None:

@@ -20,10 +20,11 @@ from keras import layers, ops
 
 from train.data.datasets import Part
 from train.fitting.augment import Augment
-from train.fitting.checkpoint import Progress, save_checkpoint
-from train.fitting.fit import compile_for_training, find_settings, schedule_learning_rate, train_epoch
+from train.fitting.checkpoint import Progress, Settings, save_checkpoint
+from train.fitting.fit import compile_for_training, schedule_learning_rate, train_epoch
 from train.nets.build import prepare_first_layer
 from train.nets.optimizer import make_optimizer
+from train.nets.precision import find_precision
 from train.recipes.recipe import Augmentation, Recipe
 
 TEMPERATURE = 0.1  # the paper's
@@ -97,4 +98,4 @@ def write_start(model: keras.Model, train_count: int, recipe: Recipe, *, seed: i
     """
     trained = compile_for_training(model, recipe, seed, math.ceil(train_count / recipe.batch_size))
     trained.optimizer.build(trained.trainable_variables)
-    save_checkpoint(checkpoint, trained, Progress(find_settings(model, recipe, seed)))
+    save_checkpoint(checkpoint, trained, Progress(Settings(recipe, seed, find_precision(model))))

@@ -14,10 +14,7 @@ Indices = npt.NDArray[np.int64]
 
 
 class Cropper:
-    """The crops of one epoch. They depend only on seed and epoch, so that a resumed run draws the same.
-
-    `places` int64 [N] are those of the training part: each decides by a coin in which epochs its image is mirrored.
-    """
+    """The crops of one epoch. They depend only on seed, epoch and the part's `places`: a resumed run draws the same."""
 
     def __init__(self, crop: Crop, places: Indices, *, seed: int, epoch: int) -> None:
         self.crop = crop

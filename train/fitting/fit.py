@@ -54,7 +54,7 @@ def fit(
     targets = [keras.utils.to_categorical(part.labels, model.output_shape[1]) for part in (train, validation)]
     prepare_first_layer(model, train.images)
     trained = compile_for_training(model, recipe, seed, math.ceil(len(train) / recipe.batch_size))
-    progress = Progress(find_settings(model, recipe, seed))
+    progress = Progress(Settings(recipe, seed, find_precision(model)))
     if resume:
         load_checkpoint(checkpoint, trained, progress)
     while not is_over(progress.history, recipe):
@@ -69,11 +69,6 @@ def fit(
     model.set_weights(progress.best_weights)
     finish(model, train, validation, recipe, progress)
     return progress
-
-
-def find_settings(model: keras.Model, recipe: Recipe, seed: int) -> Settings:
-    """The settings of a run, with the precision that the model's layers compute in."""
-    return Settings(recipe, seed, find_precision(model))
 
 
 def finish(model: keras.Model, train: Part, validation: Part, recipe: Recipe, progress: Progress) -> None:

@@ -154,8 +154,8 @@ def _undo_smoothing(logits: Any, smoothing: float) -> Any:
 def prepare_first_layer(model: keras.Model, images: Images) -> None:
     """Initialise the first layer from training images uint8 [N, H, W, C], in place.
 
-    A whitening layer gets its kernels. Biases are set so that the mean colour gives 0 everywhere, because inputs are
-    scaled and not centred: data-dependent initialisation (Krähenbühl et al. 2016).
+    A whitening layer gets its kernels. Inputs are scaled and not centred, so biases are set so that the mean colour
+    gives 0 everywhere. This is data-dependent initialisation (Krähenbühl et al. 2016).
     """
     first = next(layer for layer in model.layers if layer.weights)
     if first.name == "whitening":

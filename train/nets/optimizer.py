@@ -57,8 +57,8 @@ class OnePassAdam(keras.optimizers.Adam):
 class ConvMuon(keras.optimizers.Muon):
     """Muon for the kernels of convolutions, which Keras' Muon does not take, and Adam for all other variables.
 
-    A kernel [H, W, channels, filters] is treated as a matrix of filters. After each step its norm is set to the square
-    root of the number of filters, so that the rate is a share of the kernel. A normalisation after the convolution
+    A kernel [H, W, channels, filters] is treated as a matrix of filters. After each step its norm becomes the square
+    root of the number of filters. So the rate is a share of the kernel. A normalisation after the convolution
     cancels that norm; without the reset it would grow, and training would slow down (Jordan's airbench94_muon, 2024).
     """
 

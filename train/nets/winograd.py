@@ -4,8 +4,8 @@ Enters: values float32 or bfloat16 [N, H, W, C] and a kernel [3, 3, C, F] of the
 Keras' convolution up to rounding, which is coarser in bfloat16 (`docs/benchmarks/training.md`). Does not know: nets, or
 what is trained.
 
-The algorithm is Winograd's minimal filtering F(4 x 4, 3 x 3), as in Lavin & Gray 2016, "Fast Algorithms for
-Convolutional Neural Networks" (arXiv 1509.09308). Here every step is a matrix product, so that any backend
+The algorithm is Winograd's minimal filtering F(4 x 4, 3 x 3) (Lavin & Gray 2016, "Fast Algorithms for Convolutional
+Neural Networks", arXiv 1509.09308). Here every step is a matrix product, so that any backend
 differentiates it. Constant matrices contain the padding and the overlap of the tiles.
 """
 

@@ -2,9 +2,9 @@
 
 Enters: `Run`s of one study that differ only in value and seed. Leaves: text. Does not know: files, Keras, plots.
 
-A comparison of two values is decided if every run of one value is above every run of the other, and both have 3 seeds
-or more. If the values were equal, chance would do that with 3 seeds each in 1 of 10 comparisons, with 4 seeds in 1 of
-35, and with 5 seeds in 1 of 126. More seeds give more certainty.
+A comparison of two values is decided if every run of one value is above every run of the other. Both need at least 3
+seeds. If the values were equal, chance would decide 1 of 10 comparisons of 3 seeds each. With 4 seeds it would decide 1
+of 35, and with 5 seeds 1 of 126.
 """
 
 from collections.abc import Sequence
@@ -25,10 +25,8 @@ class Row:
     parameters: int
     accuracies: tuple[float, ...]
     """Validation accuracies, one for each seed."""
-    train_accuracy: float
-    """Mean over the seeds."""
-    seconds: float
-    """Mean over the seeds."""
+    train_accuracy: float  # mean over the seeds
+    seconds: float  # mean over the seeds
 
     @property
     def mean(self) -> float:

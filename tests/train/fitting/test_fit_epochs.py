@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from train.data.datasets import Part, split
 from train.fitting.crop import Cropper
-from train.fitting.fit import compile_for_training, draw_order, fit, run_epoch, schedule_learning_rate
+from train.fitting.fit import compile_for_training, draw_order, fit, is_over, run_epoch, schedule_learning_rate
 from train.nets.build import build
 from train.recipes.recipe import Augmentation, Crop
 from train.recipes.shipped import NOTEBOOK_AUGMENTATION, RECIPES
@@ -187,3 +187,25 @@ def test_an_epochs_figures_are_not_those_of_the_last_batch() -> None:
 
     images, targets = np.arange(10, dtype=np.uint8), np.arange(10.0)
     assert run_epoch(step, images, targets, np.arange(10), 4) == pytest.approx({"loss": 4.5, "accuracy": 4.5})
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "patience", "is_the_end"),
+    [
+        ([], 1, False),
+        ([0.5], 1, False),
+        ([0.5, 0.4], 1, True),
+        ([0.5, 0.5], 1, True),  # equal is not better
+        ([0.5, 0.4, 0.6], 1, False),
+        ([0.5, 0.4], 2, False),
+        ([0.5, 0.4, 0.5], 2, True),
+        ([0.5, 0.4, 0.3, 0.2], None, False),
+        ([0.1, 0.2, 0.3, 0.4, 0.5], 2, True),
+        ([0.1, 0.2, 0.3, 0.4, 0.5], None, True),
+    ],
+)
+def test_a_run_is_over_after_its_epochs_or_its_patience(
+    accuracies: list[float], patience: int | None, is_the_end: bool
+) -> None:
+    recipe = dataclasses.replace(BASE, epochs=5, patience=patience)
+    assert is_over([{"val_accuracy": accuracy} for accuracy in accuracies], recipe) == is_the_end
