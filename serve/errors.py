@@ -12,11 +12,13 @@ Does not know: gRPC and its status codes (`status.py` maps them), files, sockets
     |   |   `-- ImageTooLarge       more pixels than the limit
     |   |-- UnreadableRequest   the bytes are not the message that the method takes
     |   |-- OptionError         top_k, language or batch size out of range
+    |   |-- TensorError         tensors or parameters that the model does not take
     |   `-- NotFound            no such model or version
     |-- ServerError             the server's state, not the request, is the reason
     |   |-- Overloaded              the queue is full; try again later
     |   |-- Expired                 the deadline passed while the work waited
-    |   `-- Draining                the server is stopping
+    |   |-- Draining                the server is stopping
+    |   `-- ControlRefused          the server does not load models on request
     |-- ModelFileError          a model file that must not be served
     |   |-- CorruptModelFile        its bytes are not those that were exported
     |   |-- InvalidMetadata         a key is missing or malformed
@@ -83,6 +85,12 @@ class OptionError(RequestError):
     reason = "OPTION_INVALID"
 
 
+class TensorError(RequestError):
+    """A tensor or a parameter of the request is not as the model takes it."""
+
+    reason = "TENSOR_INVALID"
+
+
 class NotFound(RequestError):
     """No such model, or no such version of it."""
 
@@ -109,6 +117,12 @@ class Draining(ServerError):
     """The server is stopping and takes no new work."""
 
     reason = "DRAINING"
+
+
+class ControlRefused(ServerError):
+    """The server does not load or unload models on request."""
+
+    reason = "MODEL_CONTROL_OFF"
 
 
 class ModelFileError(InklingError):
