@@ -17,6 +17,9 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from serve.api.gate import CallGate
 from serve.api.inkling_v1 import SERVICE, ClassifierService, check_description
+from serve.api.open_inference.control import NoControl
+from serve.api.open_inference.service import SERVICE as OPEN_INFERENCE
+from serve.api.open_inference.service import OpenInferenceService
 from serve.api.standard import Health, Reflection, Registrar
 from serve.config import ServerConfig
 from serve.errors import ConfigError
@@ -31,6 +34,7 @@ from serve.machine.memory import keep_loaded, return_after_bursts
 from serve.machine.watchdog import Watchdog
 from serve.model_file.folder import ModelFile
 from serve.process.port import SPREADS_CONNECTIONS, join_address
+from serve.telemetry.model_statistics import ModelStatistics
 
 logger = logging.getLogger(__name__)
 
@@ -75,8 +79,13 @@ class Server:
         self._side_thread = ThreadPoolExecutor(1, "large-images")
         self._gate = CallGate()
         self._service = ClassifierService(self.registry, config.max_request_images)
+        self._open_inference = OpenInferenceService(
+            self.registry, config.max_request_images, statistics=self._read_statistics, control=NoControl()
+        )
         self._health = Health()
-        self._reflection = Reflection((SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME))
+        self._reflection = Reflection(
+            (SERVICE.full_name, OPEN_INFERENCE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        )
         self._shares_port = config.workers > 1 or LISTENERS > 1
         self._listeners = [self._make_listener() for _ in range(LISTENERS)]
         self.port = config.port
@@ -97,10 +106,11 @@ class Server:
     async def stop(self) -> None:
         """Answer the calls that are on their way, reject later ones, finish what was accepted, close."""
         ends_s = time.monotonic() + self._config.grace_s
+        self._open_inference.is_ready = False
         await self._health.enter_graceful_shutdown()
         self._reflection.end()
         await self._wait_until_quiet(LONGEST_LAME_DUCK_S)
-        self._gate.is_draining = True
+        self._gate.drain()
         await self._wait_until_quiet(self._config.grace_s / 2)
         left_s = max(0.0, ends_s - time.monotonic())
         await asyncio.gather(*(listener.stop(left_s) for listener in self._listeners))
@@ -166,6 +176,10 @@ class Server:
         server = grpc.aio.server(options=options)
         handlers = self._service.handlers(self._gate)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE.full_name, handlers),))
+        open_inference = self._open_inference.handlers(self._gate)
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(OPEN_INFERENCE.full_name, open_inference),)
+        )
         server.add_registered_method_handlers(SERVICE.full_name, {name: handlers[name] for name in REGISTERED})
         registrar: Any = Registrar(server, self._gate)  # Any: its types ask for a server, its code for a Registrar
         health_pb2_grpc.add_HealthServicer_to_server(self._health, registrar)
@@ -176,5 +190,9 @@ class Server:
         return server
 
     def _health_names(self) -> list[str]:
-        """The whole server, its service, and each model by name."""
-        return ["", SERVICE.full_name, *self.registry.names]
+        """The whole server, its services, and each model by name."""
+        return ["", SERVICE.full_name, OPEN_INFERENCE.full_name, *self.registry.names]
+
+    async def _read_statistics(self, name: str, version: str) -> ModelStatistics:
+        """What a version of a model did in this process."""
+        return self.registry.find(name, version).counters.read()
