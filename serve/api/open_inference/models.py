@@ -53,9 +53,7 @@ def _to_properties(runner: Runner) -> dict[str, str]:
 def to_config(runner: Runner, max_request_images: int) -> pb.ModelConfig:
     """A model as Triton's configuration has it; its dimensions are without the number of images."""
     spec = runner.spec
-    config = pb.ModelConfig(
-        name=runner.name, platform=PLATFORM, backend=BACKEND, max_batch_size=min(max_request_images, 2**31 - 1)
-    )
+    config = pb.ModelConfig(name=runner.name, platform=PLATFORM, backend=BACKEND, max_batch_size=max_request_images)
     config.input.add(name=INPUT, data_type=pb.TYPE_UINT8, format=pb.ModelInput.FORMAT_NHWC, dims=spec.input.shape)
     config.output.add(name=OUTPUT, data_type=pb.TYPE_FP32, dims=[spec.class_count])
     config.dynamic_batching.preferred_batch_size.append(runner.max_batch)

@@ -1,16 +1,21 @@
 """serve.api.open_inference: what it says of the server, its models and their repository, over a real connection."""
 
 import asyncio
+import contextlib
 import json
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from serve.api.gate import Call
-from serve.api.open_inference.service import OpenInferenceService
+from serve.api.open_inference.service import SERVICE, OpenInferenceService
 from serve.client.client import Client
 from serve.inference.registry import Registry
 from serve.pb import open_inference_pb2 as pb
@@ -232,3 +237,36 @@ def test_a_control_gets_the_names_of_models_to_load_and_unload() -> None:
 
     asyncio.run(main())
     assert control.asked == [("load", "a"), ("unload", "b")]
+
+
+def test_a_server_that_stops_is_live_and_not_ready(
+    start_server: Callable[..., RunningServer], repository_folder: Path
+) -> None:
+    """Also once it rejects other calls, until its connections end."""
+    server = start_server(repository_folder, grace_s=2)
+    probes: set[tuple[bool, bool, bool]] = set()
+    others: set[str] = set()
+    stopping = threading.Thread(target=server.stop)
+    with grpc.insecure_channel(server.address) as channel:
+        stub = GRPCInferenceServiceStub(channel)
+        assert stub.ServerReady(pb.ServerReadyRequest()).ready
+        stopping.start()
+        while stopping.is_alive():
+            with contextlib.suppress(grpc.RpcError):
+                ready = stub.ServerReady(pb.ServerReadyRequest()).ready
+                model_ready = stub.ModelReady(pb.ModelReadyRequest(name="bands")).ready
+                probes.add((stub.ServerLive(pb.ServerLiveRequest()).live, ready, model_ready))
+            call = stub.ServerMetadata.future(pb.ServerMetadataRequest())
+            others.add(f"{call.code().name}: {call.details()}")
+    assert (True, False, False) in probes
+    assert "UNAVAILABLE: the server is stopping and takes no new work" in others
+
+
+def test_health_and_reflection_know_the_service(server: RunningServer) -> None:
+    request = reflection_pb2.ServerReflectionRequest(file_containing_symbol=SERVICE.full_name)
+    with grpc.insecure_channel(server.address) as channel:
+        health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=SERVICE.full_name))
+        reply = next(reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([request])))
+    assert health.status == health_pb2.HealthCheckResponse.SERVING
+    (file,) = reply.file_descriptor_response.file_descriptor_proto
+    assert FileDescriptorProto.FromString(file).service[0].name == "GRPCInferenceService"
