@@ -13,11 +13,13 @@ Does not know: gRPC and its status codes (`serve/api/status.py` maps them), file
     |   |-- UnreadableRequest   the bytes are not the method's request message
     |   |-- RequestStalled      the message did not come in time
     |   |-- OptionError         top_k, language or batch size out of range
+    |   |-- TensorError         tensors or parameters that the model does not take
     |   `-- NotFound            no such model or version
     |-- ServerError             the state of the server is the cause, not the request
     |   |-- Overloaded              the queue is full; try again later
     |   |-- Expired                 the deadline passed in the queue
-    |   `-- Draining                the server is stopping
+    |   |-- Draining                the server is stopping
+    |   `-- ControlRefused          the server does not load models on request
     |-- ModelFileError          a model file that must not be served
     |   |-- CorruptModelFile        its bytes have changed since the export
     |   |-- InvalidMetadata         a key is missing or malformed
@@ -92,6 +94,12 @@ class OptionError(RequestError):
     reason = "OPTION_INVALID"
 
 
+class TensorError(RequestError):
+    """A tensor or a parameter of the request is not as the model takes it."""
+
+    reason = "TENSOR_INVALID"
+
+
 class NotFound(RequestError):
     """There is no such model, or no such version of it."""
 
@@ -118,6 +126,12 @@ class Draining(ServerError):
     """The server is stopping and accepts no new calls."""
 
     reason = "DRAINING"
+
+
+class ControlRefused(ServerError):
+    """The server does not load or unload models on request."""
+
+    reason = "MODEL_CONTROL_OFF"
 
 
 class ModelFileError(InklingError):

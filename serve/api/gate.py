@@ -1,15 +1,16 @@
 """The gate that every RPC of every service passes: it counts, refuses while draining, reads, and sends statuses.
 
 Enters: a service's methods. Leaves: gRPC handlers. Does not know: models, what a method answers.
-A method gets its request message and a `Call`. What it raises becomes a status here, so a request that cannot be parsed
-is an error like any other.
+A method gets its request message, or an iterator of them, and a `Call`. What it raises becomes a status here, so a
+request that cannot be parsed is an error like any other.
 """
 
 import asyncio
+import contextlib
 import functools
 import inspect
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import grpc
@@ -19,6 +20,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from serve.api.receiving import Receiver
 from serve.api.status import refuse
+from serve.api.streams import Requests
 from serve.errors import Draining, UnreadableRequest
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
@@ -43,6 +45,11 @@ class Call(NamedTuple):
 Unary: TypeAlias = Callable[[Any, Call], Awaitable[Message]]
 """A method that takes one message and answers with one."""
 
+Streaming: TypeAlias = Callable[[Requests[Any], Call], AsyncGenerator[Message, None]]
+"""A method that takes a stream of messages and answers with one."""
+
+STOPPING = "the server is stopping and takes no new work"
+
 
 class CallGate:
     """Makes the handlers of services, and knows how many calls have come. Used on the event loop alone."""
@@ -50,22 +57,29 @@ class CallGate:
     def __init__(self) -> None:
         self._receiver = Receiver()
         self.call_count = 0
-        """Calls that have come, rejected ones and those of the standard services included."""
+        """Calls and requests of streams that have come, rejected ones and those of the standard services included."""
         self.running = 0
         """Calls whose handlers run; those of the standard services, which last as long as their callers like, not."""
         self.is_draining = False
         """Whether every new call is rejected with Draining; the standard services answer all the same."""
+        self._streams: set[Requests[Any]] = set()
 
-    def unary(self, descriptor: MethodDescriptor, method: Unary) -> Handler:
-        """The handler of a method that takes one message and answers with one."""
+    def drain(self) -> None:
+        """Reject new calls, and end the streams once they have answered what they have read."""
+        self.is_draining = True
+        for requests in self._streams:
+            requests.stop()
+
+    def unary(self, descriptor: MethodDescriptor, method: Unary, *, while_draining: bool = False) -> Handler:
+        """The handler of a method that takes one message and answers with one, if told so also while draining."""
         read = functools.partial(parse, GetMessageClass(descriptor.input_type))
 
         async def answer(stream: object, context: Context) -> Message:
             self.call_count += 1
             self.running += 1
             try:
-                if self.is_draining:
-                    raise Draining("the server is stopping and takes no new work")
+                if self.is_draining and not while_draining:
+                    raise Draining(STOPPING)
                 return await method(
                     read(await self._receiver.receive(context)), Call(_deadline_s(context), context.peer)
                 )
@@ -99,6 +113,50 @@ class CallGate:
             quiet = 0 if self.running else quiet + 1
             await asyncio.sleep(LOOK_S)
         return quiet >= QUIET_LOOKS
+
+    def stream(self, descriptor: MethodDescriptor, method: Streaming) -> Handler:
+        """The handler of a method that takes a stream of messages and answers with one.
+
+        Writing waits for the client to read, so a method that waits for its answers to be taken reads no further
+        meanwhile. A stream that ends because the server stops has the status of Draining, not OK: a request without an
+        answer was not read.
+        """
+        read = functools.partial(parse, GetMessageClass(descriptor.input_type))
+        serialize = GetMessageClass(descriptor.output_type).SerializeToString
+
+        async def answer(_: object, context: Context) -> None:
+            self.call_count += 1
+            self.running += 1
+            requests: Requests[Message] = Requests(functools.partial(self._read, context, read))
+            self._streams.add(requests)
+            try:
+                if self.is_draining:
+                    raise Draining(STOPPING)
+                async with contextlib.aclosing(method(requests, Call(_deadline_s(context), context.peer))) as replies:
+                    async for reply in replies:
+                        if not await _write(context, serialize(reply)):
+                            return
+                if not requests.is_stopped:
+                    return
+                raise Draining("the server is stopping; wanted no request after the last that has an answer")
+            except Exception as error:  # as in unary
+                refusal = [refuse(context, error)]
+                error.__traceback__ = None
+            finally:
+                self.running -= 1
+                self._streams.discard(requests)
+            del requests, context
+            raise await refusal.pop()
+
+        return grpc.stream_stream_rpc_method_handler(answer)
+
+    async def _read(self, context: Context, read: Callable[[bytes], Message]) -> Message | None:
+        """The next message of a stream, or None after the last."""
+        data = await context.read()
+        if data is grpc.aio.EOF:
+            return None
+        self.call_count += 1
+        return read(data)
 
     def standard(self, handlers: Mapping[str, Handler]) -> dict[str, Handler]:
         """The handlers of a standard service, whose calls are counted and answered while draining, too."""
@@ -134,6 +192,15 @@ def parse(kind: type[Request], data: bytes) -> Request:
         raise UnreadableRequest(
             f"wanted the message {kind.DESCRIPTOR.full_name}, got {len(data)} bytes that are none"
         ) from None
+
+
+async def _write(context: Context, data: bytes) -> bool:
+    """Send a message of a stream; False if the caller has left, which is no failure."""
+    try:
+        await context.write(data)
+    except Exception:  # gRPC has no public name for what it raises then, and bytes can fail in no other way
+        return False
+    return True
 
 
 def _deadline_s(context: Context) -> float | None:

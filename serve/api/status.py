@@ -31,6 +31,7 @@ STATUS_CODES: dict[type[BaseException], grpc.StatusCode] = {
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Expired: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.Draining: grpc.StatusCode.UNAVAILABLE,
+    errors.ControlRefused: grpc.StatusCode.FAILED_PRECONDITION,
     Exception: grpc.StatusCode.INTERNAL,
 }
 """The code of a class and of those below it; the nearest ancestor decides."""

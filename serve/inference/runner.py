@@ -1,19 +1,23 @@
 """One loaded model, and the way of a request through it.
 
-Enters: encoded images, from the event loop. Leaves: an `Answer`, or the reason why there is none, per image.
+Enters: encoded images or the pixels of ready ones, from the event loop. Leaves: an `Answer`, or the reason why there is
+none, per image.
 Does not know: gRPC, messages, languages, other models.
 
     classify -> admission -> (large images: the decode pool) -> batcher -> reader -> engine
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias, cast
 
 import numpy as np
 
+from serve.errors import RequestError
 from serve.images.decode import is_large
+from serve.images.pixels import Pixels
 from serve.images.policies.find import find_policy
 from serve.images.pool import DecodePool
 from serve.images.reader import ImageReader, Prepared
@@ -24,6 +28,10 @@ from serve.inference.loop_batcher import LoopBatcher
 from serve.inference.thread_batcher import ThreadBatcher
 from serve.machine.cpu_policy import CpuPolicy
 from serve.model_file.spec import OUTPUT
+from serve.telemetry.model_statistics import ModelCounters
+
+Images: TypeAlias = Sequence[bytes | Pixels]
+"""Image files, and pixels that are the net's input already."""
 
 LONGEST_LOOP_RUN_S = 0.010
 """CPU seconds. A full batch that takes longer runs in a thread and not on the event loop."""
@@ -73,6 +81,9 @@ class Runner:
         self.version = version
         self.spec = engine.spec
         self.device = engine.placement.device
+        self.max_batch = engine.max_batch
+        self.limits = limits
+        self.counters = ModelCounters()
         self._engine = engine
         self._reader = ImageReader(find_policy(engine.spec.prepare, engine.spec.input), limits.max_image_pixels)
         self.admission = Admission(limits.max_pending, limits.max_pending_bytes)
@@ -83,30 +94,92 @@ class Runner:
         self._batcher = self._make_batcher(limits.max_queue_delay_us)
 
     async def classify(
-        self, images: Sequence[bytes], deadline_s: float | None = None, client: Callable[[], str] = str
+        self,
+        images: Images,
+        deadline_s: float | None = None,
+        client: Callable[[], str] = str,
+        admitted: asyncio.Event | None = None,
     ) -> list[Answer | Exception]:
         """Answer each image, or say in its place what was wrong with it.
 
         `deadline_s` is on the clock of `time.monotonic`; `client` names who sent the images, for large ones take turns
         by client. Raises Overloaded at once if there is no room, Expired if the deadline passed first, Draining while
-        stopping.
+        stopping. With `admitted` it waits for room instead, and sets the event when it has some.
         """
-        with self.admission.admit(len(images), sum(map(len, images))):
+        return await self._count(images, deadline_s, client, admitted, False)
+
+    async def classify_together(
+        self,
+        images: Images,
+        deadline_s: float | None = None,
+        client: Callable[[], str] = str,
+        admitted: asyncio.Event | None = None,
+    ) -> list[Answer]:
+        """As `classify`, but raise what was wrong with the first bad image, its index named."""
+        return cast("list[Answer]", await self._count(images, deadline_s, client, admitted, True))
+
+    async def close(self) -> None:
+        """Finish what was accepted, then stop."""
+        await self._batcher.close()
+
+    async def _count(
+        self,
+        images: Images,
+        deadline_s: float | None,
+        client: Callable[[], str],
+        admitted: asyncio.Event | None,
+        together: bool,
+    ) -> list[Answer | Exception]:
+        """Answer, and count the call before its answer leaves. A call whose caller left is not counted."""
+        begun_ns = time.perf_counter_ns()
+        try:
+            outcomes = await self._answer_call(images, deadline_s, client, admitted)
+            if together:
+                _raise_first(outcomes)
+        except Exception:
+            self.counters.count_failure(time.perf_counter_ns() - begun_ns)
+            raise
+        total_ns = time.perf_counter_ns() - begun_ns
+        answers = [outcome for outcome in outcomes if isinstance(outcome, Answer)]
+        if not answers:
+            self.counters.count_failure(total_ns)
+            return outcomes
+        prepare_us = sum(answer.image.decode_us + answer.image.prepare_us for answer in answers)
+        # Images of one run have the same time and size.
+        inference_us = sum(run_us for run_us, _ in {(answer.inference_us, answer.batch_size) for answer in answers})
+        self.counters.count_success(
+            len(answers), total_ns, 1000 * answers[0].queue_us, 1000 * prepare_us, 1000 * inference_us
+        )
+        return outcomes
+
+    async def _answer_call(
+        self,
+        images: Images,
+        deadline_s: float | None,
+        client: Callable[[], str],
+        admitted: asyncio.Event | None,
+    ) -> list[Answer | Exception]:
+        size = sum(len(image) if isinstance(image, bytes) else image.nbytes for image in images)
+        if admitted is None:
+            place = self.admission.admit(len(images), size)
+        else:
+            place = await self.admission.admit_in_turn(len(images), size, deadline_s)
+            admitted.set()
+        with place:
             since_ns = time.perf_counter_ns()
-            waiting = [_Waiting(image, since_ns) for image in images]
-            large = [index for index, image in enumerate(images) if is_large(image)]
+            waiting = [
+                _Waiting(image if isinstance(image, bytes) else Prepared(image, 0, 0), since_ns) for image in images
+            ]
+            large = [index for index, image in enumerate(images) if isinstance(image, bytes) and is_large(image)]
             if large:
-                prepared = await self._pool.read_all(self._reader, [images[index] for index in large], client())
+                files = [image for image in (images[index] for index in large) if isinstance(image, bytes)]
+                prepared = await self._pool.read_all(self._reader, files, client())
                 for index, each in zip(large, prepared, strict=True):
                     waiting[index] = _after_aside(each, since_ns)
             answers = self._batcher.submit(waiting, deadline_s)
             if answers.done():  # it was run at once, as a single in-flight request is
                 self._cpu.busy_poll.note_single(since_ns)
             return await answers
-
-    async def close(self) -> None:
-        """Finish what was accepted, then stop."""
-        await self._batcher.close()
 
     def _make_batcher(self, max_queue_delay_us: int) -> Batcher[_Waiting, Answer | Exception]:
         """On the event loop if runs are short and no other core could make them; else with a thread."""
@@ -136,7 +209,9 @@ class Runner:
             pixels[index] = image.pixels
         run_ns = time.perf_counter_ns()
         probabilities = self._engine.run(pixels, spread=spread)[OUTPUT]
-        inference_us = (time.perf_counter_ns() - run_ns) // 1000
+        inference_ns = time.perf_counter_ns() - run_ns
+        inference_us = inference_ns // 1000
+        self.counters.count_run(len(good), run_ns - begun_ns, inference_ns)
         rankings = (-probabilities).argsort(axis=1, kind="stable").tolist()
         # As Python lists at once: one conversion a batch, not one a number.
         is_finite = np.asarray(np.isfinite(probabilities).all(axis=1)).tolist()
@@ -159,3 +234,12 @@ def _after_aside(prepared: Prepared | Exception, since_ns: int) -> _Waiting:
     """An image from the pool; its wait for a thread counts as queue time."""
     work_us = prepared.decode_us + prepared.prepare_us if isinstance(prepared, Prepared) else 0
     return _Waiting(prepared, since_ns + 1000 * work_us)
+
+
+def _raise_first(outcomes: Sequence[Answer | Exception]) -> None:
+    """Raise what was wrong with the first image that has no answer, with its index."""
+    for index, outcome in enumerate(outcomes):
+        if isinstance(outcome, RequestError):
+            raise type(outcome)(f"image {index}: {outcome}")
+        if isinstance(outcome, Exception):
+            raise outcome

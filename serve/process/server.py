@@ -15,6 +15,9 @@ import grpc
 
 from serve.api.gate import CallGate
 from serve.api.inkling_v1 import SERVICE, ClassifierService, check_description
+from serve.api.open_inference.control import NoControl
+from serve.api.open_inference.service import SERVICE as OPEN_INFERENCE
+from serve.api.open_inference.service import OpenInferenceService
 from serve.api.standard import HEALTH, REFLECTIONS, Health, Reflection
 from serve.config import ServerConfig
 from serve.errors import ConfigError
@@ -32,6 +35,7 @@ from serve.machine.scheduling import lower_thread_priority
 from serve.machine.watchdog import Watchdog
 from serve.model_file.folder import ModelFile
 from serve.process.port import SPREADS_CONNECTIONS, join_address
+from serve.telemetry.model_statistics import ModelStatistics
 
 logger = logging.getLogger(__name__)
 
@@ -79,8 +83,11 @@ class Server:
         self._pool = DecodePool(self._decoders, threads, config.max_pending_pixels, config.max_image_pixels)
         self._gate = CallGate()
         self._service = ClassifierService(self.registry, config.max_request_images)
+        self._open_inference = OpenInferenceService(
+            self.registry, config.max_request_images, statistics=self._read_statistics, control=NoControl()
+        )
         self._health = Health()
-        self._reflection = Reflection([SERVICE.full_name])
+        self._reflection = Reflection([SERVICE.full_name, OPEN_INFERENCE.full_name])
         self._shares_port = config.workers > 1 or LISTENERS > 1
         self._listeners = [self._make_listener() for _ in range(LISTENERS)]
         self.port = config.port
@@ -93,17 +100,19 @@ class Server:
         for listener in self._listeners:
             await listener.start()
         self._memory_task = asyncio.create_task(return_after_bursts(lambda: self._gate.call_count))
-        self._health.set_serving(["", SERVICE.full_name, *self.registry.names])
+        self._health.set_serving(["", SERVICE.full_name, OPEN_INFERENCE.full_name, *self.registry.names])
 
     async def stop(self) -> None:
         """Say NOT_SERVING, send clients away, finish what was accepted, close."""
         ends_s = time.monotonic() + self._config.grace_s
+        self._open_inference.is_ready = False
         self._health.end()
         self._reflection.end()
         await self._gate.wait_until_quiet(LONGEST_QUIET_WAIT_S)
         # Each sends GOAWAY and closes its listening socket at once, then waits for its connections. These may be silent
         # for ever; the stop waits for handlers alone.
         stops = [asyncio.create_task(listener.stop(self._config.grace_s)) for listener in self._listeners]
+        self._gate.drain()
         await self._gate.wait_until_idle(max(0.0, ends_s - time.monotonic()))
         ended = asyncio.gather(*(listener.stop(None) for listener in self._listeners), *stops)
         with contextlib.suppress(TimeoutError):
@@ -163,6 +172,10 @@ class Server:
         server = grpc.aio.server(options=options)
         handlers = self._service.handlers(self._gate)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE.full_name, handlers),))
+        open_inference = self._open_inference.handlers(self._gate)
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(OPEN_INFERENCE.full_name, open_inference),)
+        )
         server.add_registered_method_handlers(SERVICE.full_name, {name: handlers[name] for name in REGISTERED})
         standard = {HEALTH: self._health.handlers(self._gate)}
         standard |= dict.fromkeys(REFLECTIONS, self._reflection.handlers(self._gate))
@@ -170,3 +183,7 @@ class Server:
             tuple(grpc.method_handlers_generic_handler(name, methods) for name, methods in standard.items())
         )
         return server
+
+    async def _read_statistics(self, name: str, version: str) -> ModelStatistics:
+        """What a version of a model did in this process."""
+        return self.registry.find(name, version).counters.read()

@@ -1,6 +1,7 @@
 """The pages: every fenced command is run by a test, or listed here with the reason why not; so is all their Python."""
 
 import dataclasses
+import os
 import re
 import subprocess
 import sys
@@ -36,6 +37,7 @@ RUN_BY = {
     "python -m serve.evaluate": "tests/serve/client/test_evaluate.py",
     "python -m serve.health": "tests/serve/process/test_server.py",
     "python -m serve.bench": "tests/serve/bench/test_bench.py [--short]",
+    "perf_analyzer": "tests/serve/api/test_open_inference_triton.py [a free port and shorter intervals]",
 }
 NOT_RUN = {
     "make serve": "it runs until it is stopped; tests/serve/process/test_server.py starts the same command",
@@ -50,6 +52,7 @@ NOT_RUN = {
 EXAMPLES = {
     "README.md": "test_the_example_that_asks_runs",
     "docs/serving/client.md": "test_the_example_that_asks_about_many_images_runs",
+    "docs/serving/open-inference.md": "test_the_example_with_tritonclient_runs",
     "docs/training/own-keras-model.md": "test_the_example_that_exports_leaves_a_model_that_is_served",
 }
 """The pages with Python, and the test here that runs it. A page has one block of it."""
@@ -121,6 +124,20 @@ def test_the_example_that_asks_about_many_images_runs(
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert len(lines) == len(list((ROOT / "samples/objects").glob("*.jpg")))
     assert all(label.isalpha() and 0 < float(probability) <= 1 for label, probability in lines)
+
+
+@pytest.mark.skipif("INKLING_TRITON_PYTHON" not in os.environ, reason="needs INKLING_TRITON_PYTHON, with tritonclient")
+def test_the_example_with_tritonclient_runs(start_server: Callable[..., RunningServer]) -> None:
+    """In a process of its own, on a server with the shipped models: a line for each PNG, and one for the tensor."""
+    (example,) = find_blocks("python", "docs/serving/open-inference.md")
+    example = example.replace("127.0.0.1:50051", start_server(ROOT / "models").address)
+    command = [os.environ["INKLING_TRITON_PYTHON"], "-c", example]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    *answers, shape = done.stdout.splitlines()
+    files = sorted((ROOT / "samples/digits").glob("*.png"))
+    assert [answer.split()[0] for answer in answers] == [file.name[0] for file in files]
+    assert shape == "(2, 10)"
 
 
 def test_the_example_that_exports_leaves_a_model_that_is_served(
