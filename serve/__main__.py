@@ -14,7 +14,7 @@ from serve.telemetry.logs import start_logging
 
 
 def main() -> int:
-    """Exit code 0 after a clean stop, 2 for a bad setting."""
+    """Exit code 0 after a clean stop, 2 for a bad setting, 3 without a model that loads, 4 for a taken port, else 1."""
     open_standard_streams()
     signal.signal(signal.SIGTERM, _leave)  # until the event loop has its own: a container's first process has none
     try:
@@ -24,7 +24,7 @@ def main() -> int:
         return asyncio.run(supervise(config))
     except ConfigError as error:
         print(f"serve: {error}", file=sys.stderr)
-        return 2
+        return error.exit_code
 
 
 def _leave(*_: object) -> None:

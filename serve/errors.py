@@ -23,6 +23,8 @@ Does not know: gRPC and its status codes (`status.py` maps them), files, sockets
     |   |-- UnknownPolicy           a preparation that this version cannot do
     |   `-- SelfTestFailed          it loads, and answers something else than at export
     |-- ConfigError             a flag or an environment variable, or two that do not fit
+    |   |-- NoModelLoaded           every model file was refused
+    |   `-- PortTaken               something else listens there
     `-- CallError               seen by a client: a call that came back with a status
 """
 
@@ -133,6 +135,21 @@ class SelfTestFailed(ModelFileError):
 
 class ConfigError(InklingError):
     """A flag or an environment variable is wrong, or two of them do not fit together."""
+
+    exit_code = 2
+    """The exit code of a server that cannot start because of it."""
+
+
+class NoModelLoaded(ConfigError):
+    """Every model file was refused."""
+
+    exit_code = 3
+
+
+class PortTaken(ConfigError):
+    """Something else listens on the port."""
+
+    exit_code = 4
 
 
 class CallError(InklingError):

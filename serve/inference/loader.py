@@ -11,7 +11,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from serve.errors import ConfigError, ModelFileError
+from serve.errors import ModelFileError, NoModelLoaded
 from serve.inference import engine
 from serve.inference.registry import Refusal, Registry
 from serve.inference.runner import Runner, RunnerLimits
@@ -55,12 +55,13 @@ class Loader:
     async def load_folder(self, folder: Path, precision: str) -> None:
         """Load every file under a folder that can be loaded; a bad one costs no other.
 
-        If a file in another precision is bad, the model.onnx beside it is loaded. Raises ConfigError if none can be.
+        If a file in another precision is bad, the model.onnx beside it is loaded. Raises ConfigError if
+        there is none, NoModelLoaded if none can be loaded.
         """
         for file in find_model_files(folder, precision):
             await self._load_or_refuse(file)
         if not self._registry.names:
-            raise ConfigError(f"--models: every model file under {folder} was refused; the reasons are above")
+            raise NoModelLoaded(f"--models: every model file under {folder} was refused; the reasons are above")
 
     async def load(self, file: ModelFile) -> None:
         """Make one file live; what it replaces answers what it has accepted, and is closed.

@@ -4,10 +4,11 @@ Enters: a host and a port. Leaves: a socket that holds the port and listens to n
 Does not know: gRPC, and who shares: the servers of one process (`server.py`), processes (`supervisor.py`).
 """
 
+import errno
 import socket
 import sys
 
-from serve.errors import ConfigError
+from serve.errors import ConfigError, PortTaken
 
 # Elsewhere SO_REUSEPORT is missing, or gives all connections to one of the sockets.
 SPREADS_CONNECTIONS = sys.platform == "linux"
@@ -16,7 +17,7 @@ SPREADS_CONNECTIONS = sys.platform == "linux"
 def reserve_port(host: str, port: int) -> socket.socket:
     """A socket that holds the port for those who share it; port 0 becomes a free one.
 
-    Raises ConfigError where something else has the port: with SO_REUSEPORT alone two servers would share it silently.
+    Raises PortTaken if something else has the port: with SO_REUSEPORT alone two servers would share it silently.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -26,9 +27,14 @@ def reserve_port(host: str, port: int) -> socket.socket:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         holder.bind((host, port))
     except OSError as error:
-        address = join_address(host, port)
-        raise ConfigError(f"--host, --port: cannot listen on {address}; {error.strerror or error}") from error
+        raise explain("--host, --port", host, port, error) from error
     return holder
+
+
+def explain(flags: str, host: str, port: int, error: OSError) -> ConfigError:
+    """What keeps a port from being listened on: PortTaken if something else has it, else ConfigError."""
+    kind = PortTaken if error.errno == errno.EADDRINUSE else ConfigError
+    return kind(f"{flags}: cannot listen on {join_address(host, port)}; {error.strerror or error}")
 
 
 def join_address(host: str, port: int) -> str:

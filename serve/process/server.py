@@ -19,7 +19,7 @@ from serve.api.gate import CallGate
 from serve.api.inkling_v1 import SERVICE, ClassifierService, check_description
 from serve.api.standard import Health, Reflection, Registrar
 from serve.config import ServerConfig
-from serve.errors import ConfigError
+from serve.errors import PortTaken
 from serve.inference.device import choose_device
 from serve.inference.engine import Placement
 from serve.inference.loader import Loader
@@ -144,13 +144,13 @@ class Server:
         )
 
     def _listen(self) -> None:
-        """Take the port with every listener; port 0 becomes a free one. Raises ConfigError if it cannot be had."""
+        """Take the port with every listener; port 0 becomes a free one. Raises PortTaken if it cannot be had."""
         for listener in self._listeners:
             address = join_address(self._config.host, self.port)
             try:
                 self.port = listener.add_insecure_port(address)
             except RuntimeError as error:
-                raise ConfigError(f"--host, --port: cannot listen on {address}; is another server there?") from error
+                raise PortTaken(f"--host, --port: cannot listen on {address}; is another server there?") from error
 
     def _make_listener(self) -> grpc.aio.Server:
         options = [

@@ -25,14 +25,14 @@ logger = logging.getLogger("serve.process.worker")  # not __main__, which it is 
 
 
 def main(descriptor: int) -> int:
-    """Exit code 0 after a clean stop, 2 if it could not start."""
+    """Exit code 0 after a clean stop, else what the error says that kept it from starting."""
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # a terminal may stop process groups in the background that log
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(_work(socket.socket(fileno=descriptor)))
     except ConfigError as error:
         print(f"serve: {error}", file=sys.stderr)
-        return 2
+        return error.exit_code
     return 0
 
 
