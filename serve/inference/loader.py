@@ -18,6 +18,7 @@ from serve.inference.runner import Runner, RunnerLimits
 from serve.machine.cpu_policy import CpuPolicy
 from serve.machine.watchdog import Watchdog
 from serve.model_file.folder import PLAIN_NAME, ModelFile, find_model_files
+from serve.telemetry.counts import LOADED, REFUSED, Counts
 from serve.telemetry.logs import one_line
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ class Loader:
         watchdog: Watchdog,
         describe: Callable[[Runner], object],
         on_loading: Callable[[ModelFile], None] = lambda file: None,
+        counts: Counts | None = None,
     ) -> None:
         """`describe` is tried on each runner before it goes live, so that one odd file costs no answer about others.
 
@@ -50,6 +52,7 @@ class Loader:
         self._watchdog = watchdog
         self._check_description = describe
         self._on_loading = on_loading
+        self._counts = counts or Counts()
         self._thread = ThreadPoolExecutor(1, "loader")
 
     async def load_folder(self, folder: Path, precision: str) -> None:
@@ -68,16 +71,31 @@ class Loader:
 
         Raises ModelFileError and OSError, and then changes nothing.
         """
+        try:
+            await self._load(file)
+        except Exception:
+            self._counts.note_load(file.name, REFUSED)
+            raise
+        self._counts.note_load(file.name, LOADED)
+
+    async def _load(self, file: ModelFile) -> None:
         self._on_loading(file)
         loaded = await asyncio.get_running_loop().run_in_executor(self._thread, self._load_engine, file.path)
         runner = Runner(
-            file.name, file.version, loaded, limits=self._limits, cpu=self._cpu, side_thread=self._side_thread
+            file.name,
+            file.version,
+            loaded,
+            limits=self._limits,
+            cpu=self._cpu,
+            side_thread=self._side_thread,
+            counts=self._counts.of_model(file.name, str(file.version)),
         )
         try:
             self._check_description(runner)
         except Exception as error:  # texts and numbers that no message can hold, in ways that nobody foresaw
             await runner.close()
             raise ModelFileError(f"its metadata cannot be described: {type(error).__name__}") from error
+        self._counts.declare_model(runner.name)
         if replaced := self._registry.put(runner):
             await replaced.close()
 

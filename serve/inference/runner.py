@@ -8,7 +8,7 @@ Does not know: gRPC, messages, languages, other models.
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -25,6 +25,8 @@ from serve.inference.loop_batcher import LoopBatcher
 from serve.inference.thread_batcher import ThreadBatcher
 from serve.machine.cpu_policy import CpuPolicy
 from serve.model_file.spec import OUTPUT
+from serve.telemetry.counts import ModelCounts
+from serve.telemetry.tracing import Stage, find_current_span
 
 LONGEST_LOOP_RUN_S = 0.010
 """CPU seconds. A full batch that takes longer runs in a thread and not on the event loop."""
@@ -41,6 +43,8 @@ class Answer(NamedTuple):
     queue_us: int
     inference_us: int
     batch_size: int
+    run_ns: int
+    """When the run of its batch began, on the clock of `time.perf_counter_ns`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +71,21 @@ class Runner:
     """A model that answers. Made on the event loop whose calls it serves."""
 
     def __init__(
-        self, name: str, version: int, engine: Engine, *, limits: RunnerLimits, cpu: CpuPolicy, side_thread: Executor
+        self,
+        name: str,
+        version: int,
+        engine: Engine,
+        *,
+        limits: RunnerLimits,
+        cpu: CpuPolicy,
+        side_thread: Executor,
+        counts: ModelCounts | None = None,
     ) -> None:
         """`side_thread` decodes large images, so that they hold up no batch."""
         self.name = name
         self.version = version
+        self.identity = name, str(version)
+        self._counts = counts or ModelCounts(*self.identity)
         self.spec = engine.spec
         self.device = engine.placement.device
         self._engine = engine
@@ -91,13 +105,20 @@ class Runner:
         """
         with self.admission.admit(len(images), sum(map(len, images))):
             waiting = [_Waiting(image, time.perf_counter_ns()) for image in images]
-            for index, image in enumerate(images):
-                if is_large(image):
-                    waiting[index] = await self._prepare_aside(image, waiting[index].since_ns)
-            answers = self._batcher.submit(waiting, deadline_s)
-            if answers.done():  # it was run at once, as a single in-flight request is
+            try:
+                for index, image in enumerate(images):
+                    if is_large(image):
+                        waiting[index] = await self._prepare_aside(image, waiting[index].since_ns)
+            except asyncio.CancelledError:
+                self._counts.note_never_run(len(images), deadline_s is not None and time.monotonic() >= deadline_s)
+                raise
+            done = self._batcher.submit(waiting, deadline_s)
+            if done.done():  # it was run at once, as a single in-flight request is
                 self._cpu.busy_poll.note_single(waiting[0].since_ns)
-            return await answers
+            answers = await done
+            if span := find_current_span():
+                span.add_stages(_list_stages(waiting, answers))
+            return answers
 
     async def close(self) -> None:
         """Finish what was accepted, then stop."""
@@ -108,8 +129,14 @@ class Runner:
         engine, placement = self._engine, self._engine.placement
         has_one_core = placement.device == "cpu" and placement.threads == 1 and not max_queue_delay_us
         if has_one_core and self._is_quick:
-            return LoopBatcher(self._run, engine.max_batch)
-        return ThreadBatcher(self._run, engine.max_batch, max_queue_delay_us, has_one_core and self._is_quick_single)
+            return LoopBatcher(self._run, engine.max_batch, on_never_run=self._counts.note_never_run)
+        return ThreadBatcher(
+            self._run,
+            engine.max_batch,
+            max_queue_delay_us,
+            has_one_core and self._is_quick_single,
+            on_never_run=self._counts.note_never_run,
+        )
 
     async def _prepare_aside(self, image: bytes, since_ns: int) -> _Waiting:
         """Prepare an image in the side thread; its wait for that thread counts as queue time."""
@@ -121,6 +148,9 @@ class Runner:
         finally:
             held.clear()
         work_us = prepared.decode_us + prepared.prepare_us if isinstance(prepared, Prepared) else 0
+        if span := find_current_span():
+            now_ns = time.perf_counter_ns()
+            span.add_stages([Stage("decode", now_ns - 1000 * work_us, now_ns)])
         return _Waiting(prepared, since_ns + 1000 * work_us)
 
     def _prepare_held(self, held: list[bytes]) -> Prepared | Exception:
@@ -153,14 +183,31 @@ class Runner:
         is_finite: list[bool] = np.isfinite(probabilities).all(axis=1).tolist()
         rows = iter(zip(probabilities.tolist(), rankings, is_finite, strict=True))
         answers: list[Answer | Exception] = []
+        queues_us = []
         for waiting, outcome in zip(batch, prepared, strict=True):
             if isinstance(outcome, Exception):
                 answers.append(outcome)
                 continue
             values, ranking, is_sound = next(rows)
             queue_us = (begun_ns - waiting.since_ns) // 1000
-            answer = Answer(values, ranking, outcome, queue_us, inference_us, len(good))
+            queues_us.append(queue_us)
+            answer = Answer(values, ranking, outcome, queue_us, inference_us, len(good), run_ns)
             answers.append(
                 answer if is_sound else ArithmeticError(f"{self.name} gave probabilities that are not finite")
             )
+        self._counts.note_batch(
+            queues_us, [image.decode_us for image in good], [image.prepare_us for image in good], inference_us
+        )
         return answers
+
+
+def _list_stages(waiting: Sequence[_Waiting], answers: Sequence[Answer | Exception]) -> Iterator[Stage]:
+    """For each batch that a call had part in: waiting for it, reading its images, running it."""
+    seen = set()
+    for each, answer in zip(waiting, answers, strict=True):
+        if isinstance(answer, Answer) and answer.run_ns not in seen:
+            seen.add(answer.run_ns)
+            begun_ns = each.since_ns + 1000 * answer.queue_us
+            yield Stage("queue", each.since_ns, begun_ns)
+            yield Stage("decode", begun_ns, answer.run_ns)
+            yield Stage("run", answer.run_ns, answer.run_ns + 1000 * answer.inference_us)

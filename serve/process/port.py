@@ -31,6 +31,14 @@ def reserve_port(host: str, port: int) -> socket.socket:
     return holder
 
 
+def listen(flags: str, host: str, port: int) -> socket.socket:
+    """A socket that listens on a port of its own. Raises PortTaken, ConfigError; both name the flags."""
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise explain(flags, host, port, error) from error
+
+
 def explain(flags: str, host: str, port: int, error: OSError) -> ConfigError:
     """What keeps a port from being listened on: PortTaken if something else has it, else ConfigError."""
     kind = PortTaken if error.errno == errno.EADDRINUSE else ConfigError

@@ -7,7 +7,7 @@ Does not know: flags, how messages look (`api/inkling_v1.py`), how models answer
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -31,6 +31,9 @@ from serve.machine.memory import keep_loaded, return_after_bursts
 from serve.machine.watchdog import Watchdog
 from serve.model_file.folder import ModelFile
 from serve.process.port import SPREADS_CONNECTIONS, join_address
+from serve.telemetry.counts import Counts, Tally
+from serve.telemetry.metrics import State
+from serve.telemetry.tracing import Tracing
 
 logger = logging.getLogger(__name__)
 
@@ -65,15 +68,25 @@ class Server:
         config: ServerConfig,
         idle_cores: IdleCores | None = None,
         on_loading: Callable[[ModelFile], None] = lambda file: None,
+        ask_sums: Callable[[], Awaitable[Tally]] | None = None,
     ) -> None:
-        """`idle_cores` is this worker's view of the cores that the others use; `on_loading` is told of each file."""
+        """`idle_cores` is this worker's view of the cores that the others use; `on_loading` is told of each file.
+
+        `ask_sums` gives the counts of all workers; without it there are no others.
+        """
         self._on_loading = on_loading
+        self.counts = Counts()
+        self._own_sums = Tally()
+        self.ask_sums = ask_sums or self._sum_own
+        self.certificate_expiry_s = 0.0
+        """When the certificate in use expires, in seconds since 1970; 0 without one."""
         self._watchdog = Watchdog(config.hang_timeout_s / 2)
         self._config = config
         self.registry = Registry()
         self._cpu = CpuPolicy(config.workers, config.busy_poll_us, idle_cores)
         self._side_thread = ThreadPoolExecutor(1, "large-images")
-        self._gate = CallGate()
+        self._tracing = Tracing(config.trace_endpoint) if config.trace_endpoint else None
+        self._gate = CallGate(self.counts, self._tracing)
         self._service = ClassifierService(self.registry, config.max_request_images)
         self._health = Health()
         self._reflection = Reflection((SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME))
@@ -107,8 +120,23 @@ class Server:
         for runner in self.registry.list():
             await runner.close()
         self._memory_task.cancel()
+        if self._tracing:
+            await self._tracing.close()
         # Not waited for: an image whose caller has left may still be decoding.
         self._side_thread.shutdown(wait=False, cancel_futures=True)
+
+    def read_state(self) -> State:
+        """What is true now, for the metrics."""
+        runners = self.registry.list()
+        waiting = dict.fromkeys(self.registry.names, 0)
+        for runner in runners:
+            waiting[runner.name] += runner.admission.images
+        models = [(runner.name, str(runner.version), runner.spec.precision, runner.device) for runner in runners]
+        return State(waiting, models, self.certificate_expiry_s)
+
+    async def _sum_own(self) -> Tally:
+        self._own_sums.add(self.counts.take())
+        return self._own_sums
 
     async def _wait_until_quiet(self, longest_s: float) -> None:
         """Until no more calls come: gRPC would cancel those that it has and no handler has yet."""
@@ -141,6 +169,7 @@ class Server:
             watchdog=self._watchdog,
             describe=check_description,
             on_loading=self._on_loading,
+            counts=self.counts,
         )
 
     def _listen(self) -> None:
