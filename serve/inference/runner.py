@@ -25,6 +25,7 @@ from serve.inference.loop_batcher import LoopBatcher
 from serve.inference.thread_batcher import ThreadBatcher
 from serve.machine.cpu_policy import CpuPolicy
 from serve.model_file.spec import OUTPUT
+from serve.telemetry.calls import ends_by_deadline
 from serve.telemetry.counts import ModelCounts
 from serve.telemetry.tracing import Stage, find_current_span
 
@@ -110,7 +111,7 @@ class Runner:
                     if is_large(image):
                         waiting[index] = await self._prepare_aside(image, waiting[index].since_ns)
             except asyncio.CancelledError:
-                self._counts.note_never_run(len(images), deadline_s is not None and time.monotonic() >= deadline_s)
+                self._counts.note_never_run(len(images), ends_by_deadline(deadline_s, waiting[0].since_ns))
                 raise
             done = self._batcher.submit(waiting, deadline_s)
             if done.done():  # it was run at once, as a single in-flight request is

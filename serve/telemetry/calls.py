@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 REQUEST_ID = "x-request-id"
 """The key of a request id in metadata."""
 
+MARGIN_S, MARGIN_SHARE = 0.01, 0.02
+"""Seconds, and a share of its duration, by which the caller may end a call before the server's deadline."""
+
 _PLAIN_ID = re.compile(r"[!-~]{1,128}")
 _PREFIX = secrets.token_hex(6)
 _NUMBERS = itertools.count(1)
@@ -56,8 +59,17 @@ class Call:
 
     @property
     def is_late(self) -> bool:
-        """Whether its deadline has passed."""
-        return self.deadline_s is not None and time.monotonic() >= self.deadline_s
+        """Whether its deadline ends it, if it ends now without an answer."""
+        return ends_by_deadline(self.deadline_s, self.start_ns)
+
+
+def ends_by_deadline(deadline_s: float | None, start_ns: int) -> bool:
+    """Whether a call that is cancelled now is cancelled by its deadline; it began at `start_ns`.
+
+    The caller's clock may end it a little before the server's: gRPC rounds a timeout up on its way.
+    """
+    elapsed_s = (time.perf_counter_ns() - start_ns) / 1e9
+    return deadline_s is not None and time.monotonic() >= deadline_s - MARGIN_S - MARGIN_SHARE * elapsed_s
 
 
 CURRENT_CALL: ContextVar[Call | None] = ContextVar("call", default=None)

@@ -25,7 +25,7 @@ def twin_of(name: str) -> str:
 
 
 def other_values(name: str) -> tuple[tuple[str, Any], tuple[str, Any]]:
-    """Two texts, each with the value that it means; the first is not the default, nor the second if there is a third."""
+    """Two texts, each with the value that it means; the first is never the default, the second only of two choices."""
     setting = SETTINGS[name]
     if setting.metadata["choices"]:
         first, second, *_ = sorted(setting.metadata["choices"], key=lambda choice: choice == setting.default)
