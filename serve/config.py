@@ -61,6 +61,9 @@ class ServerConfig:
     max_pending_bytes: int = _setting(
         256 * 2**20, "let at most this many bytes of image files wait or run in a worker, per model", least=1
     )
+    max_pending_pixels: int = _setting(
+        100_000_000, "let at most this many pixels of large images wait or be decoded in a worker", least=1
+    )
     max_message_bytes: int = _setting(16 * 2**20, "accept request messages of at most this many bytes", least=1024)
     max_image_pixels: int = _setting(
         50_000_000, "accept images of at most this many pixels, checked before decoding", least=1

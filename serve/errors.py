@@ -1,140 +1,149 @@
-"""Every failure that Inkling names, drawn once.
+"""Every error that Inkling defines, in one tree.
 
-Enters: nothing. Leaves: exception classes; those that reach a client have a `reason` that programs can match on.
-Does not know: gRPC and its status codes (`status.py` maps them), files, sockets.
+Enters: nothing. Leaves: exception classes; those that reach a client have a `reason` for programs to match on.
+Does not know: gRPC and its status codes (`serve/api/status.py` maps them), files, sockets.
 
     InklingError
-    |-- RequestError            the caller can mend it
-    |   |-- ImageError          the bytes are not an image that we take
+    |-- RequestError            the client can correct the request
+    |   |-- ImageError          the bytes are not a supported image
     |   |   |-- EmptyImage
-    |   |   |-- UnreadableImage     not one of the known formats, or broken inside
-    |   |   |-- TruncatedImage      begins well, ends early
+    |   |   |-- UnreadableImage     an unsupported format, or invalid data
+    |   |   |-- TruncatedImage      an image file that ends too early
     |   |   `-- ImageTooLarge       more pixels than the limit
-    |   |-- UnreadableRequest   the bytes are not the message that the method takes
+    |   |-- UnreadableRequest   the bytes are not the method's request message
+    |   |-- RequestStalled      the message did not come in time
     |   |-- OptionError         top_k, language or batch size out of range
     |   `-- NotFound            no such model or version
-    |-- ServerError             the server's state, not the request, is the reason
+    |-- ServerError             the state of the server is the cause, not the request
     |   |-- Overloaded              the queue is full; try again later
-    |   |-- Expired                 the deadline passed while the work waited
+    |   |-- Expired                 the deadline passed in the queue
     |   `-- Draining                the server is stopping
     |-- ModelFileError          a model file that must not be served
-    |   |-- CorruptModelFile        its bytes are not those that were exported
+    |   |-- CorruptModelFile        its bytes have changed since the export
     |   |-- InvalidMetadata         a key is missing or malformed
-    |   |-- UnknownPolicy           a preparation that this version cannot do
-    |   `-- SelfTestFailed          it loads, and answers something else than at export
-    |-- ConfigError             a flag or an environment variable, or two that do not fit
+    |   |-- UnknownPolicy           a policy that this version does not have
+    |   `-- SelfTestFailed          its answers differ from those at export
+    |-- ConfigError             a wrong setting, or two that do not fit together
     |   |-- NoModelLoaded           every model file was refused
-    |   `-- PortTaken               something else listens there
-    `-- CallError               seen by a client: a call that came back with a status
+    |   `-- PortTaken               another program listens on the port
+    `-- CallError               raised by the client: a call that failed with a status
 """
 
 from collections.abc import Iterable
 
-LONGEST_ECHO = 80
-LONGEST_LIST = 300
+MAX_QUOTE = 80
+"""Characters of a request that an error repeats. Errors are sent in headers, whose size clients limit."""
+MAX_LIST = 300
+"""Characters of a list of names in an error."""
 
 
 class InklingError(Exception):
-    """The root: the message says what was wanted and what came."""
+    """The root. The message says what was wanted and what came."""
 
     reason = "UNKNOWN"
-    """Of what no client is told by name: classes that are never raised themselves, faults of files and settings."""
+    """Default reason for errors that never reach a client."""
 
 
 class RequestError(InklingError):
-    """The caller can mend it."""
+    """The client can correct the request."""
 
 
 class ImageError(RequestError):
-    """The bytes are not an image that we take."""
+    """The bytes are not a supported image."""
 
 
 class EmptyImage(ImageError):
-    """No bytes at all."""
+    """There are no bytes."""
 
     reason = "IMAGE_EMPTY"
 
 
 class UnreadableImage(ImageError):
-    """Not one of the known formats, or broken inside."""
+    """The format is not supported, or the data are invalid."""
 
     reason = "IMAGE_UNREADABLE"
 
 
 class TruncatedImage(ImageError):
-    """Begins as an image and ends too early."""
+    """The image file ends too early."""
 
     reason = "IMAGE_TRUNCATED"
 
 
 class ImageTooLarge(ImageError):
-    """Its header announces more pixels than the limit."""
+    """The header announces more pixels than the limit."""
 
     reason = "IMAGE_TOO_LARGE"
 
 
 class UnreadableRequest(RequestError):
-    """The bytes are not the message that the method takes."""
+    """The bytes are not the method's request message."""
 
     reason = "REQUEST_UNREADABLE"
 
 
+class RequestStalled(RequestError):
+    """The message did not come in time."""
+
+    reason = "REQUEST_STALLED"
+
+
 class OptionError(RequestError):
-    """An option or a size of the request is out of its range."""
+    """An option or the number of images is out of range."""
 
     reason = "OPTION_INVALID"
 
 
 class NotFound(RequestError):
-    """No such model, or no such version of it."""
+    """There is no such model, or no such version of it."""
 
     reason = "MODEL_NOT_FOUND"
 
 
 class ServerError(InklingError):
-    """The server's state is the reason; the same request may succeed elsewhere or later."""
+    """The state of the server is the cause. The same request may succeed later, or on another server."""
 
 
 class Overloaded(ServerError):
-    """As much work waits already as may wait."""
+    """The queue is full."""
 
     reason = "OVERLOADED"
 
 
 class Expired(ServerError):
-    """The call's deadline passed while its work waited."""
+    """The call's deadline passed while it waited in the queue."""
 
     reason = "EXPIRED"
 
 
 class Draining(ServerError):
-    """The server is stopping and takes no new work."""
+    """The server is stopping and accepts no new calls."""
 
     reason = "DRAINING"
 
 
 class ModelFileError(InklingError):
-    """A model file that must not be served."""
+    """The model file must not be served."""
 
 
 class CorruptModelFile(ModelFileError):
-    """Its bytes are not the ones that were exported."""
+    """The file's bytes have changed since the export."""
 
 
 class InvalidMetadata(ModelFileError):
-    """A metadata key is missing or holds something else than the format says."""
+    """A metadata key is missing or malformed."""
 
 
 class UnknownPolicy(ModelFileError):
-    """It asks for a preparation that this version of the server does not know."""
+    """The file names a policy that this version does not have."""
 
 
 class SelfTestFailed(ModelFileError):
-    """It loads, but does not give the probabilities that it gave at export."""
+    """The model's probabilities differ from those at export."""
 
 
 class ConfigError(InklingError):
-    """A flag or an environment variable is wrong, or two of them do not fit together."""
+    """A setting is wrong, or two settings do not fit together."""
 
     exit_code = 2
     """The exit code of a server that cannot start because of it."""
@@ -147,13 +156,13 @@ class NoModelLoaded(ConfigError):
 
 
 class PortTaken(ConfigError):
-    """Something else listens on the port."""
+    """Another program listens on the port."""
 
     exit_code = 4
 
 
 class CallError(InklingError):
-    """A call that came back with a status: `code` is its canonical name, `reason` the ErrorInfo's."""
+    """A call failed with a status: `code` is its canonical name, `reason` that of its google.rpc.ErrorInfo."""
 
     def __init__(self, code: str, reason: str, message: str) -> None:
         super().__init__(f"{code}: {message}")
@@ -163,14 +172,14 @@ class CallError(InklingError):
 
 
 def quote(text: str) -> str:
-    """What a caller sent, for an error's sentence: that is sent in a header, whose length clients limit."""
-    return repr(text) if len(text) <= LONGEST_ECHO else f"{text[:LONGEST_ECHO]!r}..."
+    """A text of the request in quotes for an error's message, cut to MAX_QUOTE characters."""
+    return repr(text) if len(text) <= MAX_QUOTE else f"{text[:MAX_QUOTE]!r}..."
 
 
 def list_some(names: Iterable[str]) -> str:
-    """The known names for an error's sentence, as many as fit into a header beside the rest."""
+    """The known names for an error's message: as many as fit into MAX_LIST characters, and the number of the others."""
     first, length, others = [], 0, list(names)
-    while others and length + len(others[0]) <= LONGEST_LIST:
+    while others and length + len(others[0]) <= MAX_LIST:
         length += len(others[0]) + len(", ")
         first.append(others.pop(0))
     rest = [f"... and {len(others)} more; ListModels has all"] if others else []

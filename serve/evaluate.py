@@ -1,4 +1,4 @@
-"""`python -m serve.evaluate`: the door to serve/client/evaluate.py."""
+"""`python -m serve.evaluate`: start serve/client/evaluate.py."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""`python -m serve.health`: the door to serve/client/health.py."""
+"""`python -m serve.health`: start serve/client/health.py."""
 
 import sys
 

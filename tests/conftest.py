@@ -1,6 +1,5 @@
-"""The fixtures that tests share: a tiny model in a file, a server that runs, a client of it."""
+"""Fixtures for all tests: a tiny model in a file, a running server, a client of it."""
 
-import io
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,19 +13,19 @@ from serve.client.client import Client
 from serve.config import ServerConfig
 from serve.machine.cores import count_usable_cores
 from serve.model_file.spec import PrepareSpec
-from tests.support import GREY, Png, RunningServer, write_tiny_model
+from tests.support import GREY, Png, RunningServer, encode, write_tiny_model
 
 
 @pytest.fixture(autouse=True)
 def same_weights() -> None:
-    """The nets that a test itself makes start from the same weights, whichever tests ran before it."""
+    """Nets that a test builds start with the same weights, whatever tests ran before."""
     if "keras" in sys.modules:
         sys.modules["keras"].utils.set_random_seed(0)
 
 
 @pytest.fixture(scope="session")
 def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model's file, for reading."""
+    """A tiny model's file, which tests only read."""
     return write_tiny_model(tmp_path_factory.mktemp("bands"))
 
 
@@ -48,22 +47,20 @@ def repository_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def png() -> Png:
-    """A function that makes the PNG of an image whose one band (0, 1, 2) is bright."""
+    """A function that makes an image file with one bright band (0, 1 or 2)."""
 
     def make(band: int = 0, size: tuple[int, int] = (12, 12), mode: str = "RGB", format_name: str = "PNG") -> bytes:
         width, height = size
         pixels = np.zeros((height, width), np.uint8)
         pixels[band * height // 3 : (band + 1) * height // 3] = 255
-        buffer = io.BytesIO()
-        Image.fromarray(pixels).convert(mode).save(buffer, format_name)
-        return buffer.getvalue()
+        return encode(Image.fromarray(pixels).convert(mode), format_name)
 
     return make
 
 
 @pytest.fixture(scope="session")
 def start_server() -> Iterator[Callable[..., RunningServer]]:
-    """A function that starts a server with the given settings; all are stopped at the end."""
+    """A function that starts a server with the given settings. All are stopped at the end."""
     running = []
 
     def start(models: Path, **settings: object) -> RunningServer:
@@ -79,7 +76,7 @@ def start_server() -> Iterator[Callable[..., RunningServer]]:
 
 @pytest.fixture(scope="session", params=[1, count_usable_cores()], ids=["all cores", "one core"])
 def server(start_server: Callable[..., RunningServer], repository_folder: Path, request: Any) -> RunningServer:
-    """A server with the tiny models: one that has the machine to itself, and one that is a worker among others."""
+    """A server with the tiny models: as the only worker of the machine, and as one of several."""
     return start_server(repository_folder, workers=request.param)
 
 

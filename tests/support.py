@@ -1,9 +1,10 @@
-"""What the tests share: a tiny real model in a real file, a real server on a free port, an interruption.
+"""Shared by the tests: a tiny real model in a real file, a real server on a free port, image files, an interruption.
 
-The model is small enough to be checked by hand: it answers softmax(mean brightness of each third of the rows).
+The model can be checked by hand: it answers the softmax of the mean brightness of each third of the rows.
 """
 
 import asyncio
+import io
 import os
 import subprocess
 import threading
@@ -18,8 +19,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 
 from serve.config import ServerConfig
+from serve.images.decode import decode
 from serve.model_file.spec import InputSpec, ModelSpec, PrepareSpec, SelfTest
 from serve.process.server import Server
 from train.export.onnx_file import measure_self_test, write_model_file
@@ -39,8 +42,22 @@ def draw_images(count: int) -> npt.NDArray[np.uint8]:
     return np.random.default_rng(count).integers(0, 256, (count, *SHAPE), np.uint8)
 
 
+def encode(image: Image.Image, format_name: str = "PNG", **options: object) -> bytes:
+    """The bytes of an image file, lossless if the format can be."""
+    if format_name == "WEBP":
+        options = {"lossless": True, **options}
+    buffer = io.BytesIO()
+    image.save(buffer, format_name, **options)
+    return buffer.getvalue()
+
+
+def reopen(image: Image.Image, format_name: str = "PNG", **options: object) -> Image.Image:
+    """An image as the server decodes it from a file."""
+    return decode(encode(image, format_name, **options), 1_000_000)
+
+
 def make_graph(shape: tuple[int, int, int]) -> onnx.ModelProto:
-    """A graph images uint8 [N, H, W, C] -> probabilities float32 [N, 3] by the brightness of three bands."""
+    """A graph from images uint8 [N, H, W, C] to probabilities float32 [N, 3] by the brightness of three bands."""
     height, width, channels = shape
     weights = np.zeros((height * width * channels, 3), np.float32)
     for band in range(3):
@@ -64,7 +81,7 @@ def make_graph(shape: tuple[int, int, int]) -> onnx.ModelProto:
 
 
 def make_spec(**changes: object) -> ModelSpec:
-    """The metadata of the tiny model; its self-test is filled in when it is written."""
+    """The metadata of the tiny model, with a placeholder for the self-test."""
     spec = ModelSpec(
         name="bands",
         dataset="none",
@@ -85,7 +102,7 @@ def make_spec(**changes: object) -> ModelSpec:
 
 
 def write_tiny_model(folder: Path, version: int = 1, **changes: object) -> Path:
-    """Write a tiny model as `folder`/<version>/model.onnx, by the code that training uses."""
+    """Write a tiny model to `folder`/<version>/model.onnx with the code that training uses."""
     spec = make_spec(**changes)
     graph = make_graph(spec.input.shape)
     spec = replace(spec, self_test=measure_self_test(graph, spec.input.shape))
@@ -93,7 +110,7 @@ def write_tiny_model(folder: Path, version: int = 1, **changes: object) -> Path:
 
 
 def interrupt(command: list[str], start: str) -> tuple[int, str]:
-    """Run a command up to the first line it prints that starts so, and end it as `kill` does: exit code and errors."""
+    """Run a command until it prints a line that begins with `start`, and terminate it. Exit code and stderr."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout
     for line in process.stdout:
@@ -105,7 +122,7 @@ def interrupt(command: list[str], start: str) -> tuple[int, str]:
 
 
 class RunningServer:
-    """A server on a free port of the loopback address, on an event loop in a thread of its own."""
+    """A server on a free port of the loopback address, with its event loop in a thread."""
 
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
@@ -119,11 +136,11 @@ class RunningServer:
 
     @property
     def address(self) -> str:
-        """Where it listens."""
+        """The host and port on which it listens."""
         return f"127.0.0.1:{self.server.port}"
 
     def stop(self) -> None:
-        """Stop cleanly; a second time does nothing."""
+        """Stop cleanly. Further calls do nothing."""
         if self._thread.is_alive():
             self.loop.call_soon_threadsafe(self._stop.set)
             self._thread.join(30)

@@ -1,4 +1,4 @@
-"""The gate that every RPC of every service passes: it counts, refuses while draining, parses, and sends statuses.
+"""The gate that every RPC of every service passes: it counts, refuses while draining, reads, and sends statuses.
 
 Enters: a service's methods. Leaves: gRPC handlers. Does not know: models, what a method answers.
 A method gets its request message and a `Call`. What it raises becomes a status here, so a request that cannot be parsed
@@ -18,6 +18,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
+from serve.api.receiving import Receiver
 from serve.api.status import find_code, name_code, refuse
 from serve.errors import Draining, InklingError, UnreadableRequest
 from serve.telemetry.calls import CURRENT_CALL, Call, find_request_id
@@ -28,66 +29,94 @@ Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Request = TypeVar("Request", bound=Message)
 
-Unary: TypeAlias = Callable[[Any, Call], Awaitable[Message]]
-"""A method that takes one message and answers with one."""
+
+LOOK_S = 0.01
+QUIET_LOOKS = 5
+"""A stop takes its next step when nothing came, or no handler ran, at so many looks in succession, LOOK_S s apart."""
+
 
 MODEL_FIELDS = {"model", "model_name", "name"}
 """Fields of a request that name a model."""
+
+Unary: TypeAlias = Callable[[Any, Call], Awaitable[Message]]
+"""A method that takes one message and answers with one."""
 
 
 class CallGate:
     """Makes the handlers of services, and knows how many calls have come. Used on the event loop alone."""
 
     def __init__(self, counts: Counts | None = None, tracing: Tracing | None = None) -> None:
-        self.call_count = 0
-        """Calls that have come, rejected ones and those of the standard services included."""
-        self.is_draining = False
-        """Whether every new call is rejected with Draining; the standard services answer all the same."""
         self._counts = counts or Counts()
         self._tracing = tracing
+        self._receiver = Receiver()
+        self.call_count = 0
+        """Calls that have come, rejected ones and those of the standard services included."""
+        self.running = 0
+        """Calls whose handlers run; those of the standard services, which last as long as their callers like, not."""
+        self.is_draining = False
+        """Whether every new call is rejected with Draining; the standard services answer all the same."""
 
     def unary(self, descriptor: MethodDescriptor, method: Unary) -> Handler:
         """The handler of a method that takes one message and answers with one."""
-        parse = functools.partial(_parse, GetMessageClass(descriptor.input_type))
+        read = functools.partial(parse, GetMessageClass(descriptor.input_type))
         name = descriptor.name
         self._counts.declare_method(name, not MODEL_FIELDS.isdisjoint(descriptor.input_type.fields_by_name))
 
-        async def answer(data: bytes, context: Context) -> Message:
+        async def answer(stream: object, context: Context) -> Message:
             call = self._begin(name, context)
+            self.running += 1
             try:
                 if self.is_draining:
                     raise Draining("the server is stopping and takes no new work")
-                reply = await method(parse(data), call)
-                if id_metadata := call.id_metadata:
-                    context.set_trailing_metadata(id_metadata)
+                reply = await method(read(await self._receiver.receive(context)), call)
+                if call.id_metadata:
+                    context.set_trailing_metadata(call.id_metadata)
                 return reply
             except asyncio.CancelledError:
                 call.code = _name_cancellation(call)
                 raise
             except Exception as error:  # the edge: whatever it is, it becomes a status
-                refusal = [refuse(context, error, call)]
+                refusal = [refuse(context, error)]
                 self._note_error(call, error)
                 error.__traceback__ = None
             finally:
+                self.running -= 1
                 self._end(name, call)
             # gRPC's context keeps the exception that ends this call, and that keeps this frame. Without these two the
-            # circle would hold the request until the next garbage collection.
-            del data, context
+            # circle would stay until the next garbage collection.
+            del stream, context
             raise await refusal.pop()
 
-        return grpc.unary_unary_rpc_method_handler(
+        # As a stream of one message, which the wire does not tell from one: so the message is read here, and not before.
+        return grpc.stream_unary_rpc_method_handler(
             answer, None, GetMessageClass(descriptor.output_type).SerializeToString
         )
+
+    async def wait_until_quiet(self, longest_s: float) -> None:
+        """Until no call has come for a moment: gRPC cancels those that it has, and no handler yet, when it stops."""
+        ends_s, seen, quiet = time.monotonic() + longest_s, -1, 0
+        while quiet < QUIET_LOOKS and time.monotonic() < ends_s:
+            quiet = quiet + 1 if seen == self.call_count else 0
+            seen = self.call_count
+            await asyncio.sleep(LOOK_S)
+
+    async def wait_until_idle(self, longest_s: float) -> bool:
+        """Until no handler has run for a moment: whether that was so within the time."""
+        ends_s, quiet = time.monotonic() + longest_s, 0
+        while quiet < QUIET_LOOKS and time.monotonic() < ends_s:
+            quiet = 0 if self.running else quiet + 1
+            await asyncio.sleep(LOOK_S)
+        return quiet >= QUIET_LOOKS
 
     def standard(self, handlers: Mapping[str, Handler]) -> dict[str, Handler]:
         """The handlers of a standard service, whose calls are counted and answered while draining, too."""
         return {name: self._count(name, handler) for name, handler in handlers.items()}
 
     def _count(self, name: str, handler: Handler) -> Handler:
+        self._counts.declare_method(name, False)
         kind = next(kind for kind in _KINDS if getattr(handler, kind))
         method: Any = getattr(handler, kind)
         make: Any = getattr(grpc, f"{kind}_rpc_method_handler")
-        self._counts.declare_method(name, False)
 
         async def answer(request: Any, context: Context) -> Any:
             with self._measure(name, context):
@@ -120,7 +149,7 @@ class CallGate:
     def _begin(self, name: str, context: Context) -> Call:
         self.call_count += 1
         metadata: Any = context.invocation_metadata() or ()
-        call = Call(_deadline_s(context), find_request_id(metadata))
+        call = Call(_deadline_s(context), context.peer, find_request_id(metadata))
         CURRENT_CALL.set(call)
         if self._tracing:
             self._tracing.start(call, name, metadata)
@@ -140,7 +169,8 @@ class CallGate:
 _KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 
 
-def _parse(kind: type[Request], data: bytes) -> Request:
+def parse(kind: type[Request], data: bytes) -> Request:
+    """A message from its bytes. Raises UnreadableRequest."""
     try:
         return kind.FromString(data)
     except DecodeError:
@@ -155,5 +185,5 @@ def _deadline_s(context: Context) -> float | None:
 
 
 def _name_cancellation(call: Call) -> str:
-    """GRPC cancels a call whose caller leaves, and one whose deadline passes."""
+    """GRPC cancels a call whose caller leaves, and a call whose deadline passes."""
     return "DEADLINE_EXCEEDED" if call.is_late else "CANCELLED"

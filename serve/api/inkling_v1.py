@@ -40,7 +40,7 @@ class ClassifierService:
         start_ns = time.perf_counter_ns()
         runner = self._find(request, call)
         labels = find_labels(runner.spec.labels, request.options)
-        (outcome,) = await runner.classify((request.image,), call.deadline_s)
+        (outcome,) = await runner.classify((request.image,), call.deadline_s, call.client)
         if isinstance(outcome, Exception):
             raise outcome
         reply = pb.ClassifyResponse(model=runner.name, version=str(runner.version), precision=runner.spec.precision)
@@ -54,7 +54,9 @@ class ClassifierService:
         labels = find_labels(runner.spec.labels, request.options)
         if not 0 < len(request.images) <= self._max_request_images:
             raise OptionError(f"wanted 1 to {self._max_request_images} images, got {len(request.images)}")
-        outcomes = await runner.classify(list(request.images), call.deadline_s)  # each read of it is a copy
+        outcomes = await runner.classify(
+            list(request.images), call.deadline_s, call.client
+        )  # each read of it is a copy
         reply = pb.BatchClassifyResponse(
             model=runner.name, version=str(runner.version), precision=runner.spec.precision
         )

@@ -16,7 +16,7 @@ from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from serve import errors
-from serve.telemetry.calls import Call, find_current_id
+from serve.telemetry.calls import find_current_id, find_id_metadata
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +27,7 @@ INTERNAL_MESSAGE = "the server failed; its log says why"
 
 STATUS_CODES: dict[type[BaseException], grpc.StatusCode] = {
     errors.RequestError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.RequestStalled: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.NotFound: grpc.StatusCode.NOT_FOUND,
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Expired: grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -39,17 +40,17 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 Trailers = tuple[tuple[str, str | bytes], ...]
 
 
-def refuse(context: "grpc.aio.ServicerContext[Any, Any]", error: Exception, call: Call) -> Awaitable[NoReturn]:
+def refuse(context: "grpc.aio.ServicerContext[Any, Any]", error: Exception) -> Awaitable[NoReturn]:
     """End a call with the status of an error, and with its request id if it has one or the log names one.
 
     It is sent without headers and without a message (Trailers-Only), the only form of a failure that gRPC's clients
     retry (gRFC A6). Awaiting the result raises gRPC's own exception, which must reach gRPC.
     """
     if isinstance(error, errors.Overloaded):
-        trailers = _overloaded_trailers(str(error)) + call.id_metadata
+        trailers = _overloaded_trailers(str(error)) + find_id_metadata()
         return context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), trailers)
     status = to_status(error)
-    trailers = ((STATUS_TRAILER, status.SerializeToString()), *call.id_metadata)
+    trailers = ((STATUS_TRAILER, status.SerializeToString()), *find_id_metadata())
     return context.abort(_CODES[status.code], status.message, trailers)
 
 

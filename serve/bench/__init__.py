@@ -1,1 +1,1 @@
-"""Load on a server, and the ceiling that it is compared with."""
+"""Load on a server, and the ceiling and the peers that it is compared with."""

@@ -1,11 +1,11 @@
-"""A lone caller beside a load: what it sees of the server is what others see of it.
+"""A probe beside a load: it sends one request at a fixed interval, and so sees the server as other clients do.
 
-Enters: an address, a method, a serialized request. Leaves: latencies of good and of failed calls.
+Enters: an address, a method, a serialized request. Leaves: the latency, status and reply size of each call.
 Does not know: the load.
 
-It is a process of its own, and where the system allows it one that never waits for a core (SCHED_FIFO): servers and
-load take all cores, and a call would otherwise wait for one on its own side, several times and for longer than it is
-the server's. Where it is not allowed, latencies have that in them.
+The probe is a process of its own, and asks for the real-time policy SCHED_FIFO. Server and load take all cores, so a
+probe of ordinary priority waits for a core itself, which is not the server's latency. Without the right to that policy
+the latencies include this wait, and `waits_for_cores` says so.
 """
 
 import json
@@ -17,35 +17,52 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Self
-
-from serve.client.channel import limit_proxy
+from typing import Any, NamedTuple, Self
 
 PAUSE_S = 0.05
-LONGEST_CALL_S = 30
+TIMEOUT_S = 30
+
+
+class Call(NamedTuple):
+    """One call of the probe."""
+
+    latency_ms: float
+    code: str
+    """The canonical status code, OK for a reply."""
+    reply_bytes: int
 
 
 class Probe:
-    """Makes the same call at fixed moments on a connection of its own, whoever answers, until the end of the block."""
+    """Sends the same request at fixed times on its own connection, until the end of the block."""
 
     def __init__(self, address: str, method: str, request: bytes) -> None:
-        self.good_ms: list[float] = []
-        self.failed_ms: list[float] = []
-        self.failures: Counter[str] = Counter()
-        """By status code."""
-        self.reply_bytes: list[int] = []
-        """Sizes of the good replies."""
+        self.calls: list[Call] = []
         self.waits_for_cores = True
-        """Whether its latencies have in them what it waited for a core; known at the end."""
+        """Whether latencies include waits of the probe for a core. Known after the block."""
         self._command = [sys.executable, "-m", "serve.bench.probe", address, method]
         self._request = request
+
+    @property
+    def good_ms(self) -> list[float]:
+        """Latencies of the successful calls, in milliseconds."""
+        return [call.latency_ms for call in self.calls if call.code == "OK"]
+
+    @property
+    def failed_ms(self) -> list[float]:
+        """Latencies of the failed calls, in milliseconds."""
+        return [call.latency_ms for call in self.calls if call.code != "OK"]
+
+    @property
+    def failures(self) -> Counter[str]:
+        """The number of failed calls by status code."""
+        return Counter(call.code for call in self.calls if call.code != "OK")
 
     def __enter__(self) -> Self:
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(self._command, stdin=pipe, stdout=pipe, text=True)  # noqa: S603  # ourselves
         stdin, stdout = self._streams()
         print(self._request.hex(), file=stdin, flush=True)
-        stdout.readline()  # it is ready
+        stdout.readline()  # "ready"
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -54,60 +71,51 @@ class Probe:
         line = stdout.readline()
         stdout.close()
         if self._process.wait():
-            raise RuntimeError("the lone caller beside the load broke off; above it says why")
+            raise RuntimeError("the probe beside the load failed; its error is above")
         found = json.loads(line)
         self.waits_for_cores = found["waits_for_cores"]
-        for call in found["calls"]:
-            self._note(*call)
+        self.calls = [Call(*call) for call in found["calls"]]
 
     def _streams(self) -> tuple[Any, Any]:
         return self._process.stdin, self._process.stdout
 
-    def _note(self, latency_ms: float, code: str, reply_bytes: int) -> None:
-        if code == "OK":
-            self.good_ms.append(latency_ms)
-            self.reply_bytes.append(reply_bytes)
-        else:
-            self.failed_ms.append(latency_ms)
-            self.failures[code] += 1
-
 
 def main(address: str, method: str) -> None:
     """The process: a request in hex on stdin, "ready" on stdout, calls until stdin ends, then a line of JSON."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: it ends with its parent, and says what it found
-    waits_for_cores = not go_first()
-    import grpc  # here: its threads have the priority of the one that starts them
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches it too; it ends with its parent and reports
+    waits_for_cores = not take_real_time_priority()
+    from serve.client.channel import open_channel  # here: gRPC's threads inherit the priority of this one
 
     request = bytes.fromhex(sys.stdin.readline())
-    calls: list[tuple[float, str, int]] = []
-    with grpc.insecure_channel(address, options=limit_proxy(address)) as channel:
-        call: Any = channel.unary_unary(method)
+    calls: list[Call] = []
+    with open_channel(address) as channel:
+        method_call: Any = channel.unary_unary(method)
         print("ready", flush=True)
         pending = []
         while not select.select([sys.stdin], [], [], PAUSE_S)[0]:
-            pending.append(call.future(request, timeout=LONGEST_CALL_S))
-            pending[-1].add_done_callback(_note_since(time.perf_counter(), calls))
+            pending.append(method_call.future(request, timeout=TIMEOUT_S))
+            pending[-1].add_done_callback(_recorder(time.perf_counter(), calls))
         for future in pending:
             future.exception()  # wait for it
     print(json.dumps({"waits_for_cores": waits_for_cores, "calls": list(calls)}), flush=True)
 
 
-def go_first() -> bool:
-    """Take a core before any process of ordinary priority; False where that is not allowed, or not known."""
+def take_real_time_priority() -> bool:
+    """Run before all processes of ordinary priority. False if the system has no such policy or forbids it."""
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(os.sched_get_priority_min(os.SCHED_FIFO)))
-    except (AttributeError, OSError):  # no Linux; no right to
+    except (AttributeError, OSError):  # not Linux; not permitted
         return False
     return True
 
 
-def _note_since(start_s: float, calls: list[tuple[float, str, int]]) -> Callable[[Any], None]:
-    def note(future: Any) -> None:
+def _recorder(start_s: float, calls: list[Call]) -> Callable[[Any], None]:
+    def record(future: Any) -> None:
         latency_ms = (time.perf_counter() - start_s) * 1000
-        is_good = future.exception() is None
-        calls.append((latency_ms, future.code().name, len(future.result()) if is_good else 0))
+        reply = b"" if future.exception() else future.result()
+        calls.append(Call(latency_ms, future.code().name, len(reply)))
 
-    return note
+    return record
 
 
 if __name__ == "__main__":

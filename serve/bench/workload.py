@@ -1,22 +1,59 @@
-"""What the load asks: images that compress as real ones do, and requests of them.
+"""The requests of a load: images that compress like real ones, and serialized requests with them.
 
-Enters: a model's name and input shape. Leaves: uint8 images, PNG files, serialized requests that differ from call to
-call. Does not know: how they are sent.
+Enters: a model's name, and the server that has it. Leaves: a `Subject` with images uint8 [H, W, C] and requests that
+differ from call to call. Does not know: how a load is sent.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
-from serve.images.pixels import Pixels
+from serve.bench.load import fetch_replies
+from serve.bench.target import Target
+from serve.client.client import Client
+from serve.errors import ConfigError
+from serve.images.pixels import Pixels, to_png
 from serve.pb import classifier_pb2 as pb
 
+CLASSIFY = "/inkling.v1.ClassifierService/Classify"
+BATCH_CLASSIFY = "/inkling.v1.ClassifierService/BatchClassify"
 IMAGE_COUNT = 256
 
 
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A model on a server, and the requests for it."""
+
+    target: Target
+    model: str
+    images: list[Pixels]
+    encoded: list[bytes]
+    requests: list[bytes]
+
+
+def make_subject(target: Target, model: str, batch: int) -> Subject:
+    """Make requests with images of the model's shape, and send one. Raises CallError, ConfigError."""
+    with Client(target.address) as client:
+        height, width, channels = client.get_model(model).input_shape
+    images = make_images((height, width, channels))
+    encoded = [to_png(pixels) for pixels in images]
+    requests = make_requests(model, encoded, batch)
+    check_answer(target.address, requests[0], batch)
+    return Subject(target, model, images, encoded, requests)
+
+
+def check_answer(address: str, request: bytes, batch: int) -> None:
+    """Send one request of a load. Raises ConfigError if the call, or an image in it, fails."""
+    (reply,) = fetch_replies(address, BATCH_CLASSIFY if batch else CLASSIFY, request, 1)
+    for result in pb.BatchClassifyResponse.FromString(reply).results if batch else ():
+        if result.HasField("error"):
+            raise ConfigError(f"{BATCH_CLASSIFY}: wanted an answer for each image, got {result.error.message}")
+
+
 def make_images(shape: tuple[int, int, int], seed: int = 0) -> list[Pixels]:
-    """Images uint8 [H, W, C] that compress as real ones do: strokes on black for grey, soft shapes for colour."""
+    """IMAGE_COUNT images uint8 [H, W, C]: strokes on black for one channel, soft shapes with noise for three."""
     random = np.random.default_rng(seed)
     return [_strokes(shape, random) if shape[2] == 1 else _scene(shape, random) for _ in range(IMAGE_COUNT)]
 
@@ -37,7 +74,7 @@ def _scene(shape: tuple[int, int, int], random: np.random.Generator) -> Pixels:
 
 
 def make_requests(model: str, encoded: Sequence[bytes], batch: int) -> list[bytes]:
-    """Serialized requests with images that differ from call to call; batch 0 is Classify."""
+    """Serialized BatchClassify requests of `batch` images, or Classify requests for `batch` 0."""
     if not batch:
         return [pb.ClassifyRequest(model=model, image=image).SerializeToString() for image in encoded]
     groups = (

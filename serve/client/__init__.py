@@ -1,4 +1,4 @@
-"""The typed client of a server, and its commands."""
+"""The typed client of a server, and the commands that use it."""
 
 from serve.client.client import Classification, Client
 

@@ -1,7 +1,7 @@
 """`python -m serve.client IMAGE...`: files, folders and globs -> a table with bars, or JSON lines.
 
-Enters: paths. Leaves: a line per image on stdout; exit code 0 if all were classified, 1 if any failed, 2 for bad
-usage. Does not know: messages and channels (`client.py`).
+Enters: paths. Leaves: a line for each image on stdout. Exit code 0 if all images were classified, 1 if any failed, 2
+for bad usage. Does not know: gRPC and its messages (`client.py`).
 """
 
 import argparse
@@ -16,23 +16,37 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeAlias
 
-from serve.client.client import DEFAULT_ADDRESS, Classification, Client
+from serve.client.channel import add_address_flag
+from serve.client.client import Classification, Client
 from serve.errors import CallError
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"}
 CONNECTIONS = 4
 CALLS_IN_FLIGHT = 8
 BAR_WIDTH = 24
-MOST_LABELS = 2**31 - 1
-"""What the request's field holds."""
+MAX_LABELS = 2**31 - 1
+"""The largest number that the request's int32 field holds."""
 
 Outcome: TypeAlias = Classification | CallError
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Options:
+    """The command line."""
+
+    images: Sequence[str]
+    address: str
+    model: str
+    top: int
+    language: str
+    json: bool
+    wait: float
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Classify what the command line names, and print it."""
-    options = _parser().parse_args(arguments)
-    print_any_name()
+    """Classify the images that the command line names, and print the answers."""
+    options = Options(**vars(_parser().parse_args(arguments)))
+    escape_unprintable_names()
     files = list(find_images(options.images))
     with Client(options.address, connections=CONNECTIONS) as client:
         if options.wait:
@@ -40,23 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 client.wait_until_ready(options.wait)
             except CallError as error:
                 _parser().exit(1, f"serve.client: {options.address}: {error}\n")
-
-        def classify(file: Path) -> Outcome:
-            if is_folder(file):
-                return CallError("INVALID_ARGUMENT", "FOLDER_EMPTY", "wanted images in the folder, found none")
-            try:
-                return client.classify(
-                    file.read_bytes(), model=options.model, top_k=options.top, language=options.language
-                )
-            except OSError as error:
-                return CallError("INVALID_ARGUMENT", "FILE_UNREADABLE", f"wanted a file that can be read: {error}")
-            except CallError as error:
-                return error
-
+        show = _to_json if options.json else _row_printer(files)
         try:
-            outcomes = print_each(files, classify, _to_json if options.json else _row_printer(files))
-        except BrokenPipeError:  # whoever reads, `head` perhaps, has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit would write there again
+            outcomes = print_each(files, lambda file: _classify(client, file, options), show)
+        except BrokenPipeError:  # the reader of stdout, such as `head`, has closed it
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes stdout at exit
             return 1
     failed = sum(isinstance(outcome, CallError) for outcome in outcomes)
     if failed and not options.json:
@@ -64,15 +66,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if failed else 0
 
 
+def _classify(client: Client, file: Path, options: Options) -> Outcome:
+    if is_folder(file):
+        return CallError("INVALID_ARGUMENT", "FOLDER_EMPTY", "wanted images in the folder, found none")
+    try:
+        return client.classify(file.read_bytes(), model=options.model, top_k=options.top, language=options.language)
+    except OSError as error:
+        return CallError("INVALID_ARGUMENT", "FILE_UNREADABLE", f"wanted a file that can be read: {error}")
+    except CallError as error:
+        return error
+
+
 def find_images(names: Iterable[str]) -> Iterator[Path]:
-    """The files that names, folders and globs stand for; what matches or holds nothing is kept, to be reported."""
+    """The files that names, folders and globs stand for. A name without a match and an empty folder are kept."""
     for name in names:
         for path in map(Path, _match(name)):
             yield from _search(path) or [path] if is_folder(path) else [path]
 
 
 def _match(name: str) -> list[str]:
-    """What there is by that very name is meant, whatever a glob would make of it: `photo[1].png` is a usual one."""
+    """An existing path is taken literally, even if it looks like a glob: `photo[1].png` is a common name."""
     if os.path.lexists(name):
         return [name]
     return sorted(glob.glob(name, recursive=True)) or [name]  # noqa: PTH207  # Path.glob takes no absolute patterns
@@ -83,17 +96,17 @@ def _search(folder: Path) -> list[Path]:
 
 
 def is_image(file: Path) -> bool:
-    """By its name; a folder is none."""
+    """Whether a path has an image's suffix and is not a folder."""
     return file.suffix.lower() in IMAGE_SUFFIXES and not is_folder(file)
 
 
 def is_folder(path: Path) -> bool:
-    """False, too, where the system does not say: a name that is too long, or behind a closed door."""
+    """Whether a path is a folder. False if the system cannot tell: the name is too long, or access is denied."""
     return os.path.isdir(path)  # noqa: PTH112  # Path.is_dir raises there
 
 
-def print_any_name() -> None:
-    """Let a file's name be printed that is no text, or a bar where the terminal has none, as escapes."""
+def escape_unprintable_names() -> None:
+    """Print characters that stdout cannot encode as escapes: file names that are not UTF-8, and bars."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
@@ -101,7 +114,7 @@ def print_any_name() -> None:
 def print_each(
     files: Sequence[Path], classify: Callable[[Path], Outcome], show: Callable[[Path, Outcome], str]
 ) -> list[Outcome]:
-    """Classify with a few calls in flight, and print in the order of the files, each as soon as it is there."""
+    """Classify with several calls in flight. Print each answer as soon as it is there, in the order of the files."""
     outcomes = []
     with ThreadPoolExecutor(CALLS_IN_FLIGHT) as pool:
         for file, outcome in zip(files, pool.map(classify, files), strict=True):
@@ -111,7 +124,7 @@ def print_each(
 
 
 def _row_printer(files: Sequence[Path]) -> Callable[[Path, Outcome], str]:
-    """A row: the file, the best label with a bar, the runners-up."""
+    """A function that formats a row: the file, the best label with a bar, the other labels."""
     name_width = max((len(str(file)) for file in files), default=0)
 
     def show(file: Path, outcome: Outcome) -> str:
@@ -125,7 +138,7 @@ def _row_printer(files: Sequence[Path]) -> Callable[[Path, Outcome], str]:
 
 
 def bar(share: float) -> str:
-    """A bar of fixed width, to an eighth of a character."""
+    """A bar whose full part is `share` of its fixed width, to an eighth of a character."""
     eighths = round(share * BAR_WIDTH * 8)
     full, rest = divmod(eighths, 8)
     return ("█" * full + " ▏▎▍▌▋▊▉"[rest]).ljust(BAR_WIDTH)[:BAR_WIDTH]
@@ -144,22 +157,26 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m serve.client", description="Classify images with a running server."
     )
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="files, folders (searched for images) or globs")
-    address = os.environ.get("INKLING_ADDRESS", DEFAULT_ADDRESS)
-    parser.add_argument(
-        "--address", default=address, help=f"host:port (default: INKLING_ADDRESS, else {DEFAULT_ADDRESS})"
+    add = parser.add_argument
+    add("images", nargs="+", metavar="IMAGE", help="classify these files, folders (searched for images) and globs")
+    add_address_flag(parser)
+    add("--model", default="", metavar="NAME", help="use the model NAME (default: the server's only model)")
+    add("--top", type=_read_top, default=3, metavar="K", help="print K labels per image; 0 prints 5 (default: 3)")
+    add("--language", default="", metavar="CODE", help="print labels in the language CODE, such as ru (default: en)")
+    add("--json", action="store_true", help="print a line of JSON per image instead of the table")
+    add(
+        "--wait",
+        type=float,
+        default=0,
+        metavar="S",
+        help="wait up to S seconds for the server (default: 0)",
     )
-    parser.add_argument("--model", default="", help="which model; may be left out where the server has one")
-    parser.add_argument("--top", type=_read_top, default=3, metavar="K", help="labels per image (default: 3)")
-    parser.add_argument("--language", default="", help="language of the labels, as en or ru (default: English)")
-    parser.add_argument("--json", action="store_true", help="a line of JSON per image instead of the table")
-    parser.add_argument("--wait", type=float, default=0, metavar="S", help="wait up to S seconds for the server")
     return parser
 
 
 def _read_top(text: str) -> int:
-    if not (text.isdecimal() and int(text) <= MOST_LABELS):
-        raise argparse.ArgumentTypeError(f"wanted a number of labels from 0 (five) to {MOST_LABELS:,}, got {text!r}")
+    if not (text.isdecimal() and int(text) <= MAX_LABELS):
+        raise argparse.ArgumentTypeError(f"wanted a number of labels from 0 (five) to {MAX_LABELS:,}, got {text!r}")
     return int(text)
 
 

@@ -1,7 +1,7 @@
 """A typed client: image bytes -> labelled probabilities, from a running server.
 
-Enters: the bytes of image files. Leaves: frozen dataclasses, or CallError with code, reason and sentence.
-Needs only the base dependencies. Does not know: onnxruntime, files, how the server works.
+Enters: the bytes of image files. Leaves: frozen dataclasses, or CallError with code, reason and message.
+Needs only the base dependencies. Does not know: ONNX Runtime, files, how the server works.
 
     with Client("127.0.0.1:50051") as client:
         print(client.classify(Path("cat.png").read_bytes(), model="cifar10-cnn").best)
@@ -18,31 +18,31 @@ from google.rpc import code_pb2
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
-from serve.client.channel import limit_proxy
+from serve.client.channel import DEFAULT_ADDRESS, open_channel
 from serve.errors import CallError
 from serve.pb import classifier_pb2 as pb
 from serve.pb.classifier_pb2_grpc import ClassifierServiceStub
 
-DEFAULT_ADDRESS = "127.0.0.1:50051"
 DEFAULT_MAX_MESSAGE_BYTES = 16 * 2**20
-FRAME_BYTES = 64 * 2**10
-"""More than what gRPC keeps of a call beside its message."""
+OVERHEAD_BYTES = 64 * 2**10
+"""Bytes of a call that gRPC buffers beside its message, rounded up."""
 
 Reply = TypeVar("Reply")
 
-# UNAVAILABLE alone is retried: the call reached no server, or one that was stopping.
+# Retried is what another try may mend: no server or one that stops, and, after the pause that it asks for, a full one.
 _RETRY = {
     "maxAttempts": 5,
     "initialBackoff": "0.1s",
     "maxBackoff": "2s",
     "backoffMultiplier": 2,
-    "retryableStatusCodes": ["UNAVAILABLE"],
+    # A server that stops cancels the calls that it has not begun. A call that its caller cancels is not retried.
+    "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED"],
 }
 
 
 @dataclass(frozen=True, slots=True)
 class ClassProbability:
-    """One class: its label in the language asked for, its index, its probability."""
+    """One class: its label in the requested language, its index, its probability from 0 to 1."""
 
     label: str
     index: int
@@ -51,7 +51,7 @@ class ClassProbability:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Where the server's time went, in microseconds; `batch_size` images shared the run."""
+    """The server's time by stage, in microseconds. `batch_size` images shared the run."""
 
     queue_us: int
     decode_us: int
@@ -63,7 +63,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """The answer for one image: classes, most probable first, and which model gave it."""
+    """The answer for one image: the classes, most probable first, and the model that gave them."""
 
     model: str
     version: str
@@ -71,7 +71,7 @@ class Classification:
     classes: tuple[ClassProbability, ...]
     timing: Timing
     prepared_png: bytes
-    """What the network saw, where `return_prepared` asked for it."""
+    """The prepared pixels as a PNG file if `return_prepared` was set, else empty."""
 
     @property
     def best(self) -> ClassProbability:
@@ -82,8 +82,8 @@ class Classification:
 class Client:
     """Calls one server, from any number of threads. Every method raises CallError.
 
-    A server spreads connections over its worker processes, not calls: `connections` above 1 lets one client use more
-    than one of them.
+    A server spreads connections, not calls, over its worker processes. So a client that is to use several workers
+    needs several `connections`.
     """
 
     def __init__(
@@ -97,16 +97,12 @@ class Client:
         service_config = {"methodConfig": [{"name": [{}], "retryPolicy": _RETRY}]}
         self._max_message_bytes = max_message_bytes
         self._timeout_s = timeout_s
-        options: list[tuple[str, Any]] = [
+        options = [
             ("grpc.service_config", json.dumps(service_config)),
-            ("grpc.max_receive_message_length", -1),
-            ("grpc.max_send_message_length", -1),
-            ("grpc.use_local_subchannel_pool", 1),  # channels of equal options otherwise share one connection
-            # A call that is larger than this is not retried: 256 KiB, unless one says so.
-            ("grpc.per_rpc_retry_buffer_size", max_message_bytes + FRAME_BYTES),
-            *limit_proxy(address),
+            # gRPC does not retry a call that is larger than its buffer, which is 256 KiB by default.
+            ("grpc.per_rpc_retry_buffer_size", max_message_bytes + OVERHEAD_BYTES),
         ]
-        self._channels = [grpc.insecure_channel(address, options=options) for _ in range(connections)]
+        self._channels = [open_channel(address, options) for _ in range(connections)]
         self._stubs = itertools.cycle([ClassifierServiceStub(channel) for channel in self._channels])
 
     def classify(
@@ -119,7 +115,10 @@ class Client:
         language: str = "",
         return_prepared: bool = False,
     ) -> Classification:
-        """Classify one image; an empty model is the server's only one, an empty version the highest."""
+        """Classify one image. An empty model means the only one of the server, an empty version the highest.
+
+        `top_k` is the number of classes in the answer; 0 gives 5.
+        """
         options = pb.ClassifyOptions(top_k=top_k, language_code=language, return_prepared=return_prepared)
         request = pb.ClassifyRequest(model=model, version=version, image=image, options=options)
         reply = self._call(self._stub().Classify, request)
@@ -128,7 +127,7 @@ class Client:
     def classify_many(
         self, images: Sequence[bytes], *, model: str = "", version: str = "", top_k: int = 0, language: str = ""
     ) -> list[Classification | CallError]:
-        """Classify many images in one call; an image that failed has its error in its place."""
+        """Classify many images in one call. An image that failed has a CallError in its place."""
         options = pb.ClassifyOptions(top_k=top_k, language_code=language)
         request = pb.BatchClassifyRequest(model=model, version=version, images=images, options=options)
         reply = self._call(self._stub().BatchClassify, request)
@@ -138,7 +137,7 @@ class Client:
         ]
 
     def list_models(self) -> pb.ListModelsResponse:
-        """The models that are served, and the files that were refused."""
+        """The served models, and the refused model files with reasons."""
         reply: pb.ListModelsResponse = self._call(self._stub().ListModels, pb.ListModelsRequest())
         return reply
 
@@ -148,7 +147,7 @@ class Client:
         return reply.model
 
     def wait_until_ready(self, timeout_s: float) -> None:
-        """Return as soon as the server answers; CallError with UNAVAILABLE if it does not in time."""
+        """Return as soon as the server answers. Raises CallError with UNAVAILABLE after `timeout_s`."""
         request = pb.ListModelsRequest()
         try:
             self._stub().ListModels(request, timeout=timeout_s, wait_for_ready=True)
@@ -167,7 +166,7 @@ class Client:
         self.close()
 
     def _stub(self) -> ClassifierServiceStub:
-        """The next connection's, in turn."""
+        """The stub of the next connection, round-robin."""
         return next(self._stubs)
 
     def _call(self, method: Callable[..., Reply], request: Any) -> Reply:
@@ -184,7 +183,7 @@ class Client:
 
 
 def _from_rpc_error(error: Any) -> CallError:
-    """The status in the trailers where the server sent one, else what gRPC itself says."""
+    """The google.rpc.Status in the trailers if the server sent one, else gRPC's own code and details."""
     for key, value in error.trailing_metadata() or ():
         if key == "grpc-status-details-bin":
             return _to_error(Status.FromString(value))

@@ -1,13 +1,12 @@
-"""`python -m serve.evaluate DIR`: a folder of class folders through a running server -> accuracy.
+"""`python -m serve.evaluate DIR`: a folder of class folders, through a running server -> accuracy.
 
-Enters: images under folders named by their label, as `python -m train.data --export` writes them, and an address.
-Leaves: accuracy, accuracy per class, and the mistakes; with `--compare V1 V2` where two versions differ.
-Does not know: how the model works; it asks as any other client would.
+Enters: images in folders named by their label, as `python -m train.data --export` writes them, and an address.
+Leaves: accuracy, accuracy per class, and the mistakes. With `--compare V1 V2`: the images on which two versions differ.
+Does not know: the model; it calls the server as any other client does.
 """
 
 import argparse
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,35 +14,52 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serve.client.__main__ import is_image, print_any_name
-from serve.client.client import DEFAULT_ADDRESS, Client
+from serve.client.__main__ import escape_unprintable_names, is_image
+from serve.client.channel import add_address_flag
+from serve.client.client import Client
 from serve.errors import CallError, InklingError
 from serve.pb import classifier_pb2 as pb
 
 IMAGES_PER_CALL = 64
-MOST_CALL_BYTES = 8 * 2**20
-"""Half of what a message may have; a file that is larger goes alone."""
+MAX_CALL_BYTES = 8 * 2**20
+"""Bytes of images in one call: half of the server's default limit. A larger file is sent alone."""
 CONNECTIONS = 4
 CALLS_IN_FLIGHT = 4
 
 
 @dataclass(frozen=True, slots=True)
+class Options:
+    """The command line."""
+
+    folder: Path
+    address: str
+    model: str
+    version: str
+    compare: Sequence[str] | None
+    mistakes: int
+    json: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the server said of one image whose class is known."""
+    """The server's answer for one image, beside the image's class."""
 
     file: Path
     wanted: str
+    """The class: the folder's name."""
     got: str
+    """The most probable label."""
     probability: float
+    """The probability of `got`, from 0 to 1."""
 
     @property
     def is_right(self) -> bool:
-        """Whether the best label is the folder's name."""
+        """Whether the most probable label is the class."""
         return self.wanted == self.got
 
 
 def find_examples(folder: Path) -> list[Path]:
-    """Every image in the class folders of a folder. Raises InklingError where there is none."""
+    """Every image in the class folders of a folder. Raises InklingError if there is none."""
     files = sorted(file for file in folder.glob("*/*") if is_image(file))
     if not files:
         raise InklingError(f"wanted class folders with images in them, found none in {folder}")
@@ -51,8 +67,9 @@ def find_examples(folder: Path) -> list[Path]:
 
 
 def judge(client: Client, files: Sequence[Path], model: str, version: str) -> list[Verdict]:
-    """Classify every file. Raises InklingError at the first that fails, or whose folder is no label of the model.
+    """Classify every file.
 
+    Raises InklingError for the first image that fails, and for a folder that is not named by a label of the model.
     Raises OSError for a file that cannot be read.
     """
     language = find_language(client.get_model(model, version), {file.parent.name for file in files})
@@ -71,7 +88,7 @@ def judge(client: Client, files: Sequence[Path], model: str, version: str) -> li
 
 
 def find_language(model: pb.Model, names: set[str]) -> str:
-    """The first of a model's languages that has all names. Raises InklingError, by the first, where none has."""
+    """The first of a model's languages that has all names among its labels. Raises InklingError if none has."""
     for each in model.label_sets:
         if names <= set(each.labels):
             return each.language_code
@@ -81,12 +98,12 @@ def find_language(model: pb.Model, names: set[str]) -> str:
 
 
 def split_into_calls(files: Sequence[Path]) -> list[list[Path]]:
-    """The files in their order, as many in a call as fit: photographs are larger than what a net takes of them."""
+    """Split the files, in their order, into calls within IMAGES_PER_CALL and MAX_CALL_BYTES."""
     parts: list[list[Path]] = []
-    size = MOST_CALL_BYTES
+    size = MAX_CALL_BYTES
     for file in files:
         size += file.stat().st_size
-        if size > MOST_CALL_BYTES or len(parts[-1]) == IMAGES_PER_CALL:
+        if size > MAX_CALL_BYTES or len(parts[-1]) == IMAGES_PER_CALL:
             parts.append([])
             size = file.stat().st_size
         parts[-1].append(file)
@@ -94,7 +111,7 @@ def split_into_calls(files: Sequence[Path]) -> list[list[Path]]:
 
 
 def summarize(verdicts: Sequence[Verdict]) -> dict[str, Any]:
-    """Accuracy over all images and per class, as shares from 0 to 1."""
+    """Accuracy over all images and per class, from 0 to 1, with the counts of right answers and of images."""
     total = Counter(verdict.wanted for verdict in verdicts)
     right = Counter(verdict.wanted for verdict in verdicts if verdict.is_right)
     return {
@@ -105,19 +122,19 @@ def summarize(verdicts: Sequence[Verdict]) -> dict[str, Any]:
     }
 
 
-def print_report(verdicts: Sequence[Verdict], most_mistakes: int) -> None:
-    """A table per class, then the most confident mistakes."""
+def print_report(verdicts: Sequence[Verdict], max_mistakes: int) -> None:
+    """Print the accuracy of each class and of all, then the most confident mistakes."""
     summary = summarize(verdicts)
     for label, share in summary["classes"].items():
         print(f"{label:<12} {share:7.2%}")
     print(f"{'accuracy':<12} {summary['accuracy']:.4f}  ({summary['right']} of {summary['images']})")
     mistakes = sorted((each for each in verdicts if not each.is_right), key=lambda each: -each.probability)
-    for mistake in mistakes[:most_mistakes]:
+    for mistake in mistakes[:max_mistakes]:
         print(f"{mistake.file}  is {mistake.wanted}, got {mistake.got} ({mistake.probability:.1%})")
 
 
-def print_comparison(names: Sequence[str], first: Sequence[Verdict], second: Sequence[Verdict], most: int) -> None:
-    """Where two versions differ, image by image."""
+def print_comparison(names: Sequence[str], first: Sequence[Verdict], second: Sequence[Verdict], max_lines: int) -> None:
+    """Print the accuracy of two versions and the images on which they differ."""
     pairs = list(zip(first, second, strict=True))
     counts = Counter((old.is_right, new.is_right) for old, new in pairs)
     for name, verdicts in zip(names, (first, second), strict=True):
@@ -125,14 +142,14 @@ def print_comparison(names: Sequence[str], first: Sequence[Verdict], second: Seq
     print(f"both right {counts[True, True]}, both wrong {counts[False, False]}")
     print(f"only {names[0]} right {counts[True, False]}, only {names[1]} right {counts[False, True]}")
     differing = [(old, new) for old, new in pairs if old.got != new.got]
-    for old, new in differing[:most]:
+    for old, new in differing[:max_lines]:
         print(f"{old.file}  is {old.wanted}, {names[0]} says {old.got}, {names[1]} says {new.got}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 0 with a report, 1 where it could not be made."""
-    options = _parser().parse_args(arguments)
-    print_any_name()
+    """Print a report. Exit code 0, or 1 if an image, the server or a folder prevented it."""
+    options = Options(**vars(_parser().parse_args(arguments)))
+    escape_unprintable_names()
     try:
         with Client(options.address, connections=CONNECTIONS) as client:
             files = find_examples(options.folder)
@@ -152,14 +169,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m serve.evaluate", description="Measure a served model's accuracy.")
-    parser.add_argument("folder", type=Path, metavar="DIR", help="a folder of folders of images, named by label")
-    address = os.environ.get("INKLING_ADDRESS", DEFAULT_ADDRESS)
-    parser.add_argument(
-        "--address", default=address, help=f"host:port (default: INKLING_ADDRESS, else {DEFAULT_ADDRESS})"
-    )
-    parser.add_argument("--model", default="", help="which model; may be left out where the server has one")
-    parser.add_argument("--version", default="", help="which version (default: the highest)")
-    parser.add_argument("--compare", nargs=2, metavar=("V1", "V2"), help="two versions of the model, image by image")
-    parser.add_argument("--mistakes", type=int, default=10, metavar="N", help="mistakes to list (default: 10)")
-    parser.add_argument("--json", action="store_true", help="one line of JSON instead of the table")
+    add = parser.add_argument
+    add("folder", type=Path, metavar="DIR", help="evaluate the images in the class folders of DIR")
+    add_address_flag(parser)
+    add("--model", default="", metavar="NAME", help="use the model NAME (default: the server's only model)")
+    add("--version", default="", metavar="V", help="use version V of the model (default: the highest)")
+    add("--compare", nargs=2, metavar=("V1", "V2"), help="compare two versions of the model, image by image")
+    add("--mistakes", type=int, default=10, metavar="N", help="list at most N mistakes; 0 lists none (default: 10)")
+    add("--json", action="store_true", help="print one line of JSON instead of the table")
     return parser

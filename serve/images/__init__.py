@@ -1,1 +1,1 @@
-"""Image files -> pixels, uint8 [H, W, C], with every limit on what a caller may send."""
+"""Image files -> pixels uint8 [H, W, C], with all limits on what a client may send."""

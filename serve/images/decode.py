@@ -1,7 +1,7 @@
-"""Image bytes -> a decoded Pillow image, with every limit on what a caller may send.
+"""Image bytes -> a decoded Pillow image, with all limits on what a client may send.
 
-Enters: the bytes of one image file. Leaves: a `PIL.Image.Image` whose pixels are loaded, as the file has them.
-Does not know: models, shapes, batches, gRPC.
+Enters: the bytes of one image file. Leaves: a `PIL.Image.Image` with loaded pixels, in the file's mode and rotation.
+Does not know: models, batches, gRPC.
 """
 
 from io import BytesIO
@@ -15,6 +15,8 @@ from serve.images.header import (
     JPEG,
     PNG,
     RIFF,
+    Size,
+    announced_size,
     count_parts,
     is_run_length_bmp,
     read_gif_size,
@@ -25,7 +27,7 @@ from serve.images.png import decode_plain_png
 
 FORMAT_NAMES = "PNG, JPEG, WebP, GIF or BMP"
 
-# The plugins are called by signature instead of Image.open: nothing else that Pillow can read is ever tried.
+# The plugin is chosen by signature, not by Image.open, which would try all formats that Pillow reads.
 _PLUGINS: tuple[tuple[bytes, type[ImageFile.ImageFile]], ...] = (
     (PNG, PngImagePlugin.PngImageFile),
     (JPEG, JpegImagePlugin.JpegImageFile),
@@ -34,43 +36,64 @@ _PLUGINS: tuple[tuple[bytes, type[ImageFile.ImageFile]], ...] = (
     (BMP, BmpImagePlugin.BmpImageFile),
 )
 _SIGNATURES = tuple(signature for signature, _ in _PLUGINS)
-# Past these an image is decoded beside the batch, so that it holds up nobody else's.
+# A larger image is decoded aside, so that it does not delay the images of other requests in its batch.
 _LARGE_BYTES = 32 * 1024
 _LARGE_PIXELS = 128 * 128
 _JPEG_SCAN = b"\xff\xda"
-_MOST_JPEG_SCANS = 100
-"""Of a progressive JPEG, which encoders write with ten or so. Each goes over all pixels again, for 75 bytes: a message
-full of them would take an hour."""
-_MOST_PARTS = 10_000
-"""Segments of a JPEG before its scan, chunks of a PNG, blocks of a GIF before its frame: Pillow takes a microsecond for
-each, or for a byte between two, and a message of 16 MiB would have room for 13 s of them. A PNG of 16 MiB in chunks of
-4 KiB has 4,000."""
+_MAX_JPEG_SCANS = 100
+"""Scans of a progressive JPEG; encoders write about ten. A scan takes few bytes, and decoding it passes over all pixels.
+So a small file can occupy a core for very long."""
+_SCANS_PER_PASS = 10
+"""Scans of a JPEG that cost about as much as decoding its pixels once."""
+_MAX_SCAN_PIXELS = 750_000_000
+"""Pixels times scans of a progressive JPEG: what 50 million pixels need in 15 scans."""
+MAX_SIDE = 65_535
+"""Pixels of a side. A row of pixels is handled as a whole, and Pillow needs much memory for very many rows."""
+_MAX_PARTS = 10_000
+"""Segments of a JPEG before its scan, chunks of a PNG, or blocks of a GIF before its frame. Pillow reads them one by
+one in Python, and a message has room for millions. A PNG of 16 MiB in chunks of 4 KiB has 4,096."""
 
 
 def decode(image_bytes: bytes, max_pixels: int) -> Image.Image:
-    """Decode one image; of an animation, the first frame.
+    """Decode one image. An animation gives its first frame.
 
-    Raises EmptyImage, UnreadableImage, TruncatedImage, and ImageTooLarge before any pixel is decoded.
+    Raises EmptyImage, UnreadableImage or TruncatedImage, and ImageTooLarge before any pixel is decoded.
     """
-    if plain := decode_plain_png(image_bytes, max_pixels):
+    if plain := decode_plain_png(image_bytes, max_pixels, MAX_SIDE):
         return plain
     _check_before_opening(image_bytes, max_pixels)
     image = _open(image_bytes)
-    width, height = image.size
-    if width * height > max_pixels:
-        raise _too_large(max_pixels, width, height)
+    _check_size(image.size, max_pixels)
+    if image_bytes.startswith(JPEG):
+        _check_scans(image_bytes, image.size)
     try:
         image.load()
-    except Exception as error:  # a decoder may fail in any way on hostile bytes, and all of them mean the same
+    except MemoryError:  # the server's fault
+        raise
+    except Exception as error:  # a decoder raises any kind of exception for hostile bytes
         raise _undecodable(error, image_bytes) from error
     return image
 
 
-def is_large(image_bytes: bytes) -> bool:
-    """Whether decoding may take long enough to hold up a batch: many bytes, or more than 128 x 128 pixels, or unknown.
+def estimate_cost(image_bytes: bytes, max_pixels: int) -> int:
+    """Pixels that decoding may pass over, by the header: `max_pixels` if it does not tell, 0 if it will be refused.
 
-    Cheap enough for an event loop: the header of a small file is read, and nothing is opened. A file whose header does
-    not tell counts as large, so every WebP and every GIF does. Bytes that are no image do not.
+    Cheap enough for an event loop. A JPEG counts again for every few of its scans.
+    """
+    if not image_bytes.startswith(_SIGNATURES):
+        return 0
+    size = announced_size(image_bytes)
+    if size and (size[0] * size[1] > max_pixels or max(size) > MAX_SIDE):
+        return 0
+    passes = 1 + image_bytes.count(_JPEG_SCAN) // _SCANS_PER_PASS if image_bytes.startswith(JPEG) else 1
+    return passes * (size[0] * size[1] if size else max_pixels)
+
+
+def is_large(image_bytes: bytes) -> bool:
+    """Whether decoding may take long enough to delay a batch: over 32 KiB, over 128 x 128 pixels, or unknown.
+
+    It reads only the header of a small file and opens nothing, so an event loop may call it. A file whose header does
+    not give the size is large, such as every WebP and GIF. Bytes without an image's signature are not.
     """
     if len(image_bytes) > _LARGE_BYTES:
         return True
@@ -81,29 +104,29 @@ def is_large(image_bytes: bytes) -> bool:
 
 
 def _check_before_opening(image_bytes: bytes, max_pixels: int) -> None:
-    """Raise ImageError for what Pillow would spend much on before it says a size, or although the size is small."""
-    if image_bytes.startswith(JPEG) and (scans := image_bytes.count(_JPEG_SCAN)) > _MOST_JPEG_SCANS:
-        raise UnreadableImage(f"wanted a JPEG of at most {_MOST_JPEG_SCANS} scans, got one of {scans}")
-    # Of fewer bytes than that there are no more parts: a small image is not walked through once more.
-    if len(image_bytes) > _MOST_PARTS and count_parts(image_bytes, _MOST_PARTS) > _MOST_PARTS:
-        raise UnreadableImage(f"wanted a file of at most {_MOST_PARTS:,} segments, chunks or blocks, got one of more")
+    """Raise ImageError for files that cost Pillow much before it gives a size, or although the size is small."""
+    if image_bytes.startswith(JPEG) and (scans := image_bytes.count(_JPEG_SCAN)) > _MAX_JPEG_SCANS:
+        raise UnreadableImage(f"wanted a JPEG of at most {_MAX_JPEG_SCANS} scans, got one of {scans}")
+    # A file has at most as many parts as bytes, so most small images need no count.
+    if len(image_bytes) > _MAX_PARTS and count_parts(image_bytes, _MAX_PARTS) > _MAX_PARTS:
+        raise UnreadableImage(f"wanted a file of at most {_MAX_PARTS:,} segments, chunks or blocks, got one of more")
     if image_bytes.startswith(GIF):
-        width, height = read_gif_size(image_bytes)
-        if width * height > max_pixels:
-            raise _too_large(max_pixels, width, height)
-    if is_run_length_bmp(image_bytes):  # Pillow fills them in Python, 0.1 us a pixel, which may come without a byte
+        _check_size(read_gif_size(image_bytes), max_pixels)
+    if is_run_length_bmp(image_bytes):  # Pillow expands these pixels in Python, and few bytes make many pixels
         raise UnreadableImage("wanted a BMP without run-length compression, got one with it")
 
 
 def _open(image_bytes: bytes) -> ImageFile.ImageFile:
-    """The header alone."""
+    """Read the header. Raises ImageError."""
     if not image_bytes:
         raise EmptyImage(f"wanted the bytes of a {FORMAT_NAMES} file, got 0 bytes")
     for signature, plugin in _PLUGINS:
         if image_bytes.startswith(signature):
             try:
                 image = plugin(BytesIO(image_bytes))
-            except Exception as error:  # as in decode()
+            except MemoryError:  # as in decode()
+                raise
+            except Exception as error:
                 raise _undecodable(error, image_bytes) from error
             if signature == PNG and image.size != read_png_size(image_bytes):
                 raise UnreadableImage("wanted a PNG that begins with its one IHDR chunk, got one that does not")
@@ -111,19 +134,33 @@ def _open(image_bytes: bytes) -> ImageFile.ImageFile:
     raise UnreadableImage(f"wanted a {FORMAT_NAMES} file, got {len(image_bytes)} bytes beginning {image_bytes[:8]!r}")
 
 
-def _too_large(max_pixels: int, width: int, height: int) -> ImageTooLarge:
-    return ImageTooLarge(f"wanted an image of at most {max_pixels:,} pixels, got {width} x {height}")
+def _check_size(size: Size, max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels or max(size) > MAX_SIDE:
+        raise ImageTooLarge(
+            f"wanted an image of at most {max_pixels:,} pixels and {MAX_SIDE:,} a side, got {width} x {height}"
+        )
+
+
+def _check_scans(image_bytes: bytes, size: Size) -> None:
+    width, height = size
+    scans = image_bytes.count(_JPEG_SCAN)
+    if width * height * scans > _MAX_SCAN_PIXELS:
+        raise UnreadableImage(
+            f"wanted a JPEG whose pixels times its scans are at most {_MAX_SCAN_PIXELS:,}, "
+            f"got {width} x {height} in {scans} scans"
+        )
 
 
 def _undecodable(error: Exception, image_bytes: bytes) -> ImageError:
-    # Pillow has a limit of its own, and keeps to it before it makes room for a WebP or a GIF.
+    # Pillow has its own limit of pixels, and checks it before it allocates memory for a WebP or a GIF.
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return ImageTooLarge("wanted an image of fewer pixels, got one whose header announces far too many")
-    if "truncated" in str(error).lower() or isinstance(error, EOFError) or _lacks_bytes_of_webp(image_bytes):
+    if "truncated" in str(error).lower() or isinstance(error, EOFError) or _is_truncated_webp(image_bytes):
         return TruncatedImage("wanted a whole image file, got one that ends too early")
-    return UnreadableImage(f"wanted a {FORMAT_NAMES} file that can be decoded, got one that is broken inside")
+    return UnreadableImage(f"wanted a {FORMAT_NAMES} file that can be decoded, got one with invalid data")
 
 
-def _lacks_bytes_of_webp(image_bytes: bytes) -> bool:
-    """Whether a WebP is shorter than its header says (RFC 9649); Pillow's words for it fit any fault."""
+def _is_truncated_webp(image_bytes: bytes) -> bool:
+    """Whether a WebP is shorter than its header says (RFC 9649). Pillow's message does not tell."""
     return image_bytes[8:12] == b"WEBP" and len(image_bytes) < 8 + int.from_bytes(image_bytes[4:8], "little")

@@ -1,12 +1,12 @@
-"""The bytes of a small image file -> its width and height, read from its header in some microseconds.
+"""The bytes of a small image file -> its width and height, read from the header without decoding.
 
-Enters: the bytes of any file. Leaves: width and height, or None where the header does not tell how long the file takes
-to decode; the number of a file's parts. Does not know: what is large, what a caller is told, pixels.
+Enters: the bytes of any file. Leaves: width and height, or None if the header does not bound the time to decode the
+file; the number of a file's parts. Does not know: which size is large, error messages, pixels.
 
-A size is given for ordinary PNG, JPEG and BMP files: few parts, little in them beside the pixels, nothing compressed
-outside of the pixels. Pillow reads all that precedes the pixels in Python, one or two microseconds for every segment,
-chunk, tag and colour, and 32 KiB have room for ten thousand. The offsets are those of the PNG specification (third
-edition, W3C 2025), ITU-T T.81 for JPEG, and Windows' BITMAPCOREHEADER and BITMAPINFOHEADER for BMP.
+Only ordinary PNG, JPEG and BMP files get a size: few parts, few bytes beside the pixels, and nothing compressed but the
+pixels. Pillow reads each segment, chunk, tag and colour before the pixels in Python, and 32 KiB have room for ten
+thousand of them. The offsets come from the PNG specification (third edition, W3C 2025), from ITU-T T.81 for JPEG, and
+from Windows' BITMAPCOREHEADER and BITMAPINFOHEADER for BMP.
 """
 
 import struct
@@ -18,22 +18,22 @@ PNG, JPEG, RIFF, GIF, BMP = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF", b"GI
 Size = tuple[int, int]
 """Width and height."""
 
-_MOST_PARTS = 32
-"""Segments before the pixels of a JPEG, chunks of a PNG. Ordinary files have 5 to 20."""
-_MOST_BYTES_BESIDE = 4096
-"""Of all that is not pixels: room for tables, an sRGB profile and a camera's tags, but not for a thousand of these."""
-_MOST_COLOURS = 256
-# Signature and IHDR with their fixed bytes, width, height, the rest of IHDR, length and name of the next chunk.
+_MAX_PARTS = 32
+"""Segments before the pixels of a JPEG, or chunks of a PNG. Ordinary files have 5 to 20."""
+_MAX_OTHER_BYTES = 4096
+"""Bytes beside the pixels: enough for tables, an sRGB profile and a camera's tags, but not for thousands of tags."""
+_MAX_COLOURS = 256
+# Signature, length and name of IHDR; width; height; the other bytes of IHDR; length and name of the next chunk.
 _PNG_START = struct.Struct(">16sII9xI4s")
 _PNG_START_BYTES = PNG + b"\0\0\0\x0dIHDR"
-_PNG_FRAME_BYTES = 33 + 12 + 12  # signature and IHDR, what frames an IDAT, IEND
-# These may unfold to a megabyte each, however small the file.
+_PNG_OVERHEAD_BYTES = 33 + 12 + 12  # signature and IHDR; length, name and checksum of IDAT; IEND
+# Each of these may decompress to a megabyte, however small the file.
 _COMPRESSED_CHUNKS = frozenset({b"zTXt", b"iTXt", b"iCCP"})
 _PIXEL_CHUNKS = frozenset({b"IDAT"})
-# Of a JPEG: the codes from 0xC0 to 0xFE without a length behind them, then all with one, then those that begin a frame.
-# DHP (0xDE) begins none, but Pillow takes a size from it.
-_BARE_CODES = {0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)}
-_SEGMENTS = frozenset(b"\xff" + bytes([code]) for code in {*range(0xC0, 0xFF)} - _BARE_CODES)
+# JPEG markers: the codes from 0xC0 to 0xFE without a length, the markers with one, and the markers of a frame header.
+# DHP (0xDE) is not a frame header, but Pillow takes a size from it.
+_CODES_WITHOUT_LENGTH = {0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)}
+_SEGMENTS = frozenset(b"\xff" + bytes([code]) for code in {*range(0xC0, 0xFF)} - _CODES_WITHOUT_LENGTH)
 _FRAMES = frozenset(b"\xff" + bytes([code]) for code in {*range(0xC0, 0xD0), 0xDE} - {0xC4, 0xC8, 0xCC})
 _SCAN = b"\xff\xda"
 _FILL = b"\xff\xff"
@@ -42,7 +42,7 @@ _GIF_EXTENSION = 0x21
 _GIF_COMMENT, _GIF_APPLICATION = b"\xfe", b"\xff"
 _GIF_LOOP = b"NETSCAPE2.0"
 _GIF_FRAME = b","
-_GIF_ENDS = b",;"
+_GIF_FRAME_OR_END = b",;"
 _BMP_HEADER_BYTES = (40, 52, 56, 64, 108, 124)
 _BMP_OLD_HEADER_BYTES = 12
 _BMP_RUN_LENGTHS = (1, 2)
@@ -57,13 +57,53 @@ def read_size(data: bytes) -> Size | None:
     return _read_bmp(data) if data.startswith(BMP) else None
 
 
+def announced_size(data: bytes) -> Size | None:
+    """Width and height that a file's header announces, of any supported format; None if they are not found soon.
+
+    They say what decoding may cost, and nothing of whether it succeeds. The offsets of WebP are those of RFC 9649.
+    """
+    if data.startswith(PNG):
+        return read_png_size(data)
+    if data.startswith(JPEG):
+        return _find_jpeg_size(data)
+    if data.startswith(GIF):
+        width, height = struct.unpack_from("<2H", data.ljust(10, b"\0"), 6)
+        return width, height
+    return _announced_webp(data) if data.startswith(RIFF) else _read_bmp(data)
+
+
+def _announced_webp(data: bytes) -> Size | None:
+    kind = data[8:16]
+    if kind == b"WEBPVP8 ":
+        return _u32(data, 26) & 0x3FFF, _u32(data, 28) & 0x3FFF
+    if kind == b"WEBPVP8L":
+        bits = _u32(data, 21)
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if kind == b"WEBPVP8X":
+        return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
+    return None
+
+
+def _find_jpeg_size(data: bytes) -> Size | None:
+    """The size in the first frame header, if it is among the first segments."""
+    at = 2
+    for _ in range(_MAX_PARTS):
+        marker, length = data[at : at + 2], int.from_bytes(data[at + 2 : at + 4])
+        if marker in _FRAMES:
+            return int.from_bytes(data[at + 7 : at + 9]), int.from_bytes(data[at + 5 : at + 7])
+        if marker not in _SEGMENTS or length < 2:
+            return None
+        at += 2 + length
+    return None
+
+
 def read_png_size(data: bytes) -> Size:
-    """Width and height of a PNG, which the specification puts at a fixed place: IHDR comes first and once."""
+    """Width and height of a PNG, at the fixed place of the specification: IHDR is the first chunk, and the only one."""
     return int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
 
 
 def read_gif_size(data: bytes) -> Size:
-    """Width and height of a GIF's screen, grown where its first frame reaches over the edge; so Pillow takes it."""
+    """Width and height of a GIF's screen, extended by its first frame if that is outside. Pillow does the same."""
     width, height = struct.unpack_from("<2H", data.ljust(10, b"\0"), 6)
     *_, at = _gif_parts(data)
     frame = data[at : at + 9]
@@ -74,38 +114,38 @@ def read_gif_size(data: bytes) -> Size:
 
 
 def is_run_length_bmp(data: bytes) -> bool:
-    """Whether a BMP's pixels are compressed by run lengths; in the oldest header they cannot be."""
+    """Whether a BMP's pixels are run-length encoded. The oldest header does not have this."""
     return data.startswith(BMP) and _u32(data, 14) != _BMP_OLD_HEADER_BYTES and _u32(data, 30) in _BMP_RUN_LENGTHS
 
 
-def count_parts(data: bytes, most: int) -> int:
-    """Of how many parts a file is that Pillow looks at one by one, in Python; at most one more than `most`."""
+def count_parts(data: bytes, limit: int) -> int:
+    """The number of parts that Pillow reads one by one in Python, counted to at most `limit` + 1."""
     if data.startswith(PNG):
         parts: Iterator[object] = _png_chunks(data)
     elif data.startswith(JPEG):
         parts = _jpeg_parts(data)
     else:
         parts = _gif_parts(data) if data.startswith(GIF) else iter(())
-    return sum(1 for _ in islice(parts, most + 1))
+    return sum(1 for _ in islice(parts, limit + 1))
 
 
 def _read_png(data: bytes) -> Size | None:
     if len(data) < _PNG_START.size:
         return None
     start, width, height, length, name = _PNG_START.unpack_from(data)
-    # Most small files are one IDAT between IHDR and IEND: there is nothing to walk through.
-    if name == b"IDAT" and length == len(data) - _PNG_FRAME_BYTES and start == _PNG_START_BYTES:
+    # Most small files have only one IDAT between IHDR and IEND.
+    if name == b"IDAT" and length == len(data) - _PNG_OVERHEAD_BYTES and start == _PNG_START_BYTES:
         return width, height
     return (width, height) if _is_ordinary(_png_chunks(data)) else None
 
 
 def _read_jpeg(data: bytes) -> Size | None:
-    """The size in the one frame header, where a scan begins behind few segments. Pillow, too, reads up to the scan."""
+    """The size in the only frame header, if a scan follows after few segments. Pillow reads up to the scan, too."""
     size, at = None, 2
-    for _ in range(_MOST_PARTS):
+    for _ in range(_MAX_PARTS):
         marker, length = data[at : at + 2], int.from_bytes(data[at + 2 : at + 4])
         if marker == _SCAN:
-            return size if at <= _MOST_BYTES_BESIDE else None
+            return size if at <= _MAX_OTHER_BYTES else None
         if marker not in _SEGMENTS or length < 2 or (marker in _FRAMES and size):
             return None
         if marker in _FRAMES:
@@ -115,25 +155,25 @@ def _read_jpeg(data: bytes) -> Size | None:
 
 
 def _read_bmp(data: bytes) -> Size | None:
-    """The size under a header that Pillow knows, without run lengths, of no more colours than a byte can name."""
+    """The size in a header that Pillow reads, if there are no run lengths and at most 256 colours."""
     header_bytes = _u32(data, 14)
     if header_bytes == _BMP_OLD_HEADER_BYTES:
         return int.from_bytes(data[18:20], "little"), int.from_bytes(data[20:22], "little")
-    if header_bytes not in _BMP_HEADER_BYTES or is_run_length_bmp(data) or _u32(data, 46) > _MOST_COLOURS:
+    if header_bytes not in _BMP_HEADER_BYTES or is_run_length_bmp(data) or _u32(data, 46) > _MAX_COLOURS:
         return None
     height = _u32(data, 22)
-    # A height below zero means that the first row is at the top; this is Pillow's test for it.
+    # A negative height means that the first row is the top one. This is Pillow's test for it.
     return _u32(data, 18), 2**32 - height if data[25:26] == b"\xff" else height
 
 
 def _is_ordinary(chunks: Iterable[tuple[bytes, int]]) -> bool:
-    """Of names and lengths: few, none compressed, little beside the pixels."""
-    bytes_beside = 0
+    """Whether chunks, given by name and length, are few, not compressed, and mostly pixels."""
+    other_bytes = 0
     for number, (name, length) in enumerate(chunks):
-        if number == _MOST_PARTS or name in _COMPRESSED_CHUNKS:
+        if number == _MAX_PARTS or name in _COMPRESSED_CHUNKS:
             return False
-        bytes_beside += 0 if name in _PIXEL_CHUNKS else length
-    return bytes_beside <= _MOST_BYTES_BESIDE
+        other_bytes += 0 if name in _PIXEL_CHUNKS else length
+    return other_bytes <= _MAX_OTHER_BYTES
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int]]:
@@ -145,7 +185,7 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int]]:
 
 
 def _jpeg_parts(data: bytes) -> Iterator[int]:
-    """Where each segment before the first scan begins; a byte that fills or does not belong is one as well."""
+    """The start of each segment before the first scan, and of each fill byte or stray byte."""
     at = 2
     while at < len(data) and (marker := data[at : at + 2]) != _SCAN:
         yield at
@@ -156,13 +196,13 @@ def _jpeg_parts(data: bytes) -> Iterator[int]:
 
 
 def _gif_parts(data: bytes) -> Iterator[int]:
-    """Where each block of the extensions before the first frame begins (GIF89a), and each byte that belongs to none.
+    """The start of each block of the extensions before the first frame (GIF89a), and of each stray byte.
 
-    The last is where the frame begins, or what ends the file.
+    The last item is the start of the frame, or of what ends the file.
     """
     flags = data[10] if len(data) > _GIF_HEADER_BYTES else 0
     at = _GIF_HEADER_BYTES + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
-    while at < len(data) and data[at] not in _GIF_ENDS:
+    while at < len(data) and data[at] not in _GIF_FRAME_OR_END:
         if data[at] == _GIF_EXTENSION:
             for block_at in _gif_blocks(data, at):
                 yield (at := block_at)
@@ -173,16 +213,16 @@ def _gif_parts(data: bytes) -> Iterator[int]:
 
 
 def _gif_blocks(data: bytes, at: int) -> Iterator[int]:
-    """Where each block of one extension begins; the last is the empty one that ends it.
+    """The start of each block of one extension. An empty block ends it.
 
-    As Pillow reads them: the first is no end, though it is empty, but in a comment; nor is the second, of a loop.
+    Pillow ignores an empty first block except in a comment, and an empty second block in a loop extension. So do we.
     """
     label, at = data[at + 1 : at + 2], at + 2
     is_loop = label == _GIF_APPLICATION and data[at + 1 : at + 12] == _GIF_LOOP and data[at] >= len(_GIF_LOOP)
-    no_ends = 0 if label == _GIF_COMMENT else 2 if is_loop else 1
-    while at < len(data) and (data[at] or no_ends > 0):
+    ignored = 0 if label == _GIF_COMMENT else 2 if is_loop else 1
+    while at < len(data) and (data[at] or ignored > 0):
         yield at
-        no_ends -= 1
+        ignored -= 1
         at += 1 + data[at]
     yield at
 

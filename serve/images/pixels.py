@@ -1,6 +1,6 @@
-"""What every policy does first: turn an image upright, lay it over white, bring it to 8 bits a channel.
+"""The steps that all policies share: turn an image upright, lay it over white, scale it to 8 bits a channel.
 
-Enters: a `PIL.Image.Image`. Leaves: another, or uint8 pixels, or a PNG of them. Does not know: policies, models.
+Enters: a `PIL.Image.Image`, or pixels. Leaves: another image, or a PNG of the pixels. Does not know: models.
 """
 
 from collections.abc import Callable
@@ -21,8 +21,8 @@ Policy: TypeAlias = Callable[[Image.Image], Pixels]
 
 _WHITE = 255
 _COMPOSITE_PIXELS = 250_000
-"""Pixels that are laid over white at a time, 4 ms: Pillow holds the interpreter's lock meanwhile."""
-# A PNG, JPEG or WebP that was turned by its camera says so under one of these, by one of these numbers (EXIF 2.3).
+"""Pixels that are laid over white in one call of Pillow, which holds the interpreter's lock during it."""
+# The keys under which a PNG, JPEG or WebP holds its orientation, and how its numbers are undone (EXIF 2.3).
 _ORIENTATION_KEYS = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -36,31 +36,31 @@ _TURNS = {
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """As the camera says that it was held, by EXIF orientation; broken tags change nothing."""
+    """Turn an image as its EXIF orientation says. Unreadable EXIF data change nothing."""
     if _ORIENTATION_KEYS.isdisjoint(image.info):
         return image
     try:
-        # Not ImageOps.exif_transpose: it writes all other tags anew, and fails on many that are harmless here.
+        # Not ImageOps.exif_transpose: it writes all other tags again, and fails for many that are harmless here.
         turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # broken tags fail in any way; like every viewer, show the picture as it lies
+    except Exception:  # unreadable tags raise any kind of exception; viewers do not turn such an image either
         return image
     return image if turn is None else image.transpose(turn)
 
 
 def over_white(image: Image.Image) -> Image.Image:
-    """Lay whatever is transparent over white paper; 8 bits a channel."""
+    """Scale an image to 8 bits a channel and lay its transparent parts over white. Raises UnreadableImage."""
     image = _eight_bit(image)
     try:
         if not image.has_transparency_data:
             return image
         layered = image.convert("RGBA")
-    except Exception as error:  # no palette, or transparency for over 256 colours: each fails in its own way
+    except Exception as error:  # no palette, or more than 256 transparencies: each raises another exception
         raise UnreadableImage("wanted a palette that fits its image, got one that does not") from error
     return _composite(layered)
 
 
 def _composite(layered: Image.Image) -> Image.Image:
-    """RGBA over white, RGB, a few rows at a time."""
+    """RGBA over white as RGB, a few rows at a time."""
     flat = Image.new("RGB", layered.size)
     rows = max(1, _COMPOSITE_PIXELS // layered.width)
     for top in range(0, layered.height, rows):
@@ -71,7 +71,7 @@ def _composite(layered: Image.Image) -> Image.Image:
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """Scale 16-bit grey to 8 bits, its one transparent level to white: Pillow's own conversion clips both."""
+    """Scale 16-bit grey to 8 bits, and its transparent level to white. Pillow's own conversion clips both."""
     if not image.mode.startswith("I"):
         return image
     deep = np.asarray(image).astype(np.uint16)
@@ -80,7 +80,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 
 
 def to_png(pixels: Pixels) -> bytes:
-    """Prepared pixels uint8 [H, W, C] as a PNG file, to be looked at or sent again."""
+    """Pixels uint8 [H, W, C] with one or three channels as a PNG file."""
     buffer = BytesIO()
     Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(buffer, "PNG")
     return buffer.getvalue()

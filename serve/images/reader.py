@@ -1,9 +1,7 @@
-"""Image files -> the pixels that a model takes.
+"""Image files -> the pixels that a model takes: bytes -> decode -> policy -> pixels.
 
-Enters: the bytes of image files. Leaves: for each its pixels, uint8 [H, W, C], and the time they took, or the error.
-Does not know: batches and who waits for them, ONNX Runtime, gRPC.
-
-    bytes -> decode -> policy -> pixels
+Enters: the bytes of image files. Leaves: for each file its pixels uint8 [H, W, C] with the times taken, or an error.
+Does not know: batches, ONNX Runtime, gRPC.
 """
 
 import time
@@ -16,7 +14,7 @@ from serve.images.pixels import Pixels, Policy
 
 
 class Prepared(NamedTuple):
-    """An image as the network sees it, and what that took."""
+    """An image as the model takes it, and the microseconds that decoding and preparing took."""
 
     pixels: Pixels
     """uint8 [H, W, C]."""
@@ -25,35 +23,35 @@ class Prepared(NamedTuple):
 
 
 class ImageReader:
-    """Reads images for one model. Every method may be called from any thread."""
+    """Reads images for one model. All methods are thread-safe."""
 
     def __init__(self, policy: Policy, max_pixels: int) -> None:
         self._policy = policy
         self._max_pixels = max_pixels
 
     def read(self, image_bytes: bytes) -> Prepared | Exception:
-        """Decode and prepare one image; its faults are its own."""
+        """Decode and prepare one image. Errors are returned, so that one image cannot fail the others of a batch."""
         try:
             start_ns = time.perf_counter_ns()
             decoded = decode(image_bytes, self._max_pixels)
             decoded_ns = time.perf_counter_ns()
             pixels = self._policy(decoded)
-        except ImageError as error:  # returned, so that no fault of one image reaches its neighbours
-            return _without_trace(error)
-        except Exception as error:  # a fault of ours; the log wants its trace
+        except ImageError as error:
+            return _without_traceback(error)
+        except Exception as error:  # a bug, whose traceback is logged
             return error
         prepared_ns = time.perf_counter_ns()
         return Prepared(pixels, (decoded_ns - start_ns) // 1000, (prepared_ns - decoded_ns) // 1000)
 
     def read_all(self, images: Sequence[bytes | Prepared | Exception]) -> list[Prepared | Exception]:
-        """Each image in its place; what is no longer bytes is handed through."""
+        """Read each image in its place. Items that are not bytes have been read before and are returned unchanged."""
         return [self.read(image) if isinstance(image, bytes) else image for image in images]
 
 
-def _without_trace(error: ImageError) -> ImageError:
-    """The error alone: its trace keeps frames, and those the error, the image and the request.
+def _without_traceback(error: ImageError) -> ImageError:
+    """The error without its traceback, whose frames refer to the error, the image and the request.
 
-    Such a circle stays until the garbage collector comes by: with one caller of large images, a gigabyte later.
+    This reference cycle would keep large images in memory until the garbage collector runs.
     """
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)

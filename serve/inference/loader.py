@@ -7,11 +7,12 @@ Does not know: gRPC, what decides that a file is to be loaded.
 import asyncio
 import logging
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 from serve.errors import ModelFileError, NoModelLoaded
+from serve.images.pool import DecodePool
 from serve.inference import engine
 from serve.inference.registry import Refusal, Registry
 from serve.inference.runner import Runner, RunnerLimits
@@ -34,7 +35,7 @@ class Loader:
         *,
         limits: RunnerLimits,
         cpu: CpuPolicy,
-        side_thread: Executor,
+        pool: DecodePool,
         watchdog: Watchdog,
         describe: Callable[[Runner], object],
         on_loading: Callable[[ModelFile], None] = lambda file: None,
@@ -48,7 +49,7 @@ class Loader:
         self._placement = placement
         self._limits = limits
         self._cpu = cpu
-        self._side_thread = side_thread
+        self._pool = pool
         self._watchdog = watchdog
         self._check_description = describe
         self._on_loading = on_loading
@@ -87,7 +88,7 @@ class Loader:
             loaded,
             limits=self._limits,
             cpu=self._cpu,
-            side_thread=self._side_thread,
+            pool=self._pool,
             counts=self._counts.of_model(file.name, str(file.version)),
         )
         try:

@@ -3,13 +3,12 @@
 Enters: encoded images, from the event loop. Leaves: an `Answer`, or the reason why there is none, per image.
 Does not know: gRPC, messages, languages, other models.
 
-    classify -> admission -> (large images: decoded in the side thread) -> batcher -> reader -> engine
+    classify -> admission -> (large images: the decode pool) -> batcher -> reader -> engine
 """
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,6 +16,7 @@ import numpy as np
 
 from serve.images.decode import is_large
 from serve.images.policies.find import find_policy
+from serve.images.pool import DecodePool
 from serve.images.reader import ImageReader, Prepared
 from serve.inference.admission import Admission
 from serve.inference.batcher import Batcher
@@ -79,10 +79,10 @@ class Runner:
         *,
         limits: RunnerLimits,
         cpu: CpuPolicy,
-        side_thread: Executor,
+        pool: DecodePool,
         counts: ModelCounts | None = None,
     ) -> None:
-        """`side_thread` decodes large images, so that they hold up no batch."""
+        """`pool` decodes large images, so that they hold up no batch."""
         self.name = name
         self.version = version
         self.identity = name, str(version)
@@ -92,33 +92,40 @@ class Runner:
         self._engine = engine
         self._reader = ImageReader(find_policy(engine.spec.prepare, engine.spec.input), limits.max_image_pixels)
         self.admission = Admission(limits.max_pending, limits.max_pending_bytes)
-        self._side_thread = side_thread
+        self._pool = pool
         self._cpu = cpu
         self._is_quick = engine.full_batch_s <= LONGEST_LOOP_RUN_S
         self._is_quick_single = engine.one_image_s <= LONGEST_LOOP_RUN_S
         self._batcher = self._make_batcher(limits.max_queue_delay_us)
 
-    async def classify(self, images: Sequence[bytes], deadline_s: float | None = None) -> list[Answer | Exception]:
+    async def classify(
+        self, images: Sequence[bytes], deadline_s: float | None = None, client: Callable[[], str] = str
+    ) -> list[Answer | Exception]:
         """Answer each image, or say in its place what was wrong with it.
 
-        `deadline_s` is on the clock of `time.monotonic`. Raises Overloaded at once if there is no room, Expired if the
-        deadline passed first, Draining while stopping.
+        `deadline_s` is on the clock of `time.monotonic`; `client` names who sent the images, for large ones take turns
+        by client. Raises Overloaded at once if there is no room, Expired if the deadline passed first, Draining while
+        stopping.
         """
         with self.admission.admit(len(images), sum(map(len, images))):
-            waiting = [_Waiting(image, time.perf_counter_ns()) for image in images]
-            try:
-                for index, image in enumerate(images):
-                    if is_large(image):
-                        waiting[index] = await self._prepare_aside(image, waiting[index].since_ns)
-            except asyncio.CancelledError:
-                self._counts.note_never_run(len(images), ends_by_deadline(deadline_s, waiting[0].since_ns))
-                raise
+            since_ns = time.perf_counter_ns()
+            waiting = [_Waiting(image, since_ns) for image in images]
+            large = [index for index, image in enumerate(images) if is_large(image)]
+            if large:
+                try:
+                    prepared = await self._pool.read_all(self._reader, [images[index] for index in large], client())
+                except asyncio.CancelledError:
+                    self._counts.note_never_run(len(images), ends_by_deadline(deadline_s, since_ns))
+                    raise
+                for index, each in zip(large, prepared, strict=True):
+                    waiting[index] = _after_aside(each, since_ns)
+            ready_ns = time.perf_counter_ns() if large else since_ns
             done = self._batcher.submit(waiting, deadline_s)
             if done.done():  # it was run at once, as a single in-flight request is
-                self._cpu.busy_poll.note_single(waiting[0].since_ns)
+                self._cpu.busy_poll.note_single(since_ns)
             answers = await done
             if span := find_current_span():
-                span.add_stages(_list_stages(waiting, answers))
+                span.add_stages(_list_stages(waiting, answers, since_ns, ready_ns))
             return answers
 
     async def close(self) -> None:
@@ -138,25 +145,6 @@ class Runner:
             has_one_core and self._is_quick_single,
             on_never_run=self._counts.note_never_run,
         )
-
-    async def _prepare_aside(self, image: bytes, since_ns: int) -> _Waiting:
-        """Prepare an image in the side thread; its wait for that thread counts as queue time."""
-        # Emptied when the caller leaves: the executor keeps its arguments until the thread comes to them, while
-        # admission gives their bytes back at once.
-        held = [image]
-        try:
-            prepared = await asyncio.get_running_loop().run_in_executor(self._side_thread, self._prepare_held, held)
-        finally:
-            held.clear()
-        work_us = prepared.decode_us + prepared.prepare_us if isinstance(prepared, Prepared) else 0
-        if span := find_current_span():
-            now_ns = time.perf_counter_ns()
-            span.add_stages([Stage("decode", now_ns - 1000 * work_us, now_ns)])
-        return _Waiting(prepared, since_ns + 1000 * work_us)
-
-    def _prepare_held(self, held: list[bytes]) -> Prepared | Exception:
-        """In the side thread. If the caller leaves at this moment the list is empty, and no one reads the error."""
-        return self._reader.read(held.pop())
 
     def _run(self, batch: list[_Waiting]) -> list[Answer | Exception]:
         """In the batcher's thread: an answer for each image, or what was wrong with it."""
@@ -181,7 +169,7 @@ class Runner:
         inference_us = (time.perf_counter_ns() - run_ns) // 1000
         rankings = (-probabilities).argsort(axis=1, kind="stable").tolist()
         # As Python lists at once: one conversion a batch, not one a number.
-        is_finite: list[bool] = np.isfinite(probabilities).all(axis=1).tolist()
+        is_finite = np.asarray(np.isfinite(probabilities).all(axis=1)).tolist()
         rows = iter(zip(probabilities.tolist(), rankings, is_finite, strict=True))
         answers: list[Answer | Exception] = []
         queues_us = []
@@ -202,13 +190,23 @@ class Runner:
         return answers
 
 
-def _list_stages(waiting: Sequence[_Waiting], answers: Sequence[Answer | Exception]) -> Iterator[Stage]:
-    """For each batch that a call had part in: waiting for it, reading its images, running it."""
+def _list_stages(
+    waiting: Sequence[_Waiting], answers: Sequence[Answer | Exception], since_ns: int, ready_ns: int
+) -> Iterator[Stage]:
+    """Large images are decoded first, until `ready_ns`. Then each batch is waited for, read and run."""
+    if ready_ns > since_ns:
+        yield Stage("decode", since_ns, ready_ns)
     seen = set()
     for each, answer in zip(waiting, answers, strict=True):
         if isinstance(answer, Answer) and answer.run_ns not in seen:
             seen.add(answer.run_ns)
             begun_ns = each.since_ns + 1000 * answer.queue_us
-            yield Stage("queue", each.since_ns, begun_ns)
+            yield Stage("queue", ready_ns, begun_ns)
             yield Stage("decode", begun_ns, answer.run_ns)
             yield Stage("run", answer.run_ns, answer.run_ns + 1000 * answer.inference_us)
+
+
+def _after_aside(prepared: Prepared | Exception, since_ns: int) -> _Waiting:
+    """An image from the pool; its wait for a thread counts as queue time."""
+    work_us = prepared.decode_us + prepared.prepare_us if isinstance(prepared, Prepared) else 0
+    return _Waiting(prepared, since_ns + 1000 * work_us)

@@ -1,4 +1,4 @@
-"""What a model.onnx says about itself, and where it lies in a folder of models."""
+"""The metadata in a model.onnx, and its place in a folder of models."""
 
 from serve.model_file.spec import ModelSpec, PrepareSpec
 

@@ -1,7 +1,7 @@
-"""The one rule of where model files lie: `<name>/<version>/model.onnx`, and which of them is meant.
+"""The rule of where model files are: `<name>/<version>/model.onnx`, or a variant of a precision beside it.
 
-Enters: folders, names, versions. Leaves: paths, by name and version. Does not know: what is in a file.
-A version is a positive whole number in decimal digits without a leading zero; the highest is the newest.
+Enters: folders, names, versions. Leaves: paths by name and version. Does not know: what is in a file.
+A version is a positive integer in ASCII digits without a leading zero. The highest version is the newest.
 """
 
 import os
@@ -16,7 +16,7 @@ PLAIN_NAME = "model.onnx"
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """A model file by its place in the folder."""
+    """A model file, with the name and version that its path gives."""
 
     name: str
     version: int
@@ -24,16 +24,16 @@ class ModelFile:
 
 
 def read_version(name: str) -> int | None:
-    """The version that a folder's name stands for, or None where it stands for none."""
+    """The version that a folder's name gives, or None if it is not a version."""
     return int(name) if name.isascii() and name.isdecimal() and name[0] != "0" else None
 
 
 def find_model_files(folder: Path, precision: str) -> list[ModelFile]:
-    """The model files under a folder, by name and version, each in the precision wanted where there is such a file.
+    """The model files under a folder, sorted by name and version, as the variant of a precision if it exists.
 
-    Raises ConfigError where there is no folder or no file.
+    Raises ConfigError if there is no folder or no file.
     """
-    if not os.path.isdir(folder):  # noqa: PTH112  # Path.is_dir raises behind a folder that one may not enter
+    if not os.path.isdir(folder):  # noqa: PTH112  # Path.is_dir raises if a parent denies access
         raise ConfigError(
             f"--models: wanted a folder of <name>/<version>/model.onnx, {folder} is not a folder; "
             f"name another, or train a model into it: inkling train mnist --out {folder}"
@@ -46,7 +46,10 @@ def find_model_files(folder: Path, precision: str) -> list[ModelFile]:
 
 
 def find_newest(name: str, folders: Sequence[Path]) -> Path:
-    """The model.onnx of the highest version of a model, in the first folder that has one. Raises InklingError."""
+    """The model.onnx of a model's highest version, in the first of the folders that has one.
+
+    Raises InklingError if none has.
+    """
     for folder in folders:
         found = {read_version(path.parent.name) or 0: path for path in (folder / name).glob(f"*/{PLAIN_NAME}")}
         if newest := max(found, default=0):
@@ -56,11 +59,11 @@ def find_newest(name: str, folders: Sequence[Path]) -> Path:
 
 
 def next_version(model_folder: Path) -> int:
-    """The version of a new file of a model: the highest beside it plus one, from 1."""
+    """The version of a new file: the highest in the model's folder plus one, or 1. Raises OSError without a folder."""
     return 1 + max((read_version(path.name) or 0 for path in model_folder.iterdir()), default=0)
 
 
 def _choose_variant(path: Path, precision: str) -> Path:
-    """The file beside model.onnx in another precision, else model.onnx; what runs is named in every reply."""
+    """The variant `model.<precision>.onnx` if it exists, else model.onnx. Every reply names what runs."""
     variant = path.with_name(f"model.{precision}.onnx")
     return variant if variant.exists() else path

@@ -1,8 +1,8 @@
-"""What a model.onnx says about itself: bytes and metadata strings <-> `ModelSpec`.
+"""The format of a model file: bytes and metadata strings <-> `ModelSpec`.
 
-Enters: the bytes of a model file, or its ONNX `metadata_props`. Leaves: a checked `ModelSpec`,
-or metadata to write. Does not know: how a model is run (`engine.py`), trained or found on disk.
-`train.export.from_keras` writes files with these functions and `serve` reads them, so the format is defined here alone.
+Enters: the bytes of a model file, or its ONNX `metadata_props`. Leaves: a checked `ModelSpec`, or metadata to write.
+Does not know: how a model is run, trained or found on disk.
+`train.export` writes files with these functions and `serve` reads them, so this module alone defines the format.
 """
 
 import hashlib
@@ -20,12 +20,12 @@ from serve.errors import CorruptModelFile, InvalidMetadata
 
 SCHEMA = 1
 INPUT = "images"
-"""The name of the one input, uint8 [N, H, W, C]."""
+"""Name of the only input, uint8 [N, H, W, C]."""
 OUTPUT = "probabilities"
-"""The name of the output float32 [N, K], whose rows sum to 1."""
+"""Name of the output, float32 [N, K], whose rows sum to 1."""
 PREFIX = "inkling."
 SEAL_KEY = PREFIX + "sha256"
-# In the file, the seal is a protobuf map entry: key, then tag 2 (0x12), then the length of a quoted digest (66).
+# In the file, the seal is a protobuf entry: the key, tag 2 (0x12), and the length of a quoted digest (66).
 _SEAL = re.compile(re.escape(SEAL_KEY).encode() + rb'\x12\x42"([0-9a-f]{64})"')
 UNSEALED = "0" * 64
 COLOUR_CHANNELS = {"grey": 1, "rgb": 3}
@@ -35,16 +35,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """The one input, `images`: dtype [N, height, width, channels]."""
+    """The only input, `images`: dtype [N, H, W, C]."""
 
     shape: tuple[int, int, int]
+    """Height, width, channels."""
     dtype: str
     colour: str
 
 
 @dataclass(frozen=True, slots=True)
 class PrepareSpec:
-    """A named way from decoded pixels to the input's shape, its version and its parameters."""
+    """The policy that prepares decoded images for the input: its name, version and parameters."""
 
     policy: str
     version: int
@@ -53,16 +54,18 @@ class PrepareSpec:
 
 @dataclass(frozen=True, slots=True)
 class SelfTest:
-    """Synthetic inputs by seed and what the model answered to them at export: float [count][K]."""
+    """Synthetic inputs, given by a seed, and the model's answers to them at export."""
 
     seed: int
     probabilities: tuple[tuple[float, ...], ...]
+    """float [count][K]."""
     tolerance: float
+    """The largest absolute difference of a probability that passes."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """Everything that a server, a client or a reader needs to know about a model."""
+    """The facts about a model that its file holds."""
 
     name: str
     dataset: str
@@ -86,7 +89,7 @@ class ModelSpec:
 
 
 def to_metadata(spec: ModelSpec) -> dict[str, str]:
-    """The ONNX `metadata_props` of a spec, with room for the seal."""
+    """The ONNX `metadata_props` of a spec, with a placeholder for the seal."""
     facts: dict[str, Any] = asdict(spec)
     facts["prepare"] = {"policy": spec.prepare.policy, "version": spec.prepare.version, **spec.prepare.parameters}
     facts |= {"schema": SCHEMA, "sha256": UNSEALED, "created": spec.created.isoformat()}
@@ -94,7 +97,7 @@ def to_metadata(spec: ModelSpec) -> dict[str, str]:
 
 
 def from_metadata(metadata: Mapping[str, str]) -> ModelSpec:
-    """Read and check a spec. Raises InvalidMetadata with the key's name."""
+    """Read and check a spec. Raises InvalidMetadata, which names the key."""
     schema = _read(metadata, "schema", _integer)
     if schema != SCHEMA:
         raise InvalidMetadata(f"{PREFIX}schema: this version reads schema {SCHEMA}, the file has schema {schema}")
@@ -122,13 +125,13 @@ def from_metadata(metadata: Mapping[str, str]) -> ModelSpec:
 
 
 def seal(data: bytes) -> bytes:
-    """Put the SHA-256 of a model file, taken with its digest zeroed, into the file itself."""
+    """Write a file's SHA-256, computed with the digest as zeros, into the file. Raises InvalidMetadata."""
     start, end = _find_seal(data)
     return data[:start] + _digest(data, start, end).encode() + data[end:]
 
 
 def check_seal(data: bytes) -> None:
-    """Compare a file with its own digest, before anything parses it. Raises CorruptModelFile, InvalidMetadata."""
+    """Compare a file with its own digest before it is parsed. Raises CorruptModelFile, InvalidMetadata."""
     start, end = _find_seal(data)
     found = _digest(data, start, end)
     if found.encode() != data[start:end]:
@@ -139,9 +142,9 @@ def check_seal(data: bytes) -> None:
 
 
 def self_test_images(seed: int, count: int, shape: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
-    """Synthetic inputs uint8 [count, H, W, C] from a seed: fine noise and coarse blocks in turn.
+    """Synthetic inputs uint8 [count, H, W, C] from a seed: fine noise and coarse blocks, alternately.
 
-    They come from SHAKE-256 rather than a random generator, so no library's release changes them.
+    They come from SHAKE-256, because a library's random generator may change with a release.
     """
     height, width, channels = shape
     noise = hashlib.shake_256(seed.to_bytes(8, "big")).digest(count * height * width * channels)
@@ -152,7 +155,7 @@ def self_test_images(seed: int, count: int, shape: tuple[int, int, int]) -> npt.
 
 
 def _digest(data: bytes, start: int, end: int) -> str:
-    """The SHA-256 of a file whose own digest, from `start` to `end`, is taken as zeros."""
+    """The SHA-256 of a file, with its own digest, from `start` to `end`, as zeros."""
     digest, view = hashlib.sha256(), memoryview(data)
     for part in (view[:start], UNSEALED.encode(), view[end:]):
         digest.update(part)
@@ -160,7 +163,7 @@ def _digest(data: bytes, start: int, end: int) -> str:
 
 
 def _find_seal(data: bytes) -> tuple[int, int]:
-    # From the end: metadata come after the weights, whose megabytes are not searched then.
+    # Searched from the end, because metadata follow the weights, which are megabytes.
     found = _SEAL.match(data, max(0, data.rfind(SEAL_KEY.encode())))
     if found is None:
         raise InvalidMetadata(

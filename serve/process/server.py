@@ -5,29 +5,30 @@ Does not know: flags, how messages look (`api/inkling_v1.py`), how models answer
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from serve.api.gate import CallGate
 from serve.api.inkling_v1 import SERVICE, ClassifierService, check_description
-from serve.api.standard import Health, Reflection, Registrar
+from serve.api.standard import HEALTH, REFLECTIONS, Health, Reflection
 from serve.config import ServerConfig
 from serve.errors import PortTaken
+from serve.images.pool import DecodePool
 from serve.inference.device import choose_device
 from serve.inference.engine import Placement
 from serve.inference.loader import Loader
 from serve.inference.registry import Registry
 from serve.inference.runner import RunnerLimits
+from serve.machine.cores import count_usable_cores
 from serve.machine.cpu_policy import CpuPolicy
 from serve.machine.idle_cores import IdleCores
 from serve.machine.memory import keep_loaded, return_after_bursts
+from serve.machine.scheduling import lower_thread_priority
 from serve.machine.watchdog import Watchdog
 from serve.model_file.folder import ModelFile
 from serve.process.port import SPREADS_CONNECTIONS, join_address
@@ -37,11 +38,9 @@ from serve.telemetry.tracing import Tracing
 
 logger = logging.getLogger(__name__)
 
-_SERVING = health_pb2.HealthCheckResponse.SERVING
-_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-
 REGISTERED = ("Classify", "BatchClassify")
-"""Methods that are registered with gRPC; the others are found by name, which costs these nothing."""
+"""Methods that are registered with gRPC. The others are found by name: grpc.aio waits at every call for the next one of
+each registered method, so every one costs all calls (docs/benchmarks/history.md)."""
 
 LISTENERS = 32 if SPREADS_CONNECTIONS else 1
 """grpc.aio servers of a process, each with a share of the connections.
@@ -54,10 +53,13 @@ LEAST_STREAMS = 64
 """Calls that a connection may always have under way. RFC 9113, section 6.5.2, recommends 100 or more, for a server that
 could use them; here the rest waits in the client and not in the server's memory."""
 
-QUIET_S = 0.1
-"""Seconds without a new call, after which a stop takes its next step."""
-LONGEST_LAME_DUCK_S = 1.0
-"""Seconds for which new calls are still answered: clients learn of a stop a little later."""
+MOST_DECODERS = 8
+"""Threads of a worker that decode large images. Workers share the cores, and use those that the others leave idle."""
+
+LONGEST_QUIET_WAIT_S = 0.5
+"""Seconds that a stop waits for a moment without a new call."""
+CLOSE_S = 2.0
+"""Seconds that connections have to close once no handler runs."""
 
 
 class Server:
@@ -84,12 +86,14 @@ class Server:
         self._config = config
         self.registry = Registry()
         self._cpu = CpuPolicy(config.workers, config.busy_poll_us, idle_cores)
-        self._side_thread = ThreadPoolExecutor(1, "large-images")
         self._tracing = Tracing(config.trace_endpoint) if config.trace_endpoint else None
+        threads = min(count_usable_cores(), MOST_DECODERS)
+        self._decoders = ThreadPoolExecutor(threads, "decoder", initializer=lower_thread_priority)
+        self._pool = DecodePool(self._decoders, threads, config.max_pending_pixels, config.max_image_pixels)
         self._gate = CallGate(self.counts, self._tracing)
         self._service = ClassifierService(self.registry, config.max_request_images)
         self._health = Health()
-        self._reflection = Reflection((SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME))
+        self._reflection = Reflection([SERVICE.full_name])
         self._shares_port = config.workers > 1 or LISTENERS > 1
         self._listeners = [self._make_listener() for _ in range(LISTENERS)]
         self.port = config.port
@@ -98,32 +102,32 @@ class Server:
         """Load every model, then listen. Raises ConfigError if none can be served or the address cannot be had."""
         await self._make_loader().load_folder(self._config.models, self._config.precision)
         keep_loaded()
-        for name in self._health_names():
-            await self._health.set(name, _NOT_SERVING)  # a new HealthServicer says SERVING at once
         self._listen()
         for listener in self._listeners:
             await listener.start()
         self._memory_task = asyncio.create_task(return_after_bursts(lambda: self._gate.call_count))
-        for name in self._health_names():
-            await self._health.set(name, _SERVING)
+        self._health.set_serving(["", SERVICE.full_name, *self.registry.names])
 
     async def stop(self) -> None:
-        """Answer the calls that are on their way, reject later ones, finish what was accepted, close."""
+        """Say NOT_SERVING, send clients away, finish what was accepted, close."""
         ends_s = time.monotonic() + self._config.grace_s
-        await self._health.enter_graceful_shutdown()
+        self._health.end()
         self._reflection.end()
-        await self._wait_until_quiet(LONGEST_LAME_DUCK_S)
-        self._gate.is_draining = True
-        await self._wait_until_quiet(self._config.grace_s / 2)
-        left_s = max(0.0, ends_s - time.monotonic())
-        await asyncio.gather(*(listener.stop(left_s) for listener in self._listeners))
+        await self._gate.wait_until_quiet(LONGEST_QUIET_WAIT_S)
+        # Each sends GOAWAY and closes its listening socket at once, then waits for its connections. These may be silent
+        # for ever; the stop waits for handlers alone.
+        stops = [asyncio.create_task(listener.stop(self._config.grace_s)) for listener in self._listeners]
+        await self._gate.wait_until_idle(max(0.0, ends_s - time.monotonic()))
+        ended = asyncio.gather(*(listener.stop(None) for listener in self._listeners), *stops)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(ended, CLOSE_S)
         for runner in self.registry.list():
             await runner.close()
         self._memory_task.cancel()
         if self._tracing:
             await self._tracing.close()
         # Not waited for: an image whose caller has left may still be decoding.
-        self._side_thread.shutdown(wait=False, cancel_futures=True)
+        self._decoders.shutdown(wait=False, cancel_futures=True)
 
     def read_state(self) -> State:
         """What is true now, for the metrics."""
@@ -137,13 +141,6 @@ class Server:
     async def _sum_own(self) -> Tally:
         self._own_sums.add(self.counts.take())
         return self._own_sums
-
-    async def _wait_until_quiet(self, longest_s: float) -> None:
-        """Until no more calls come: gRPC would cancel those that it has and no handler has yet."""
-        ends_s, seen = time.monotonic() + min(longest_s, self._config.grace_s), -1
-        while seen != self._gate.call_count and time.monotonic() < ends_s:
-            seen = self._gate.call_count
-            await asyncio.sleep(QUIET_S)
 
     def _make_loader(self) -> Loader:
         config = self._config
@@ -165,7 +162,7 @@ class Server:
             placement,
             limits=limits,
             cpu=self._cpu,
-            side_thread=self._side_thread,
+            pool=self._pool,
             watchdog=self._watchdog,
             describe=check_description,
             on_loading=self._on_loading,
@@ -196,14 +193,9 @@ class Server:
         handlers = self._service.handlers(self._gate)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE.full_name, handlers),))
         server.add_registered_method_handlers(SERVICE.full_name, {name: handlers[name] for name in REGISTERED})
-        registrar: Any = Registrar(server, self._gate)  # Any: its types ask for a server, its code for a Registrar
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, registrar)
-        # Not `enable_server_reflection`, which takes a Registrar for a server of threads: a client that does not read
-        # would keep a thread for good.
-        add_reflection: Any = reflection_pb2_grpc.add_ServerReflectionServicer_to_server  # Any: it has no types
-        add_reflection(self._reflection, registrar)
+        standard = {HEALTH: self._health.handlers(self._gate)}
+        standard |= dict.fromkeys(REFLECTIONS, self._reflection.handlers(self._gate))
+        server.add_generic_rpc_handlers(
+            tuple(grpc.method_handlers_generic_handler(name, methods) for name, methods in standard.items())
+        )
         return server
-
-    def _health_names(self) -> list[str]:
-        """The whole server, its service, and each model by name."""
-        return ["", SERVICE.full_name, *self.registry.names]

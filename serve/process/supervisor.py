@@ -5,7 +5,7 @@ It imports neither of them, so that it stays small and starts processes at any t
 worker as for many; the kernel spreads connections over the workers (SO_REUSEPORT).
 
 A worker (`worker.py`) gets its settings over a link (`link.py`) and says there when it serves. The link ends with
-either of the two processes.
+either process.
 """
 
 import asyncio

@@ -8,7 +8,7 @@ import itertools
 import re
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -31,9 +31,11 @@ _NUMBERS = itertools.count(1)
 class Call:
     """One call, from its first handling on. Made for each, so it has slots and makes an id only if one is needed."""
 
-    __slots__ = ("_request_id", "code", "deadline_s", "served_by", "span", "start_ns")
+    __slots__ = ("_request_id", "client", "code", "deadline_s", "served_by", "span", "start_ns")
 
-    def __init__(self, deadline_s: float | None = None, request_id: str = "") -> None:
+    def __init__(self, deadline_s: float | None = None, client: Callable[[], str] = str, request_id: str = "") -> None:
+        self.client = client
+        """The address of the connection that it came over."""
         self.deadline_s = deadline_s
         """On the clock of `time.monotonic`; None without a deadline."""
         self.served_by = NOT_SERVED
@@ -87,3 +89,9 @@ def find_current_id() -> str:
     """The request id of the call that is being answered in this task, for the log; a dash outside of calls."""
     call = CURRENT_CALL.get()
     return call.request_id if call else "-"
+
+
+def find_id_metadata() -> tuple[tuple[str, str], ...]:
+    """The request id of the call that is being answered in this task, as metadata for its caller."""
+    call = CURRENT_CALL.get()
+    return call.id_metadata if call else ()

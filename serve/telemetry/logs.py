@@ -121,7 +121,7 @@ def _log_exception(kind: Any, error: Any, trace: Any) -> None:
 
 
 def is_news(record: logging.LogRecord) -> bool:
-    """Whether a message of gRPC is news: its traceback for an answer whose caller has left is none."""
+    """Whether a message of gRPC is news: it logs a traceback for every answer whose caller has left."""
     kind = record.exc_info[0] if record.exc_info else None
     return kind is None or kind.__name__ != "ExecuteBatchError"  # by name: a supervisor goes without gRPC
 

@@ -38,7 +38,7 @@ ROOMS: dict[str, set[str]] = {
     "serve.api": {"serve.inference", "serve.images", "serve.pb", "serve.telemetry", "serve.errors"},
     "serve.process": {
         *("serve.api", "serve.inference", "serve.machine", "serve.telemetry", "serve.config", "serve.pb"),
-        *("serve.model_file", "serve.errors"),
+        *("serve.images", "serve.model_file", "serve.errors"),
     },
     "serve.client": {"serve.pb", "serve.errors"},
     "serve.bench": {

@@ -1,4 +1,4 @@
-"""proto/: the checked-in stubs are those of the .proto, and every element of it is explained."""
+"""proto/: the committed stubs are generated from the .proto, and every element of it has a comment."""
 
 import importlib.util
 import subprocess
@@ -28,12 +28,12 @@ DESCRIPTOR = classifier_pb2.DESCRIPTOR
 METHODS = list(SERVICE.methods)
 
 with_protoc = pytest.mark.skipif(
-    importlib.util.find_spec("grpc_tools") is None, reason="needs grpcio-tools, of the extra [test]"
+    importlib.util.find_spec("grpc_tools") is None, reason="needs grpcio-tools, from the extra [test]"
 )
 
 Parts = DescriptorProto | EnumDescriptorProto | FileDescriptorProto | ServiceDescriptorProto
 Place = tuple[int, ...]
-# What a reader meets inside each kind of element, by the names that google/protobuf/descriptor.proto gives it.
+# The parts of each kind of element, by their names in google/protobuf/descriptor.proto.
 CONTENTS = {
     "FileDescriptorProto": ("service", "message_type", "enum_type"),
     "ServiceDescriptorProto": ("method",),
@@ -44,7 +44,7 @@ CONTENTS = {
 
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of stubs, generated just now."""
+    """A folder of newly generated stubs."""
     folder = tmp_path_factory.mktemp("pb")
     subprocess.run([sys.executable, ROOT / "proto/generate.py", folder], check=True, capture_output=True)
     return folder
@@ -52,7 +52,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> FileDescriptorProto:
-    """The .proto as the compiler reads it, with the comments and where everything stands."""
+    """The .proto as the compiler parses it, with comments and positions."""
     written = tmp_path_factory.mktemp("descriptor") / "set"
     includes = (ROOT / "proto", files("grpc_tools") / "_proto", Path(status_pb2.__file__).parents[2])
     command = [sys.executable, "-m", "grpc_tools.protoc", *(f"-I{include}" for include in includes)]
@@ -63,12 +63,12 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> FileDescriptorProto:
 
 
 def walk(element: Parts, place: Place = ()) -> Iterator[tuple[Place, str]]:
-    """The place in the source info and the name of everything inside an element, itself left out."""
+    """The path in the source info and the name of every element inside an element."""
     kind = element.DESCRIPTOR
     for contents in CONTENTS.get(kind.name, ()):
         for index, part in enumerate(getattr(element, contents)):
             if part.DESCRIPTOR.name == "DescriptorProto" and part.options.map_entry:
-                continue  # the compiler's own
+                continue  # made by the compiler
             inside = (*place, kind.fields_by_name[contents].number, index)
             yield inside, f"{element.name}.{part.name}"
             yield from walk(part, inside)
@@ -76,23 +76,23 @@ def walk(element: Parts, place: Place = ()) -> Iterator[tuple[Place, str]]:
 
 @with_protoc
 @pytest.mark.parametrize("stub", STUBS)
-def test_the_checked_in_stubs_are_those_of_the_proto(generated: Path, stub: str) -> None:
+def test_the_committed_stubs_are_those_of_the_proto(generated: Path, stub: str) -> None:
     assert (ROOT / "serve/pb" / stub).read_text() == (generated / stub).read_text(), "run: make proto"
 
 
 @with_protoc
-def test_no_stub_is_checked_in_that_nothing_generates(generated: Path) -> None:
+def test_every_committed_stub_is_generated(generated: Path) -> None:
     assert sorted(path.name for path in generated.iterdir()) == STUBS
-    checked_in = {path.name for path in (ROOT / "serve/pb").iterdir() if path.is_file()}
-    assert checked_in == {*STUBS, "__init__.py"}
+    committed = {path.name for path in (ROOT / "serve/pb").iterdir() if path.is_file()}
+    assert committed == {*STUBS, "__init__.py"}
 
 
-def test_the_descriptor_has_the_name_that_a_users_own_stubs_give_it() -> None:
-    """Two names for one file crash a process that has both."""
+def test_the_descriptor_has_the_name_that_a_users_stubs_give_it() -> None:
+    """A process crashes if it has both stubs and their names for the file differ."""
     assert DESCRIPTOR.name == SOURCE
 
 
-def test_the_package_is_its_folder() -> None:
+def test_the_package_is_named_as_its_folder() -> None:
     assert DESCRIPTOR.package == "inkling.v1"
     assert SOURCE.rpartition("/")[0] == DESCRIPTOR.package.replace(".", "/")
 
@@ -121,12 +121,12 @@ def test_the_service_comes_first(source: FileDescriptorProto) -> None:
     assert others
 
 
-def test_there_is_one_service_and_its_name_says_so() -> None:
+def test_the_only_service_is_the_classifier_service() -> None:
     assert SERVICE.full_name == "inkling.v1.ClassifierService"
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
-def test_every_method_has_a_request_and_a_response_of_its_own(method: MethodDescriptor) -> None:
+def test_every_method_has_its_own_request_and_response(method: MethodDescriptor) -> None:
     assert method.input_type.full_name == f"inkling.v1.{method.name}Request"
     assert method.output_type.full_name == f"inkling.v1.{method.name}Response"
     assert not method.client_streaming
@@ -134,7 +134,7 @@ def test_every_method_has_a_request_and_a_response_of_its_own(method: MethodDesc
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
-def test_what_classifies_takes_the_same_options(method: MethodDescriptor) -> None:
+def test_the_methods_that_classify_take_the_same_options(method: MethodDescriptor) -> None:
     fields = method.input_type.fields_by_name
     if "Classify" in method.name:
         assert fields["options"].message_type.full_name == "inkling.v1.ClassifyOptions"

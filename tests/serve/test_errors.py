@@ -1,4 +1,4 @@
-"""serve.errors: the tree that is drawn is the tree that is defined, and what reaches a client can be matched on."""
+"""serve.errors: the documented tree is the tree of the classes; each error for a client has its own reason."""
 
 import re
 
@@ -11,12 +11,12 @@ from tests.support import ROOT
 DRAWN_CLASS = re.compile(r"^(    [|` -]*)([A-Z]\w+)", re.MULTILINE)
 INDENT = 4
 PAGE = ROOT / "docs/reference/errors.md"
-# What google.rpc.ErrorInfo demands of a reason.
+# The form of a reason in google.rpc.ErrorInfo.
 REASON = re.compile(r"[A-Z][A-Z0-9_]{0,61}[A-Z0-9]")
 
 
-def read_drawn_tree() -> dict[str, str]:
-    """Each class of the drawing and the class that it hangs from."""
+def read_documented_tree() -> dict[str, str]:
+    """The parent of each class in the module's docstring."""
     parents: dict[str, str] = {}
     above: list[str] = []
     for branch, name in DRAWN_CLASS.findall(errors.__doc__ or ""):
@@ -28,7 +28,7 @@ def read_drawn_tree() -> dict[str, str]:
 
 
 def find_classes(root: type[InklingError]) -> list[type[InklingError]]:
-    """A class of serve.errors and all below it."""
+    """A class of serve.errors and its descendants there."""
     below = [each for child in root.__subclasses__() for each in find_classes(child)]
     return [each for each in [root, *below] if each.__module__ == errors.__name__]
 
@@ -36,18 +36,18 @@ def find_classes(root: type[InklingError]) -> list[type[InklingError]]:
 REACHABLE = [each for root in (RequestError, ServerError) for each in find_classes(root) if not each.__subclasses__()]
 
 
-def test_the_drawn_tree_is_the_tree_of_the_classes() -> None:
-    assert read_drawn_tree() == {each.__name__: each.__bases__[0].__name__ for each in find_classes(InklingError)}
+def test_the_documented_tree_is_the_tree_of_the_classes() -> None:
+    assert read_documented_tree() == {each.__name__: each.__bases__[0].__name__ for each in find_classes(InklingError)}
 
 
 def test_every_class_of_the_module_is_in_the_tree() -> None:
     defined = {name for name, value in vars(errors).items() if getattr(value, "__module__", "") == errors.__name__}
-    defined -= {"quote", "list_some"}  # sentences, not failures
+    defined -= {"quote", "list_some"}  # functions for messages
     assert defined == {each.__name__ for each in find_classes(InklingError)}
 
 
 @pytest.mark.parametrize("error", REACHABLE, ids=lambda error: error.__name__)
-def test_an_error_that_reaches_a_client_has_a_reason_of_its_own(error: type[InklingError]) -> None:
+def test_an_error_for_a_client_has_its_own_reason(error: type[InklingError]) -> None:
     assert "reason" in vars(error)
     assert REASON.fullmatch(error.reason)
     assert [each for each in REACHABLE if each.reason == error.reason] == [error]
@@ -60,7 +60,7 @@ def test_the_reasons_are_those_that_the_page_lists() -> None:
     assert defined == {each.reason for each in REACHABLE} == listed - {"INTERNAL"}
 
 
-def test_a_call_error_keeps_its_parts_and_reads_as_code_and_sentence() -> None:
+def test_a_call_error_keeps_its_parts_and_reads_as_code_and_message() -> None:
     error = CallError("NOT_FOUND", "MODEL_NOT_FOUND", "wanted one of the models a, b; got 'c'")
     assert (error.code, error.reason) == ("NOT_FOUND", "MODEL_NOT_FOUND")
     assert error.message == "wanted one of the models a, b; got 'c'"

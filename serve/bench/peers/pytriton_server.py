@@ -1,8 +1,9 @@
-"""A Triton server with one of the models, to be measured in turn with ours: same ONNX file, same Pillow, two workers.
+"""A Triton server with one model, measured in turn with ours: the same ONNX file, the same Pillow, two workers.
 
-Needs an environment of its own (`pip install nvidia-pytriton onnxruntime pillow`), and knows nothing of this package:
-    python serve/bench/peers/pytriton_server.py models/mnist-cnn/1/model.onnx mnist-cnn 8001
 Enters: PNG files as the BYTES tensor `image` [N, 1]. Leaves: `probabilities` float32 [N, K].
+Does not know: this package. It runs in an environment of its own (`pip install nvidia-pytriton onnxruntime pillow`):
+
+    python serve/bench/peers/pytriton_server.py models/mnist-cnn/1/model.onnx mnist-cnn 8001
 """
 
 import io
@@ -26,7 +27,7 @@ MAX_BATCH = 32
 
 
 def open_session(path: Path) -> ort.InferenceSession:
-    """The session as our engine opens it: one thread, which does not spin."""
+    """A session with the options of our engine: one thread, no spinning."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -34,7 +35,7 @@ def open_session(path: Path) -> ort.InferenceSession:
 
 
 def make_function(path: Path) -> Callable[..., dict[str, Any]]:
-    """What a worker of the model does with a batch."""
+    """The function with which a worker answers a batch."""
     session = open_session(path)
     shape = session.get_inputs()[0].shape[1:]
 
@@ -50,7 +51,7 @@ def make_function(path: Path) -> Callable[..., dict[str, Any]]:
 
 
 def main(path: Path, model: str, port: int) -> None:
-    """Serve a model file under a name until a signal."""
+    """Serve a model file under a name until a signal arrives."""
     classes = open_session(path).get_outputs()[0].shape[1]
     config = TritonConfig(
         http_address="127.0.0.1", http_port=port + 1, grpc_address="127.0.0.1", grpc_port=port, allow_metrics=False

@@ -1,1 +1,1 @@
-"""The policies, a file for each version: a decoded image -> the pixels that a model takes."""
+"""Policies, a file for each version: a decoded image -> the pixels that a model takes."""

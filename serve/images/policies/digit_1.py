@@ -1,4 +1,4 @@
-"""`digit/1`: a handwritten digit as MNIST has it (LeCun et al. 1998), upright, in a box, centred by mass.
+"""`digit/1`: a handwritten digit in the form of MNIST (LeCun et al. 1998): upright, fitted in a box, centred by mass.
 
 Enters: a decoded image. Leaves: uint8 [H, W, 1], light strokes on black. Does not know: image files, models.
 """
@@ -11,20 +11,20 @@ from serve.images.pixels import Pixels, Policy, over_white, upright
 
 _DARK = 128
 _DARK_LEVELS = bytes(range(_DARK))
-_FAINTEST_INK = 0.25
-"""Share of the darkest stroke. Fainter pixels are paper, smear or a JPEG's ringing."""
+_MIN_INK = 0.25
+"""Share of the darkest stroke. Fainter pixels are paper, smears or ringing of a JPEG."""
 _PAPER_SPREAD = 64
-"""Levels by which light may fall off over the paper, along the edge."""
+"""Grey levels by which the paper's brightness may vary along the edge."""
 _PAPER_NOISE = 24
-"""Levels by which one place of the paper may differ from the plane through it."""
-_LONGEST_SIDE = 512
-"""Pixels. Longer images are averaged down before their strokes are looked for."""
+"""Grey levels by which a pixel of the paper may differ from the fitted plane."""
+_MAX_SIDE = 512
+"""Pixels. Larger images are averaged down before the strokes are found."""
 
 
 def digit_1(width: int, height: int, *, box: int) -> Policy:
-    """The policy for a model's width and height: strokes are fitted into `box` pixels. Raises TypeError for a bad box.
+    """The policy for a model's width and height: strokes are fitted into `box` x `box` pixels.
 
-    An image in the model's size with a dark edge comes out as it went in.
+    It leaves a grey image of that size with a dark edge unchanged. Raises TypeError if `box` does not fit.
     """
     if type(box) is not int or not 0 < box <= min(width, height):
         raise TypeError("box")  # find_policy makes it UnknownPolicy
@@ -36,8 +36,8 @@ def digit_1(width: int, height: int, *, box: int) -> Policy:
             if _is_dark(pixels[:width] + pixels[-width:] + pixels[::width] + pixels[width - 1 :: width]):
                 return np.frombuffer(pixels, np.uint8).reshape(height, width, 1)
         grey = over_white(image).convert("L")
-        # Strokes this fine vanish in the box anyway, and a photograph as float32 takes four times its memory.
-        small = _array(grey.reduce(max(1, max(grey.size) // _LONGEST_SIDE)))
+        # The box does not show finer strokes, and as float32 a photo takes four times its memory.
+        small = _array(grey.reduce(max(1, max(grey.size) // _MAX_SIDE)))
         return _centred_by_mass(_fitted(_ink(small), box), width, height)[..., None]
 
     return prepare
@@ -48,22 +48,22 @@ def _array(grey: Image.Image) -> Pixels:
 
 
 def _is_dark(edge: bytes) -> bool:
-    """Whether the median of the levels along an image's edge is dark; MNIST's edges are black throughout."""
+    """Whether the median of the levels along an image's edge is dark. MNIST's edges are black."""
     return 2 * len(edge.translate(None, _DARK_LEVELS)) < len(edge)
 
 
 def _ink(grey: Pixels) -> npt.NDArray[np.float32]:
-    """How much each pixel differs from the paper towards the stroke, float32 [H, W] from 0 to 1."""
+    """The difference of each pixel from the paper, float32 [H, W] from 0 (paper) to 1 (the strongest stroke)."""
     paper = _paper(grey)
-    away = grey - paper if paper.mean() < _DARK else paper - grey
-    ink = np.maximum(away, 0, dtype=np.float32)
+    difference = grey - paper if paper.mean() < _DARK else paper - grey
+    ink = np.maximum(difference, 0, dtype=np.float32)
     return np.asarray(ink / max(float(ink.max()), 1.0), np.float32)
 
 
 def _paper(grey: Pixels) -> npt.NDArray[np.float32]:
-    """The brightness of the paper everywhere, float32 [H, W]: a plane through the edge, for light falls off evenly.
+    """The brightness of the paper at each pixel, float32 [H, W]: a plane that is fitted to the edge by least squares.
 
-    Fitted twice: what lies far from the first plane is a stroke that touches the edge, and is left out.
+    The second fit leaves out pixels far from the first plane: they belong to strokes that touch the edge.
     """
     height, width = grey.shape
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
@@ -81,8 +81,8 @@ def _paper(grey: Pixels) -> npt.NDArray[np.float32]:
 
 
 def _fitted(ink: npt.NDArray[np.float32], box: int) -> Pixels:
-    """The strokes' bounding box, its aspect kept, scaled so that its longer side is `box`."""
-    rows, columns = (np.flatnonzero((ink > _FAINTEST_INK).any(axis=axis)) for axis in (1, 0))
+    """The strokes' bounding box, uint8 [h, w], scaled with its aspect ratio until the longer side is `box`."""
+    rows, columns = (np.flatnonzero((ink > _MIN_INK).any(axis=axis)) for axis in (1, 0))
     if not rows.size:
         return np.zeros((box, box), np.uint8)
     strokes = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
@@ -91,12 +91,12 @@ def _fitted(ink: npt.NDArray[np.float32], box: int) -> Pixels:
     small = np.asarray(
         Image.fromarray(strokes).resize(size, Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC)
     )
-    # A thin pen fades when it is scaled down; MNIST's strokes reach full white.
+    # Thin strokes fade when they are scaled down, but MNIST's reach full white.
     return np.asarray(np.clip(small / max(float(small.max()), 1e-6), 0, 1) * 255 + 0.5, np.uint8)
 
 
 def _centred_by_mass(strokes: Pixels, width: int, height: int) -> Pixels:
-    """Place the strokes so that their centre of mass is the image's centre, as far as they stay inside."""
+    """Place the strokes with their centre of mass at the image's centre, as far as they stay inside: uint8 [H, W]."""
     mass = max(float(strokes.sum()), 1.0)
     canvas = np.zeros((height, width), np.uint8)
     starts = []

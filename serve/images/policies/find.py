@@ -1,7 +1,7 @@
 """The name, version and parameters of a policy -> the function that prepares images for one model.
 
-Enters: what a model's file says under `prepare` and `input`. Leaves: a `Policy`. Does not know: image files.
-Training data goes through the same policy as a request, so a model serves what it was trained on.
+Enters: `prepare` and `input` of a model's file. Leaves: a `Policy`. Does not know: image files.
+Training prepares its images with the same policy, so a model gets requests like its training data.
 """
 
 from collections.abc import Callable
@@ -16,18 +16,18 @@ _POLICIES: dict[tuple[str, int, str], Callable[..., Policy]] = {
     ("digit", 1, "grey"): digit_1,
     ("photo", 1, "rgb"): photo_1,
 }
-"""By name, version and the input's colour."""
+"""Keys: the name, the version, and the input's colour."""
 
 
 def find_policy(prepare: PrepareSpec, target: InputSpec) -> Policy:
-    """The policy of a name, version and parameters. Raises UnknownPolicy."""
+    """The policy that a model's file names, for its input. Raises UnknownPolicy."""
     height, width, _ = target.shape
     make = _POLICIES.get((prepare.policy, prepare.version, target.colour))
     try:
         if make is not None:
             return make(width, height, **prepare.parameters)
     except TypeError:
-        pass  # parameters that the policy does not have or take: as unknown as another name
+        pass  # a parameter that the policy does not have, or a wrong value
     raise UnknownPolicy(
         f"wanted one of the policies digit/1 (grey; box=1 to {min(width, height)}) and photo/1 (rgb), "
         f"got {prepare.policy}/{prepare.version} "

@@ -1,4 +1,4 @@
-"""`photo/1`: a photograph, upright, RGB, its largest centred part of the model's shape, scaled with antialiasing.
+"""`photo/1`: a photo upright in RGB, cropped at the centre to the model's aspect ratio, scaled with antialiasing.
 
 Enters: a decoded image. Leaves: uint8 [H, W, 3]. Does not know: image files, models.
 """
@@ -10,7 +10,7 @@ from serve.images.pixels import Pixels, Policy, over_white, upright
 
 
 def photo_1(width: int, height: int) -> Policy:
-    """The policy for a model's width and height. An image in that size and in RGB comes out as it went in."""
+    """The policy for a model's width and height. It leaves an RGB image of that size unchanged."""
 
     def prepare(image: Image.Image) -> Pixels:
         rgb = over_white(upright(image))
@@ -24,7 +24,7 @@ def photo_1(width: int, height: int) -> Policy:
 
 
 def _centre(size: tuple[int, int], aspect: float) -> tuple[float, float, float, float]:
-    """The largest centred box (left, top, right, bottom) of an aspect, so that nothing is ever enlarged first."""
+    """The largest centred box (left, top, right, bottom) with an aspect ratio, in pixels of the image."""
     width, height = size
     wide, high = min(width, height * aspect), min(height, width / aspect)
     left, top = (width - wide) / 2, (height - high) / 2

@@ -1,4 +1,4 @@
-"""`python -m serve.bench`: the short mode against a server of its own, with the tiny model."""
+"""`python -m serve.bench`: short runs against its own server with the tiny model, and the figures that it prints."""
 
 import asyncio
 import json
@@ -8,20 +8,31 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable
+from contextlib import redirect_stderr
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from serve.bench.h2load import FRAME_BYTES, _run, count_good, leave_out_warm_up, run_h2load, run_h2load_beside
-from serve.bench.load import GrpcLoad, Plan
-from serve.bench.measure import _medians, check_answer, find_file
-from serve.bench.peers.triton import make_infer_request, make_peer_requests
+from serve.bench.generators.grpc_aio import GrpcLoad
+from serve.bench.generators.h2load import (
+    FRAME_BYTES,
+    count_good,
+    drop_warm_up,
+    run_command,
+    run_h2load,
+    run_h2load_beside,
+)
+from serve.bench.load import Plan
+from serve.bench.measure import find_file
+from serve.bench.peers.triton import SCRIPT, make_infer_request, make_peer_requests
 from serve.bench.probe import Probe
+from serve.bench.report import StartRow, summarize
 from serve.bench.target import measure_stolen_s, start_server
-from serve.bench.workload import make_images, make_requests
+from serve.bench.workload import BATCH_CLASSIFY, CLASSIFY, check_answer, make_images, make_requests
 from serve.errors import ConfigError
 from serve.images.pixels import to_png
 from serve.machine.cores import count_usable_cores
@@ -29,15 +40,15 @@ from tests.support import RunningServer, write_tiny_model
 
 
 def run(repository_folder: Path, *flags: str) -> tuple[str, dict[str, object]]:
+    """The table and the last line of a short run with the tiny model."""
     command = [sys.executable, "-m", "serve.bench", "--short", "--models", str(repository_folder), "--model", "bands"]
     done = subprocess.run([*command, *flags], capture_output=True, text=True, check=True, timeout=60)
     *table, last = done.stdout.splitlines()
     return "\n".join(table), json.loads(last)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("flags", [(), ("--batch", "8"), ("--rate", "50")])
-def test_a_short_run_gives_a_table_and_a_line_of_json(repository_folder: Path, flags: tuple[str, ...]) -> None:
+def test_a_short_run_prints_a_table_and_a_line_of_json(repository_folder: Path, flags: tuple[str, ...]) -> None:
     table, facts = run(repository_folder, *flags)
     assert table.splitlines()[0].split()[:3] == ["model", "images_per_s", "p50_ms"]
     (result,) = facts["results"]  # type: ignore[misc]
@@ -54,47 +65,42 @@ def test_a_short_run_gives_a_table_and_a_line_of_json(repository_folder: Path, f
 
 @pytest.mark.parametrize("shell", [[], ["sh", "-c", 'trap "" INT; exec "$@"', "sh"]], ids=["", "in the background"])
 def test_an_interrupted_run_leaves_no_process_behind(repository_folder: Path, shell: list[str]) -> None:
-    """Nor a traceback. The processes whose parent the benchmark is are its server and the callers beside the load."""
+    """It leaves no traceback either. The children of the benchmark are its server and its probe."""
     command = [*shell, sys.executable, "-m", "serve.bench", "--seconds", "60", "--models", str(repository_folder)]
     with subprocess.Popen([*command, "--model", "bands"], stderr=subprocess.PIPE, text=True) as bench:
         assert bench.stderr is not None
-        bench.stderr.readline()  # its progress: the server serves
+        bench.stderr.readline()  # progress is printed, so the server serves
         children = Path(f"/proc/{bench.pid}/task/{bench.pid}/children").read_text().split()
         bench.terminate()
-        said = bench.stderr.read()
-    assert (bench.returncode, said.splitlines()[-1]) == (1, "serve.bench: interrupted")
-    assert "Traceback" not in said
+        printed = bench.stderr.read()
+    assert (bench.returncode, printed.splitlines()[-1]) == (1, "serve.bench: interrupted")
+    assert "Traceback" not in printed
     assert len(children) > 1
     assert not any(Path(f"/proc/{child}").exists() for child in children)
 
 
 class SlowTerminal:
-    """Takes its time for every line."""
+    """A file that takes 0.3 s to write a line."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
 
     def writelines(self, lines: Iterable[str]) -> None:
-        """Keep each a while after it came."""
+        """Write each line as soon as it comes."""
         for line in lines:
             time.sleep(0.3)
             self.lines.append(line)
 
 
-def test_all_that_the_server_says_until_its_end_is_passed_on(
-    repository_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_server_log_is_printed_to_its_last_line(repository_folder: Path) -> None:
     terminal = SlowTerminal()
-    monkeypatch.setattr("sys.stderr", terminal)
-    with start_server(["--models", str(repository_folder), "--workers", "2"]):
+    with redirect_stderr(terminal), start_server(["--models", str(repository_folder), "--workers", "2"]):  # type: ignore[arg-type]
         pass
     assert terminal.lines[-1].endswith("serve.process.supervisor: stopped\n")
 
 
-def test_its_server_is_found_whatever_the_environment_has_servers_log(
-    repository_folder: Path,
-) -> None:
-    """In a process of its own with a limit: it waits for ever for a line that is not written."""
+def test_its_server_is_found_whatever_log_level_the_environment_sets(repository_folder: Path) -> None:
+    """A failure would wait forever for the line with the address, hence the process with a timeout."""
     flags = ["--models", str(repository_folder), "--workers", "1"]
     script = f"from serve.bench.target import start_server\nwith start_server({flags}) as found: print(found.address)"
     environment = {**os.environ, "INKLING_SERVE_LOG_LEVEL": "error"}
@@ -116,17 +122,17 @@ def test_h2load_gives_the_same_table(repository_folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_overload_is_a_multiple_of_the_capacity_that_was_just_measured(repository_folder: Path) -> None:
+def test_overload_is_a_multiple_of_the_measured_capacity(repository_folder: Path) -> None:
     (result,) = run(repository_folder, "--overload", "0.5")[1]["results"]  # type: ignore[misc]
     assert result["images_per_s"] == pytest.approx(result["capacity_per_s"] / 2, rel=0.2)
 
 
 @pytest.mark.slow
 @needs_h2load
-def test_h2load_in_an_open_loop_tells_refused_calls_from_good_ones(repository_folder: Path) -> None:
-    """It sees no statuses: every call of an unknown model is refused, and none may count as answered."""
+def test_h2load_in_an_open_loop_counts_failed_calls_apart(repository_folder: Path) -> None:
+    """h2load sees no statuses. Every call for an unknown model fails, and none may count as successful."""
     assert run(repository_folder, "--generator", "h2load", "--rate", "200")[1]["results"][0]["errors"] == {}  # type: ignore[index]
-    plan = Plan("/inkling.v1.ClassifierService/Classify", 1, 4, 2, 100, 0.5, 0.1)
+    plan = Plan(CLASSIFY, 1, 4, 2, 100, 0.5, 0.1)
     request = make_requests("no such model", [b""], 0)[0]
     with start_server(["--models", str(repository_folder), "--workers", "1"]) as target:
         found = run_h2load_beside(Probe(target.address, plan.method, request), target.address, request, plan)
@@ -137,14 +143,15 @@ def test_h2load_in_an_open_loop_tells_refused_calls_from_good_ones(repository_fo
 
 
 @needs_h2load
-def test_h2load_in_a_closed_loop_tells_refused_calls_from_good_ones(repository_folder: Path) -> None:
-    """A server that has room for one call at a time, and eight callers."""
-    plan = Plan("/inkling.v1.ClassifierService/BatchClassify", 2, 8, 4, 0, 0.5, 0.1)
+def test_h2load_in_a_closed_loop_counts_failed_calls_apart(repository_folder: Path) -> None:
+    """The server admits one image at a time, so eight requests of two images in flight are rejected."""
+    plan = Plan(BATCH_CLASSIFY, 2, 8, 4, 0, 0.5, 0.1)
     images = [to_png(pixels) for pixels in make_images((12, 12, 3))]
     request = make_requests("bands", images, 2)[0]
     with start_server(["--models", str(repository_folder), "--workers", "1", "--max-pending", "1"]) as target:
-        found = run_h2load(target.address, request, plan)
+        # First, because the server still has calls of a load that has just ended.
         alone = run_h2load(target.address, request, replace(plan, concurrency=1, connections=1))
+        found = run_h2load(target.address, request, plan)
     assert found.good_calls > 0
     assert found.errors["UNKNOWN"] > 10
     assert not found.latencies_us
@@ -153,33 +160,33 @@ def test_h2load_in_a_closed_loop_tells_refused_calls_from_good_ones(repository_f
 
 
 @needs_h2load
-def test_a_refused_call_has_at_most_the_frame_of_an_empty_message(repository_folder: Path) -> None:
-    """So that refused calls among good ones are not a few good ones more."""
-    plan = Plan("/inkling.v1.ClassifierService/Classify", 1, 4, 2, 0, 0.3, 0)
+def test_a_failed_call_has_no_message(repository_folder: Path) -> None:
+    """Failed calls with more bytes would count as successful ones."""
+    plan = Plan(CLASSIFY, 1, 4, 2, 0, 0.3, 0)
     with start_server(["--models", str(repository_folder), "--workers", "1"]) as target:
-        _, bytes_per_call = _run(target.address, make_requests("no such model", [b""], 0)[0], plan)
-    assert bytes_per_call <= FRAME_BYTES
+        _, bytes_per_call = run_command(target.address, make_requests("no such model", [b""], 0)[0], plan)
+    assert bytes_per_call == 0
 
 
-def test_calls_are_good_as_far_as_the_bytes_of_their_answers_reach() -> None:
+def test_successful_calls_are_counted_by_the_bytes_of_the_replies() -> None:
     assert count_good(1000, 99, []) == 0
     assert count_good(1000, FRAME_BYTES, [0]) == 1000
-    replies = [90, 110]
-    counted = {-FRAME_BYTES: 0, 0: 0, 90: 900, 98: 980, 99.5: 1000, 101: 1000}
-    assert {each: count_good(1000, FRAME_BYTES + each, replies) for each in counted} == counted
+    replies = [90 - FRAME_BYTES, 110 - FRAME_BYTES]
+    counted = {0: 0, 90: 900, 98: 980, 99.5: 1000, 101: 1000}
+    assert {each: count_good(1000, each, replies) for each in counted} == counted
 
 
-def test_calls_that_ended_while_it_warmed_up_are_left_out() -> None:
+def test_calls_that_ended_in_the_warm_up_are_dropped() -> None:
     rows = [(1_000_000, 200, 100_000), (1_050_000, 200, 449_000), (1_050_000, 200, 450_000), (2_000_000, 200, 1)]
-    assert leave_out_warm_up(rows, 0.5) == rows[2:]
-    assert leave_out_warm_up(rows, 0) == rows
-    assert leave_out_warm_up([], 0.5) == []
+    assert drop_warm_up(rows, 0.5) == rows[2:]
+    assert drop_warm_up(rows, 0) == rows
+    assert drop_warm_up([], 0.5) == []
 
 
 @pytest.mark.parametrize(
     "flags", [("--batch", "300"), ("--batch", "300", "--generator", "h2load"), ("--beside", "300")]
 )
-def test_a_request_that_the_server_refuses_ends_the_benchmark_before_the_load(
+def test_a_request_that_fails_ends_the_benchmark_before_the_load(
     server: RunningServer, repository_folder: Path, flags: tuple[str, ...]
 ) -> None:
     done = fail("--address", server.address, "--models", str(repository_folder), "--model", "bands", *flags)
@@ -187,30 +194,28 @@ def test_a_request_that_the_server_refuses_ends_the_benchmark_before_the_load(
     assert done.stderr.splitlines() == [f"serve.bench: /inkling.v1.ClassifierService{sentence}"]
 
 
-def test_an_image_that_the_server_refuses_ends_the_benchmark_too(server: RunningServer) -> None:
+def test_an_image_that_fails_ends_the_benchmark_before_the_load(server: RunningServer) -> None:
     with pytest.raises(ConfigError, match="wanted an answer for each image, got "):
         check_answer(server.address, make_requests("bands", [b"no image"] * 8, 2)[0], 2)
 
 
-def test_a_model_without_a_file_for_the_ceiling_is_missed_before_the_load(
-    server: RunningServer, tmp_path: Path
-) -> None:
+def test_a_missing_file_for_the_ceiling_ends_it_before_the_load(server: RunningServer, tmp_path: Path) -> None:
     write_tiny_model(tmp_path / "other")
     done = fail("--address", server.address, "--models", str(tmp_path), "--model", "bands")
     assert done.stderr.splitlines() == [
-        f"serve.bench: --models: wanted the file of bands under {tmp_path}, which the ceiling is that of; found none"
+        f"serve.bench: --models: wanted the file of bands under {tmp_path} to measure the ceiling, found none"
     ]
 
 
 def fail(*flags: str) -> "subprocess.CompletedProcess[str]":
-    """Run the benchmark; it ends with exit code 1 and without a table."""
+    """A run that ends with exit code 1 and without a table."""
     command = [sys.executable, "-m", "serve.bench", "--short", *flags]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout) == (1, "")
     return done
 
 
-def test_a_lone_caller_is_measured_beside_batches_and_beside_singles(repository_folder: Path) -> None:
+def test_single_requests_are_measured_beside_batches_and_beside_singles(repository_folder: Path) -> None:
     (result,) = run(repository_folder, "--beside", "16")[1]["results"]  # type: ignore[misc]
     wanted = result["p99_ms_beside_batches"] / result["p99_ms_beside_singles"]
     assert result["ratio"] == pytest.approx(wanted, abs=1e-3)
@@ -218,15 +223,16 @@ def test_a_lone_caller_is_measured_beside_batches_and_beside_singles(repository_
 
 
 def test_a_figure_that_some_rounds_lack_is_the_median_of_the_others() -> None:
-    """As the latency of refusals where nothing was refused; half an hour of load should not be lost by it."""
-    rounds = [{"p99": 3.0, "refusal": 9.0, "none": math.nan}, {"p99": 1.0, "refusal": math.nan, "none": math.nan}]
-    row = _medians(rounds)
-    assert (row["p99"], row["refusal"]) == (2, 9)
-    assert math.isnan(row["none"])
+    """A round without rejections has no latency of rejections (NaN), and does not lose that of the others."""
+    errors = Counter(INTERNAL=1)
+    rounds = [StartRow(1, 3.0, 9.0, math.nan, 5.0, errors), StartRow(1, 1.0, math.nan, math.nan, 5.0, errors)]
+    row = summarize(rounds)
+    assert math.isnan(row.pop("over_imports_s"))
+    assert row == {"workers": 1, "imports_s": 2, "start_s": 9, "pss_mib": 5, "errors": {"INTERNAL": 2}}
 
 
-def test_time_that_the_hypervisor_kept_is_that_of_the_usable_cores(tmp_path: Path) -> None:
-    """A line per core as proc(5) has it: the eighth number is what was stolen, in ticks."""
+def test_steal_time_is_that_of_the_usable_cores(tmp_path: Path) -> None:
+    """/proc/stat has a line for each core (proc(5)); its eighth number is steal time in ticks."""
     stat = tmp_path / "stat"
     cores = sorted(os.sched_getaffinity(0))
     ours = [f"cpu{core} 9 9 9 9 9 9 9 {10 * (core + 1)} 9 9" for core in cores]
@@ -237,8 +243,8 @@ def test_time_that_the_hypervisor_kept_is_that_of_the_usable_cores(tmp_path: Pat
     assert measure_stolen_s(tmp_path / "none") == 0
 
 
-def test_a_peers_request_is_a_model_infer_request() -> None:
-    """Read back by protobuf itself, with the field numbers of the Open Inference Protocol."""
+def test_the_request_for_a_peer_is_a_model_infer_request() -> None:
+    """Protobuf reads it back with the field numbers of the Open Inference Protocol."""
     file = descriptor_pb2.FileDescriptorProto(name="oip.proto", syntax="proto3")
     kinds = {"string": 9, "bytes": 12, "int64": 3, "message": 11}
 
@@ -259,14 +265,17 @@ def test_a_peers_request_is_a_model_infer_request() -> None:
     assert list(request.raw) == [(300).to_bytes(4, "little") + bytes(300)]
 
 
-def test_a_peer_that_does_not_serve_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serve.bench.peers.triton.START_S", 0.2)
+def test_a_peer_that_does_not_serve_is_a_clear_error() -> None:
     with pytest.raises(ConfigError, match="--peer: wanted an answer of its model m"):
-        make_peer_requests("127.0.0.1:9", "m", [b"png"])
+        make_peer_requests("127.0.0.1:9", "m", [b"png"], timeout_s=0.2)
+
+
+def test_the_script_that_starts_the_peer_exists() -> None:
+    assert SCRIPT.is_file()
 
 
 def test_errors_are_counted_by_code(server: RunningServer) -> None:
-    plan = Plan("/inkling.v1.ClassifierService/Classify", 1, 4, 2, 0, 0.3, 0)
+    plan = Plan(CLASSIFY, 1, 4, 2, 0, 0.3, 0)
     requests = make_requests("bands", [b"no image"], 0)
 
     async def load() -> dict[str, int]:
@@ -292,13 +301,13 @@ def test_images_and_requests_differ_from_call_to_call() -> None:
         ("--start", "--overload", "2"),
     ],
 )
-def test_flags_that_would_give_wrong_figures_together_are_refused(flags: tuple[str, ...]) -> None:
+def test_flags_that_do_not_fit_together_are_refused(flags: tuple[str, ...]) -> None:
     command = [sys.executable, "-m", "serve.bench", *flags]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 2
     assert flags[0] in done.stderr.splitlines()[-1]
 
 
-def test_the_ceiling_is_of_the_file_that_is_served(repository_folder: Path) -> None:
+def test_the_ceiling_is_measured_with_the_served_file(repository_folder: Path) -> None:
     assert find_file(repository_folder, "bands", "float32") == repository_folder / "bands/2/model.onnx"
     assert find_file(repository_folder, "bands", "int8") == repository_folder / "bands/2/model.onnx"

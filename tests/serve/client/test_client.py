@@ -1,4 +1,4 @@
-"""serve.client against a server that fails once: what is retried."""
+"""serve.client.client: a call is retried if no server took it, and not for other failures."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +14,7 @@ from serve.pb import classifier_pb2 as pb
 
 
 class FailsOnce:
-    """A server whose first answer is a status, and whose second is empty."""
+    """A server that fails the first call with a status, and answers the second with an empty message."""
 
     def __init__(self, code: grpc.StatusCode) -> None:
         self.image_bytes: list[int] = []
@@ -36,7 +36,7 @@ class FailsOnce:
         return pb.ClassifyResponse()
 
     def stop(self) -> None:
-        """Close."""
+        """Stop the server."""
         self._server.stop(None).wait()
 
 
@@ -49,9 +49,7 @@ def failing(request: pytest.FixtureRequest) -> Iterator[FailsOnce]:
 
 @pytest.mark.parametrize("failing", [grpc.StatusCode.UNAVAILABLE], indirect=True)
 @pytest.mark.parametrize("image_bytes", [100, 2**20, 15 * 2**20])
-def test_a_call_of_any_size_is_made_again_where_the_server_was_not_to_be_had(
-    failing: FailsOnce, image_bytes: int
-) -> None:
+def test_an_unavailable_call_of_any_size_is_retried(failing: FailsOnce, image_bytes: int) -> None:
     with Client(failing.address) as client:
         client.classify(bytes(image_bytes))
     assert failing.image_bytes == [image_bytes] * 2
@@ -60,7 +58,7 @@ def test_a_call_of_any_size_is_made_again_where_the_server_was_not_to_be_had(
 @pytest.mark.parametrize(
     "failing", [grpc.StatusCode.INTERNAL, grpc.StatusCode.DEADLINE_EXCEEDED], indirect=True, ids=lambda code: code.name
 )
-def test_a_call_that_failed_otherwise_is_not(failing: FailsOnce) -> None:
+def test_a_call_with_another_failure_is_not_retried(failing: FailsOnce) -> None:
     with Client(failing.address) as client, pytest.raises(CallError):
         client.classify(b"image")
     assert failing.image_bytes == [5]

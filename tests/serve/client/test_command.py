@@ -1,4 +1,4 @@
-"""`python -m serve.client`: files, folders and globs in, rows or JSON lines out."""
+"""`python -m serve.client`: files, folders and globs give rows or JSON lines."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from tests.support import Png, RunningServer
 
 @pytest.fixture
 def images(tmp_path: Path, png: Png) -> Path:
-    """A folder with two images, one of them deeper, and a file that is none."""
+    """A folder with an image, an image in a subfolder, and a text file."""
     (tmp_path / "deep").mkdir()
     (tmp_path / "a-top.png").write_bytes(png(0))
     (tmp_path / "deep" / "b-bottom.JPG").write_bytes(png(2, (60, 60), format_name="JPEG"))
@@ -39,9 +39,7 @@ def test_a_folder_gives_a_row_per_image_in_order(
     assert "%" in first
 
 
-def test_json_gives_a_line_per_image_that_programs_can_read(
-    server: RunningServer, images: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_json_gives_a_line_per_image(server: RunningServer, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(server, "--json", "--top", 1, "--language", "ru", images / "a-top.png") == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["classes"][0]["label"] == "верх"
@@ -50,7 +48,7 @@ def test_json_gives_a_line_per_image_that_programs_can_read(
     assert answer["timing"]["total_us"] > 0
 
 
-def test_a_failed_image_is_shown_in_its_place_and_makes_the_exit_code_1(
+def test_a_failed_image_is_shown_in_its_place_with_exit_code_1(
     server: RunningServer, images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(server, images / "notes.txt", images / "missing.png", images / "a-top.png") == 1
@@ -61,14 +59,12 @@ def test_a_failed_image_is_shown_in_its_place_and_makes_the_exit_code_1(
     assert summary == "2 of 3 failed"
 
 
-def test_a_failed_image_is_a_json_line_too(
-    server: RunningServer, images: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_failed_image_is_a_json_line(server: RunningServer, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(server, "--json", images / "notes.txt") == 1
     assert json.loads(capsys.readouterr().out)["error"]["reason"] == "IMAGE_UNREADABLE"
 
 
-def test_a_folder_without_images_is_shown_as_failed_and_makes_the_exit_code_1(
+def test_a_folder_without_images_is_shown_as_failed_with_exit_code_1(
     server: RunningServer, images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     empty = images / "empty"
@@ -82,7 +78,7 @@ def test_a_folder_without_images_is_shown_as_failed_and_makes_the_exit_code_1(
 
 
 @pytest.mark.parametrize("top", ["3000000000", "-1", "many", "\u00b2", "1.5"])
-def test_a_number_of_labels_that_no_request_can_hold_is_bad_usage(
+def test_an_impossible_number_of_labels_is_bad_usage(
     images: Path, capsys: pytest.CaptureFixture[str], top: str
 ) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -91,15 +87,15 @@ def test_a_number_of_labels_that_no_request_can_hold_is_bad_usage(
     assert "argument --top: wanted a number of labels from 0 (five) to 2,147,483,647" in capsys.readouterr().err
 
 
-def test_globs_are_understood_where_the_shell_does_not_expand_them(images: Path) -> None:
+def test_globs_are_expanded_if_the_shell_does_not_do_it(images: Path) -> None:
     assert list(find_images([f"{images}/*.png", f"{images}/**/*.JPG"])) == [
         images / "a-top.png",
         images / "deep" / "b-bottom.JPG",
     ]
 
 
-def test_a_name_that_there_is_is_no_glob(images: Path, png: Png) -> None:
-    """`photo[1].png` stands beside `photo1.png` wherever something was downloaded twice."""
+def test_the_name_of_an_existing_file_is_not_a_glob(images: Path, png: Png) -> None:
+    """A file that is downloaded twice is often called `photo[1].png`."""
     for name in ("photo1.png", "photo[1].png", "set[ab]/1.png", "seta/1.png"):
         (images / name).parent.mkdir(exist_ok=True)
         (images / name).write_bytes(png(0))
@@ -110,10 +106,10 @@ def test_a_name_that_there_is_is_no_glob(images: Path, png: Png) -> None:
 
 
 @pytest.mark.parametrize("json_flag", [[], ["--json"]])
-def test_a_name_that_is_no_text_is_printed_with_escapes(
+def test_a_name_that_is_not_utf_8_is_printed_with_escapes(
     server: RunningServer, images: Path, json_flag: list[str]
 ) -> None:
-    """As those of old archives; Python hands them on as surrogates, which a strict terminal refuses."""
+    """Old archives have such names. Python decodes them to surrogates, which a strict terminal refuses."""
     (images / os.fsdecode(b"caf\xe9.png")).write_bytes((images / "a-top.png").read_bytes())
     command = [sys.executable, "-m", "serve.client", "--address", server.address, "--model", "bands", *json_flag]
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
@@ -132,7 +128,7 @@ def test_a_name_that_is_too_long_is_shown_as_failed(
     assert " top " in good
 
 
-def test_no_server_is_a_message_and_exit_code_1(capsys: pytest.CaptureFixture[str], images: Path) -> None:
+def test_without_a_server_there_is_a_message_and_exit_code_1(capsys: pytest.CaptureFixture[str], images: Path) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["--address", "127.0.0.1:1", "--wait", "0.5", str(images)])
     assert caught.value.code == 1
@@ -146,7 +142,7 @@ def test_the_help_names_the_variable_that_holds_the_address(module: str) -> None
 
 
 @pytest.mark.parametrize("main_of", [main, evaluate.main], ids=["client", "evaluate"])
-def test_without_the_flag_the_variable_says_where_the_server_is(
+def test_without_the_flag_the_address_is_that_of_the_variable(
     main_of: Callable[[list[str]], int],
     tmp_path: Path,
     png: Png,
@@ -167,12 +163,12 @@ def test_no_images_at_all_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.mark.parametrize(("share", "full"), [(0, 0), (0.5, BAR_WIDTH // 2), (1, BAR_WIDTH)])
-def test_a_bar_is_as_long_as_its_share(share: float, full: int) -> None:
+def test_the_length_of_a_bar_is_its_share(share: float, full: int) -> None:
     assert bar(share).count("█") == full
     assert len(bar(share)) == BAR_WIDTH
 
 
-def test_a_reader_that_stops_reading_gets_no_traceback(server: RunningServer, images: Path) -> None:
+def test_a_closed_pipe_gives_no_traceback(server: RunningServer, images: Path) -> None:
     command = [sys.executable, "-m", "serve.client", "--address", server.address, "--model", "bands", "--json"]
     command += [str(images / "a-top.png")] * 200
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from serve.client.evaluate import MOST_CALL_BYTES, find_language, main, split_into_calls
+from serve.client.evaluate import MAX_CALL_BYTES, find_language, main, split_into_calls
 from serve.errors import InklingError
 from serve.pb import classifier_pb2 as pb
 from tests.support import LABELS, Png, RunningServer, write_tiny_model
@@ -14,7 +14,7 @@ from tests.support import LABELS, Png, RunningServer, write_tiny_model
 
 @pytest.fixture
 def examples(tmp_path: Path, png: Png) -> Path:
-    """Three of `top`, one of them wrong, and one of `bottom`."""
+    """Three images of `top`, one of them wrong, and one of `bottom`."""
     for name, band in (("top/1", 0), ("top/2", 0), ("top/3", 1), ("bottom/1", 2)):
         file = tmp_path / f"{name}.png"
         file.parent.mkdir(exist_ok=True)
@@ -26,7 +26,7 @@ def run(server: RunningServer, *arguments: object) -> int:
     return main(["--address", server.address, "--model", "bands", *map(str, arguments)])
 
 
-def test_accuracy_is_counted_over_all_and_per_class(
+def test_accuracy_is_measured_over_all_images_and_per_class(
     server: RunningServer, examples: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(server, "--json", examples) == 0
@@ -34,8 +34,8 @@ def test_accuracy_is_counted_over_all_and_per_class(
     assert summary == {"accuracy": 0.75, "right": 3, "images": 4, "classes": {"bottom": 1, "top": pytest.approx(2 / 3)}}
 
 
-def test_as_many_files_go_into_a_call_as_fit_and_a_larger_one_goes_alone(tmp_path: Path) -> None:
-    sizes = [MOST_CALL_BYTES // 2, MOST_CALL_BYTES // 2, 1, MOST_CALL_BYTES + 1, 5] + [1] * 70
+def test_calls_are_filled_and_a_larger_file_is_sent_alone(tmp_path: Path) -> None:
+    sizes = [MAX_CALL_BYTES // 2, MAX_CALL_BYTES // 2, 1, MAX_CALL_BYTES + 1, 5] + [1] * 70
     files = [tmp_path / f"{number:02d}.png" for number in range(len(sizes))]
     for file, size in zip(files, sizes, strict=True):
         with file.open("wb") as opened:
@@ -95,7 +95,7 @@ def test_two_versions_are_compared_image_by_image(
     assert "both right 3, both wrong 1" in capsys.readouterr().out
 
 
-def test_a_folder_that_is_no_label_is_refused(
+def test_a_folder_that_is_not_named_by_a_label_is_refused(
     server: RunningServer, examples: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (examples / "top").rename(examples / "left")

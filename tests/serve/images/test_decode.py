@@ -1,6 +1,5 @@
-"""serve.images.decode: every format that we take comes out with its pixels; whatever else is sent gets an ImageError."""
+"""serve.images.decode: every supported format is decoded to its pixels; all other bytes raise an ImageError."""
 
-import io
 import struct
 import zlib
 
@@ -11,6 +10,7 @@ from PIL import Image
 
 from serve.errors import EmptyImage, ImageError, ImageTooLarge, TruncatedImage, UnreadableImage
 from serve.images.decode import FORMAT_NAMES, decode, is_large
+from tests.support import encode
 
 LIMIT = 1_000_000
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
@@ -20,24 +20,15 @@ ORIENTATION = 0x0112
 
 
 def draw() -> Image.Image:
-    """A picture of 30 x 24 in 8 flat colours, which every lossless format and a palette can hold."""
+    """A picture of 30 x 24 in 8 flat colours, which all lossless formats and a palette can store."""
     y, x = np.mgrid[:24, :30]
     pixels = np.stack([x // 15 * 200, y // 12 * 200, (x + y) // 27 * 200], axis=2)
     return Image.fromarray(pixels.astype(np.uint8))
 
 
 def draw_noise() -> Image.Image:
-    """A picture of 14 x 12 that no format makes much smaller, so that most of a file is pixels."""
+    """A picture of 14 x 12 that no format compresses much, so that most of a file is pixels."""
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 14, 3), np.uint8))
-
-
-def encode(image: Image.Image, format_name: str, **options: object) -> bytes:
-    """The bytes of an image file, without loss where the format can."""
-    if format_name == "WEBP":
-        options = {"lossless": True, **options}
-    buffer = io.BytesIO()
-    image.save(buffer, format_name, **options)
-    return buffer.getvalue()
 
 
 def chunk(name: bytes, data: bytes) -> bytes:
@@ -61,7 +52,7 @@ def pixels_of(image: Image.Image) -> npt.NDArray[np.uint8]:
 
 
 def try_decode(data: bytes) -> Image.Image | None:
-    """The image, or None for an ImageError; whatever else is raised fails the test."""
+    """The image, or None for an ImageError. Any other exception fails the test."""
     try:
         return decode(data, LIMIT)
     except ImageError:
@@ -69,17 +60,17 @@ def try_decode(data: bytes) -> Image.Image | None:
 
 
 @pytest.mark.parametrize("format_name", ["PNG", "WEBP", "GIF", "BMP"])
-def test_a_lossless_file_comes_out_with_the_pixels_that_went_in(format_name: str) -> None:
+def test_a_lossless_file_is_decoded_to_the_encoded_pixels(format_name: str) -> None:
     np.testing.assert_array_equal(pixels_of(decode(encode(draw(), format_name), LIMIT)), pixels_of(draw()))
 
 
-def test_a_jpeg_comes_out_nearly_as_it_went_in() -> None:
+def test_a_jpeg_is_decoded_to_nearly_the_encoded_pixels() -> None:
     found = pixels_of(decode(encode(draw(), "JPEG", quality=95, subsampling=0), LIMIT))
     assert np.abs(found.astype(int) - pixels_of(draw())).mean() < 5
 
 
 @pytest.mark.parametrize("format_name", ["PNG", "WEBP", "GIF"])
-def test_of_an_animation_the_first_frame_comes_out(format_name: str) -> None:
+def test_an_animation_gives_its_first_frame(format_name: str) -> None:
     red, blue = (Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))
     data = encode(red, format_name, save_all=True, append_images=[blue, blue], duration=100)
     assert pixels_of(decode(data, LIMIT)).tolist() == [[[255, 0, 0]] * 8] * 8
@@ -98,7 +89,7 @@ def test_a_16_bit_grey_png_keeps_its_16_bits() -> None:
 
 
 @pytest.mark.parametrize("format_name", ["PNG", "GIF"])
-def test_a_palette_with_transparency_keeps_what_is_transparent(format_name: str) -> None:
+def test_a_palette_keeps_its_transparency(format_name: str) -> None:
     image = draw().convert("P")
     corner = image.getpixel((0, 0))
     found = decode(encode(image, format_name, transparency=corner), LIMIT).convert("RGBA")
@@ -108,7 +99,7 @@ def test_a_palette_with_transparency_keeps_what_is_transparent(format_name: str)
 
 
 @pytest.mark.parametrize("format_name", ["PNG", "JPEG", "WEBP"])
-def test_pixels_come_out_as_the_file_has_them_with_the_orientation_still_to_be_applied(format_name: str) -> None:
+def test_the_orientation_is_kept_and_not_applied(format_name: str) -> None:
     exif = Image.Exif()
     exif[ORIENTATION] = 6
     image = decode(encode(draw(), format_name, exif=exif), LIMIT)
@@ -121,7 +112,7 @@ def test_every_prefix_of_a_file_is_an_image_or_an_image_error(format_name: str) 
     data = encode(draw_noise(), format_name)
     decoded = [length for length in range(len(data) + 1) if try_decode(data[:length])]
     assert decoded[-1] == len(data)
-    assert decoded[0] > 0.9 * len(data), "an image that lacks pixels was taken"
+    assert decoded[0] > 0.9 * len(data), "an image that lacks pixels was decoded"
 
 
 @pytest.mark.parametrize("format_name", ["PNG", "JPEG", "WEBP", "BMP"])
@@ -131,10 +122,10 @@ def test_a_file_that_ends_in_its_pixels_is_called_truncated(format_name: str) ->
         decode(data[: len(data) * 3 // 4], LIMIT)
 
 
-def test_a_whole_webp_that_is_broken_is_not_called_truncated() -> None:
+def test_a_complete_webp_with_invalid_data_is_not_called_truncated() -> None:
     data = bytearray(encode(draw_noise(), "WEBP"))
-    data[20:40] = bytes(20)  # the beginning of the pixels
-    with pytest.raises(UnreadableImage, match="broken inside"):
+    data[20:40] = bytes(20)  # the start of the pixels
+    with pytest.raises(UnreadableImage, match="got one with invalid data"):
         decode(bytes(data), LIMIT)
 
 
@@ -150,20 +141,20 @@ def test_random_bytes_after_a_signature_give_an_image_error(signature: bytes) ->
 
 @pytest.mark.parametrize("format_name", FORMATS)
 def test_a_damaged_file_gives_an_image_or_an_image_error(format_name: str) -> None:
-    """Bytes changed near the beginning, where the headers are; a PNG gets its checksums right again."""
+    """Bytes change near the start, where the headers are. The checksums of a PNG are corrected."""
     generator = np.random.default_rng(2)
     whole = encode(draw(), format_name)
     for _ in range(300):
         data = np.frombuffer(whole, np.uint8).copy()
         places = generator.integers(0, min(len(data), 150), generator.integers(1, 5))
         data[places] = generator.integers(0, 256, len(places))
-        damaged = mend_checksums(data.tobytes()) if format_name == "PNG" else data.tobytes()
+        damaged = fix_checksums(data.tobytes()) if format_name == "PNG" else data.tobytes()
         assert is_large(damaged) in {True, False}
         try_decode(damaged)
 
 
-def mend_checksums(data: bytes) -> bytes:
-    """A PNG whose chunks have their right CRC, so that a decoder reads on."""
+def fix_checksums(data: bytes) -> bytes:
+    """A PNG whose chunks have the right checksums, so that a decoder continues."""
     start, chunks = 8, []
     while start + 12 <= len(data):
         length = int.from_bytes(data[start : start + 4])
@@ -172,24 +163,24 @@ def mend_checksums(data: bytes) -> bytes:
     return data[:8] + b"".join(chunks)
 
 
-def test_no_bytes_are_called_empty() -> None:
+def test_zero_bytes_are_an_empty_image() -> None:
     with pytest.raises(EmptyImage, match=f"wanted the bytes of a {FORMAT_NAMES} file, got 0 bytes"):
         decode(b"", LIMIT)
 
 
-def test_a_text_file_is_refused_with_the_formats_and_its_beginning() -> None:
+def test_a_text_file_is_refused_with_the_formats_and_its_first_bytes() -> None:
     with pytest.raises(UnreadableImage, match=f"wanted a {FORMAT_NAMES} file, got 12 bytes beginning b'hello"):
         decode(b"hello, world", LIMIT)
 
 
 @pytest.mark.parametrize("format_name", ["TIFF", "PPM", "ICO", "TGA", "PCX", "JPEG2000"])
-def test_a_format_that_pillow_reads_and_we_do_not_name_is_refused(format_name: str) -> None:
+def test_an_unsupported_format_that_pillow_reads_is_refused(format_name: str) -> None:
     with pytest.raises(UnreadableImage):
         decode(encode(draw().resize((32, 32)), format_name), LIMIT)
 
 
 @pytest.mark.parametrize("format_name", FORMATS)
-def test_an_image_of_exactly_the_limit_is_taken_and_one_row_more_is_refused(format_name: str) -> None:
+def test_an_image_at_the_limit_is_decoded_and_one_row_more_is_refused(format_name: str) -> None:
     decode(encode(Image.new("RGB", (50, 20)), format_name), 1_000)
-    with pytest.raises(ImageTooLarge, match="wanted an image of at most 1,000 pixels, got 50 x 21"):
+    with pytest.raises(ImageTooLarge, match="wanted an image of at most 1,000 pixels and 65,535 a side, got 50 x 21"):
         decode(encode(Image.new("RGB", (50, 21)), format_name), 1_000)

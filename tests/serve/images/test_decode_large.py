@@ -1,4 +1,4 @@
-"""serve.images.decode: what may take long to decode is known to be large before anything of it is decoded."""
+"""serve.images.decode: an image that may take long to decode is known to be large before it is decoded."""
 
 import io
 import struct
@@ -10,7 +10,8 @@ from PIL import Image
 
 from serve.errors import UnreadableImage
 from serve.images.decode import decode, is_large
-from tests.serve.images.test_decode import LIMIT, PNG_SIGNATURE, chunk, draw, encode, idat, ihdr
+from tests.serve.images.test_decode import LIMIT, PNG_SIGNATURE, chunk, draw, idat, ihdr
+from tests.support import encode
 
 
 @pytest.mark.parametrize("format_name", ["PNG", "JPEG", "BMP"])
@@ -31,8 +32,8 @@ def test_is_large_agrees_with_the_size_of_the_image(format_name: str, size: tupl
     ],
     ids=["GIF", "text", "profile"],
 )
-def test_what_may_unfold_however_small_it_is_is_large(data: bytes) -> None:
-    """A GIF's frame is filled when it is opened; texts and profiles of a PNG are decompressed."""
+def test_a_file_that_may_decompress_to_much_is_large(data: bytes) -> None:
+    """Pillow fills a GIF's frame and decompresses the texts and profiles of a PNG when it opens the file."""
     assert len(data) < 2_000
     assert is_large(data)
 
@@ -48,9 +49,9 @@ END = chunk(b"IEND", b"")
         chunk(b"zTXt", BOMB.ljust(2_000, b"\0")) + ihdr(1, 1) + idat(1, 1) + END,
         chunk(b"zTXt", b"a\0\0" + bytes(14) + (1_951).to_bytes(4) + b"IDAT" + BOMB.ljust(1_951, b"\0")) + END,
     ],
-    ids=["behind the pixels", "before the header", "with the mark of pixels inside"],
+    ids=["after the pixels", "before the header", "with the name of pixels inside"],
 )
-def test_a_text_is_found_wherever_it_stands(chunks: bytes) -> None:
+def test_a_compressed_text_is_found_anywhere_in_a_png(chunks: bytes) -> None:
     assert is_large(PNG_SIGNATURE + chunks)
 
 
@@ -63,13 +64,13 @@ def test_pixels_that_spell_the_name_of_a_text_are_not_large() -> None:
     assert not is_large(data)
 
 
-def test_many_bytes_are_large_whatever_they_are() -> None:
+def test_many_bytes_are_large_in_any_format() -> None:
     assert is_large(bytes(32 * 1024 + 1))
     assert not is_large(bytes(32 * 1024))
 
 
 @pytest.mark.parametrize("data", [b"", b"text", b"RIF", b"II*\0"], ids=repr)
-def test_bytes_that_are_no_image_are_not_large(data: bytes) -> None:
+def test_bytes_without_a_signature_are_not_large(data: bytes) -> None:
     assert not is_large(data)
 
 
@@ -79,7 +80,7 @@ def test_bytes_that_are_no_image_are_not_large(data: bytes) -> None:
     ids=["second-header", "late-header"],
 )
 def test_a_png_cannot_hide_a_large_image_from_is_large(chunks: bytes) -> None:
-    """Pillow goes by the last IHDR chunk wherever it stands; the specification wants one, and first."""
+    """Pillow takes the last IHDR chunk in any place. The specification allows only one, in the first place."""
     data = PNG_SIGNATURE + chunks + idat(600, 600) + chunk(b"IEND", b"")
     with Image.open(io.BytesIO(data)) as image:
         assert image.size == (600, 600)
@@ -88,12 +89,12 @@ def test_a_png_cannot_hide_a_large_image_from_is_large(chunks: bytes) -> None:
         decode(data, LIMIT)
 
 
-def test_a_webp_is_decoded_aside_whatever_its_size() -> None:
+def test_a_webp_of_any_size_is_large() -> None:
     assert is_large(encode(Image.new("L", (1, 1)), "WEBP"))
 
 
 def run_length_bmp(width: int, height: int, runs: bytes, bits: int = 8) -> bytes:
-    """A BMP of 8 or 4 bits a pixel and run lengths, with a grey palette."""
+    """A run-length encoded BMP of 8 or 4 bits a pixel with a grey palette."""
     palette = b"".join(bytes([level, level, level, 0]) for level in range(1 << bits))
     kind = {8: 1, 4: 2}[bits]
     header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, bits, kind, len(runs), 0, 0, 1 << bits, 0)
@@ -104,24 +105,25 @@ def run_length_bmp(width: int, height: int, runs: bytes, bits: int = 8) -> bytes
 @pytest.mark.parametrize("bits", [8, 4])
 @pytest.mark.parametrize(("width", "height"), [(2_000_000, 1), (1, 65_537), (257, -256), (4, 4)])
 def test_a_bmp_with_run_lengths_is_refused_before_it_is_decoded(bits: int, width: int, height: int) -> None:
-    """Pillow fills the pixels one by one in Python, 0.1 us each, though two bytes say that all are black."""
+    """Pillow fills these pixels one by one in Python, although two bytes can mean that all are black."""
     with pytest.raises(UnreadableImage, match="wanted a BMP without run-length compression"):
         decode(run_length_bmp(width, height, b"\0\0\0\1", bits), 50_000_000)
 
 
-def test_a_bmp_of_the_oldest_header_has_no_run_lengths_whatever_stands_there() -> None:
-    """Its header ends where the others name a compression; behind it are the pixels."""
+def test_a_bmp_of_the_oldest_header_has_no_run_lengths() -> None:
+    """Its header is shorter than the others, so pixels are in the place of their compression."""
     pixels = bytes(4) + (1).to_bytes(4, "little") + bytes(12 * 65_537)
     data = b"BM" + struct.pack("<IHHIIHHHH", 26 + len(pixels), 0, 0, 26, 12, 4, 65_535, 1, 24) + pixels
     assert int.from_bytes(data[30:34], "little") == 1
     assert decode(data, LIMIT).size == (4, 65_535)
 
 
-MOST_CPU_S = 0.0005  # on any machine; it takes some microseconds, and Pillow took milliseconds to open each of these
+MAX_CPU_S = 0.0005
+"""CPU time of is_large on any machine. It takes microseconds, and Pillow takes milliseconds to open each of these."""
 
 
 def jpeg_with(segments: bytes, before: bytes = b"\xff\xe0") -> bytes:
-    """A JPEG with more segments before its first one of a kind."""
+    """A JPEG with more segments before the first marker `before`."""
     whole = encode(draw(), "JPEG")
     return whole.replace(before, segments + before, 1)
 
@@ -132,7 +134,7 @@ def segment(code: int, contents: bytes) -> bytes:
 
 
 def tags(count: int) -> bytes:
-    """EXIF of many tags, each a number."""
+    """EXIF data of many tags, each a number."""
     entries = b"".join(struct.pack("<HHII", 1_000 + index, 3, 1, 0) for index in range(count))
     return b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", count) + entries + bytes(4)
 
@@ -145,7 +147,7 @@ def many_coloured_bmp() -> bytes:
 
 
 def animated_webp(inside: bytes) -> bytes:
-    """An animation with EXIF inside its first frame, behind the pixels."""
+    """An animation with EXIF data inside its first frame, after the pixels."""
     data = bytearray(encode(draw(), "WEBP", save_all=True, append_images=[draw().rotate(180)]))
     part = b"EXIF" + len(inside).to_bytes(4, "little") + inside
     frame = data.index(b"ANMF")
@@ -153,21 +155,21 @@ def animated_webp(inside: bytes) -> bytes:
     data[frame + 8 + length : frame + 8 + length] = part
     data[frame + 4 : frame + 8] = (length + len(part)).to_bytes(4, "little")
     data[4:8] = (len(data) - 8).to_bytes(4, "little")
-    data[20] |= 8  # there is EXIF
+    data[20] |= 8  # the flag for EXIF data
     return bytes(data)
 
 
 HOSTILE = {
     "segments of a JPEG": jpeg_with(b"\xff\xe2\0\2" * 7_500),
-    "segments behind the size of a JPEG": jpeg_with(b"\xff\xe2\0\2" * 7_500, before=b"\xff\xda"),
+    "segments after the size of a JPEG": jpeg_with(b"\xff\xe2\0\2" * 7_500, before=b"\xff\xda"),
     "bytes between the segments of a JPEG": jpeg_with(bytes(30_000), before=b"\xff\xdb"),
-    "filling bytes in a JPEG": jpeg_with(b"\xff" * 30_000),
+    "fill bytes in a JPEG": jpeg_with(b"\xff" * 30_000),
     "tags of a JPEG": jpeg_with(segment(0xE1, tags(2_500))),
     "resources of a JPEG": jpeg_with(segment(0xED, b"Photoshop 3.0\0" + (b"8BIM" + bytes(8)) * 2_500)),
     "tables of a JPEG": jpeg_with(segment(0xDB, (b"\0" + b"\1" * 64) * 450)),
     "chunks of a PNG": PNG_SIGNATURE + ihdr(4, 1) + chunk(b"prVt", b"") * 2_600 + idat(4, 1) + END,
-    "chunks behind the pixels of a PNG": PNG_SIGNATURE + ihdr(4, 1) + idat(4, 1) + chunk(b"prVt", b"") * 2_600 + END,
-    "pixels of a PNG in empty parts": PNG_SIGNATURE + ihdr(4, 1) + chunk(b"IDAT", b"") * 2_600 + idat(4, 1) + END,
+    "chunks after the pixels of a PNG": PNG_SIGNATURE + ihdr(4, 1) + idat(4, 1) + chunk(b"prVt", b"") * 2_600 + END,
+    "empty pixel chunks of a PNG": PNG_SIGNATURE + ihdr(4, 1) + chunk(b"IDAT", b"") * 2_600 + idat(4, 1) + END,
     "tags of a PNG": PNG_SIGNATURE + ihdr(4, 1) + chunk(b"eXIf", tags(2_500)[6:]) + idat(4, 1) + END,
     "tags of a WebP": encode(draw(), "WEBP", exif=tags(2_500)),
     "tags inside a frame of a WebP": animated_webp(tags(2_500)),
@@ -177,12 +179,12 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_small_file_that_takes_pillow_milliseconds_is_large_and_costs_the_event_loop_none(name: str) -> None:
-    """Of thousands of anything, or decoded in Python: the best of five, for the machine may be busy."""
+def test_a_small_file_that_is_slow_to_open_is_large_without_opening_it(name: str) -> None:
+    """Each file has thousands of parts, or pixels that Pillow decodes in Python. The best of five times counts."""
     data, taken_s = HOSTILE[name], []
     assert len(data) < 32 * 1024
     for _ in range(5):
         begun_s = time.thread_time()
         assert is_large(data)
         taken_s.append(time.thread_time() - begun_s)
-    assert min(taken_s) < MOST_CPU_S
+    assert min(taken_s) < MAX_CPU_S

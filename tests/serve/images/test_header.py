@@ -1,4 +1,4 @@
-"""serve.images.header: the size of what encoders write is read without opening it, and no other is taken for such a file."""
+"""serve.images.header: the size of an ordinary file is read from its header; a size is never wrong."""
 
 import io
 import struct
@@ -18,17 +18,17 @@ from tests.serve.images.test_decode import (
     PNG_SIGNATURE,
     chunk,
     draw,
-    encode,
-    mend_checksums,
+    fix_checksums,
     try_decode,
 )
+from tests.support import encode
 
 SIZE = draw().size
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 def camera_tags() -> Image.Exif:
-    """What a camera says of a picture, without its own notes."""
+    """The EXIF tags of a camera, without its maker note."""
     exif = Image.Exif()
     exif.update({0x010F: "Maker", 0x0110: "Model", 0x0112: 6, 0x011A: 72.0, 0x011B: 72.0, 0x0128: 2})
     exif.update({0x0131: "Firmware 1.0", 0x0132: "2026:01:02 03:04:05", 0x0213: 1})
@@ -36,7 +36,7 @@ def camera_tags() -> Image.Exif:
 
 
 def split_png() -> bytes:
-    """A PNG as libpng writes it from a buffer of a small size: its pixels in several chunks, and facts before them."""
+    """A PNG as libpng writes it from a small buffer: pixels in several chunks, and other chunks before them."""
     whole = encode(draw(), "PNG", dpi=(72, 72))
     start = whole.index(b"IDAT") - 4
     pixels = whole[start + 8 : -16]
@@ -45,7 +45,7 @@ def split_png() -> bytes:
 
 
 def bmp_of(header: bytes, bytes_per_pixel: int = 3) -> bytes:
-    """A black BMP of 30 x 24 under a header."""
+    """A black BMP of 30 x 24 with a given header."""
     start = 14 + len(header)
     return b"BM" + struct.pack("<IHHI", 0, 0, 0, start) + header + bytes((30 * bytes_per_pixel + 3) // 4 * 4 * 24)
 
@@ -77,7 +77,7 @@ ORDINARY = {
 
 
 @pytest.mark.parametrize("name", ORDINARY)
-def test_the_size_of_what_encoders_write_is_read(name: str) -> None:
+def test_the_size_of_an_ordinary_file_is_read(name: str) -> None:
     assert decode(ORDINARY[name], LIMIT).size == SIZE
     assert read_size(ORDINARY[name]) == SIZE
     assert not is_large(ORDINARY[name])
@@ -85,14 +85,14 @@ def test_the_size_of_what_encoders_write_is_read(name: str) -> None:
 
 @pytest.mark.parametrize("format_name", ["PNG", "JPEG", "BMP"])
 @pytest.mark.parametrize("size", [(1, 1), (255, 256), (257, 1), (1, 4_000)])
-def test_width_and_height_are_read_whole_and_not_exchanged(format_name: str, size: tuple[int, int]) -> None:
+def test_width_and_height_are_read_in_full_and_in_order(format_name: str, size: tuple[int, int]) -> None:
     for options in ({}, {"lossless": True}, {"exif": camera_tags()}):
         assert read_size(encode(Image.new("RGB", size), format_name, **options)) == size
 
 
 @pytest.mark.parametrize("name", [name for name in ORDINARY if not name.startswith("png")])
-def test_a_size_that_is_read_from_a_damaged_file_is_the_one_that_pillow_finds(name: str) -> None:
-    """Or a small size could hide a large image. Of a PNG, decode() sees to it."""
+def test_a_size_read_from_a_damaged_file_is_the_one_that_pillow_finds(name: str) -> None:
+    """Otherwise a small size could hide a large image. For a PNG, decode() compares the sizes."""
     generator = np.random.default_rng(3)
     agreed = 0
     for _ in range(200):
@@ -106,19 +106,20 @@ def test_a_size_that_is_read_from_a_damaged_file_is_the_one_that_pillow_finds(na
     assert agreed
 
 
-def test_of_a_damaged_png_no_other_size_is_decoded_than_was_read() -> None:
+def test_a_damaged_png_is_decoded_in_no_other_size_than_was_read() -> None:
     generator = np.random.default_rng(4)
     for name in ("png", "png-parts", "png-tags"):
         for _ in range(200):
             data = np.frombuffer(ORDINARY[name], np.uint8).copy()
             data[generator.integers(8, len(data), 2)] = generator.integers(0, 256, 2)
-            mended = mend_checksums(data.tobytes())
-            size, image = read_size(mended), try_decode(mended)
+            fixed = fix_checksums(data.tobytes())
+            size, image = read_size(fixed), try_decode(fixed)
             assert not (size and image) or image.size == size
 
 
 @pytest.mark.parametrize("format_name", FORMATS)
-def test_a_file_that_ends_anywhere_fails_nothing_and_its_beginning_has_no_size(format_name: str) -> None:
+def test_a_file_that_ends_anywhere_raises_nothing(format_name: str) -> None:
+    """Its first ten bytes give no size."""
     data = encode(draw(), format_name)
     sizes = [read_size(data[:length]) for length in range(len(data))]
     assert set(sizes[:10]) == {None}
@@ -135,13 +136,13 @@ def test_a_file_that_ends_anywhere_fails_nothing_and_its_beginning_has_no_size(f
     ids=["two frames", "a marker alone", "no length", "no scan"],
 )
 def test_a_jpeg_that_can_be_read_in_two_ways_has_no_size(data: bytes) -> None:
-    """Pillow takes the last frame's size, libjpeg the first's; they step over markers and lengths differently, too."""
+    """Pillow takes the size of the last frame, and libjpeg that of the first. They also skip markers differently."""
     assert read_size(data) is None
 
 
 @pytest.mark.parametrize("count", [28, 29])
-def test_of_a_png_32_chunks_are_ordinary(count: int) -> None:
-    """With IHDR, two chunks of pixels and IEND."""
+def test_a_png_of_32_chunks_is_ordinary_and_of_33_is_not(count: int) -> None:
+    """The count includes IHDR, two chunks of pixels and IEND."""
     header, pixels = encode(Image.new("L", (1, 1)), "PNG")[8:33], zlib.compress(bytes(2))
     parts = chunk(b"IDAT", pixels[:1]) + chunk(b"IDAT", pixels[1:])
     data = PNG_SIGNATURE + header + chunk(b"prVt", b"") * count + parts + END
@@ -153,20 +154,20 @@ def test_other_formats_have_no_size(format_name: str) -> None:
     assert read_size(encode(draw(), format_name)) is None
 
 
-CLOCK, LOOP, EMPTY = b"!\xf9\4\0\0\0\0\0", b"!\xff\x0bNETSCAPE2.0", b"," + bytes(44) + b"\0"
+CONTROL, LOOP, EMPTY = b"!\xf9\4\0\0\0\0\0", b"!\xff\x0bNETSCAPE2.0", b"," + bytes(44) + b"\0"
 EXTENSIONS = st.sampled_from(
     [
-        *(b"!\xfe\3abc\0", b"!\xfe\1,\1;\0", b"!\xfe\0", CLOCK, b"\0", b"x"),
+        *(b"!\xfe\3abc\0", b"!\xfe\1,\1;\0", b"!\xfe\0", CONTROL, b"\0", b"x"),
         *(b"!\xf9\0\0", b"!\1\0" + EMPTY, b"!\xff\0" + EMPTY, LOOP + b"\3\1\0\0\0", LOOP + b"\0" + EMPTY),
     ]
 )
 
 
 @given(st.tuples(*[st.integers(1, 60)] * 2), st.tuples(*[st.integers(0, 60)] * 4), st.booleans(), st.lists(EXTENSIONS))
-def test_a_gif_is_as_large_as_pillow_takes_it(
+def test_a_gif_has_the_size_that_pillow_finds(
     screen: tuple[int, int], frame: tuple[int, int, int, int], has_palette: bool, extensions: list[bytes]
 ) -> None:
-    """Screen, and left, top, width and height of the first frame, which may reach over its edge."""
+    """The first frame (left, top, width, height) may reach over the edge of the screen."""
     palette = (b"\x80\0\0" + bytes(6)) if has_palette else bytes(3)
     start = b"GIF89a" + struct.pack("<2H", *screen) + palette + b"".join(extensions)
     data = start + b"," + struct.pack("<4H", *frame) + b"\0\2\0;"

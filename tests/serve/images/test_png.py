@@ -1,4 +1,4 @@
-"""serve.images.png: a plain PNG comes out as from Pillow's own plugin, and everything else is left to that."""
+"""serve.images.png: a plain PNG is decoded as by Pillow's plugin, and all other files are left to that plugin."""
 
 import io
 import zlib
@@ -20,31 +20,31 @@ SHAPES = st.tuples(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 3
 
 
 def encode(pixels: npt.NDArray[np.uint8], **options: object) -> bytes:
-    """A PNG of uint8 [H, W, 1, 3 or 4]."""
+    """A PNG of uint8 [H, W, C] with 1, 3 or 4 channels."""
     buffer = io.BytesIO()
     Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(buffer, "PNG", **options)
     return buffer.getvalue()
 
 
 def draw(seed: int = 0, channels: int = 3) -> npt.NDArray[np.uint8]:
-    """Noise and a gradient, so that an encoder finds use for every filter."""
+    """Noise and a gradient, so that an encoder uses every filter."""
     pixels = np.random.default_rng(seed).integers(0, 9, (24, 30, channels), np.uint8)
     pixels += np.add.outer(np.arange(24), 3 * np.arange(30))[..., None].astype(np.uint8)
     return pixels
 
 
 def rebuild(png: bytes, *chunks: bytes) -> bytes:
-    """The header of a PNG of one IDAT, other chunks, and the end."""
+    """The header of a PNG, other chunks, and the end."""
     return png[:HEADER_BYTES] + b"".join(chunks) + chunk(b"IEND", b"")
 
 
 def pixels_of(png: bytes) -> bytes:
-    """The one IDAT of a PNG as Pillow writes it."""
+    """The contents of the only IDAT in a PNG by Pillow."""
     return png[HEADER_BYTES + 8 : -16]
 
 
 @given(arrays.arrays(np.uint8, SHAPES), st.integers(0, 9))
-def test_the_pixels_are_those_that_went_in(pixels: npt.NDArray[np.uint8], level: int) -> None:
+def test_the_pixels_are_the_encoded_ones(pixels: npt.NDArray[np.uint8], level: int) -> None:
     image = decode_plain_png(encode(pixels, compress_level=level), LIMIT)
     assert image is not None
     assert image.mode == {1: "L", 3: "RGB", 4: "RGBA"}[pixels.shape[2]]
@@ -53,7 +53,7 @@ def test_the_pixels_are_those_that_went_in(pixels: npt.NDArray[np.uint8], level:
 
 @pytest.mark.parametrize("filter_type", range(5))
 def test_every_filter_of_a_row_is_undone(filter_type: int) -> None:
-    """Rows of random bytes under one filter: any are a valid image, and Pillow's plugin says which."""
+    """Random bytes under one filter are always a valid image, and Pillow's plugin says which."""
     rows = np.random.default_rng(1).integers(0, 256, (24, 91), np.uint8)
     rows[:, 0] = filter_type
     png = rebuild(encode(draw()), chunk(b"IDAT", zlib.compress(rows.tobytes())))
@@ -73,7 +73,7 @@ def test_pixels_in_many_chunks_are_joined() -> None:
 
 @given(st.data())
 def test_a_damaged_file_gives_nothing_or_what_pillow_makes_of_it(data: st.DataObject) -> None:
-    """Bytes changed anywhere, with the checksums left or mended."""
+    """Bytes change anywhere; the checksums are left or corrected."""
     png = bytearray(encode(draw(), compress_level=data.draw(st.sampled_from([0, 6]))))
     for _ in range(data.draw(st.integers(1, 3))):
         png[data.draw(st.integers(0, len(png) - 1))] = data.draw(st.integers(0, 255))
@@ -92,7 +92,7 @@ def test_a_file_that_ends_early_is_left_to_pillow(count: int) -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 23, 30])
-def test_another_number_of_rows_than_announced_is_taken_as_pillow_takes_it(rows: int) -> None:
+def test_too_few_or_too_many_rows_are_decoded_as_by_pillow(rows: int) -> None:
     png = rebuild(encode(draw()), chunk(b"IDAT", zlib.compress(bytes([1, *[5] * 90]) * rows)))
     image = decode_plain_png(png, LIMIT)
     assert image is not None
@@ -100,7 +100,7 @@ def test_another_number_of_rows_than_announced_is_taken_as_pillow_takes_it(rows:
 
 
 @pytest.mark.parametrize("data", [b"", zlib.compress(b""), zlib.compress(bytes(91 * 24))[:-9]], ids=len)
-def test_pixels_that_are_not_there_are_left_to_pillow(data: bytes) -> None:
+def test_missing_pixels_are_left_to_pillow(data: bytes) -> None:
     png = encode(draw())
     assert decode_plain_png(rebuild(png), LIMIT) is None
     assert decode_plain_png(rebuild(png, chunk(b"IDAT", data)), LIMIT) is None
@@ -120,8 +120,8 @@ def test_other_kinds_of_pixels_are_left_to_pillow(mode: str) -> None:
     assert decode_plain_png(buffer.getvalue(), LIMIT) is None
 
 
-def test_what_a_chunk_could_say_of_the_pixels_is_left_to_pillow() -> None:
-    """Transparency, an orientation, a palette: none may be lost."""
+def test_chunks_that_may_affect_the_pixels_are_left_to_pillow() -> None:
+    """Transparency, an orientation and texts must not be lost."""
     png = encode(draw())
     assert decode_plain_png(png, LIMIT) is not None
     for extra in (chunk(b"tRNS", bytes(6)), chunk(b"eXIf", b"MM"), chunk(b"tEXt", b"Author\0me")):

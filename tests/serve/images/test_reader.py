@@ -1,6 +1,5 @@
-"""serve.images.reader: images that are read together are what each would be alone."""
+"""serve.images.reader: images that are read together give the same pixels as each alone."""
 
-import io
 import sys
 
 import numpy as np
@@ -8,20 +7,10 @@ import pytest
 from PIL import Image, ImageDraw
 
 from serve.errors import EmptyImage, ImageError, ImageTooLarge, TruncatedImage, UnreadableImage
-from serve.images.policies.find import find_policy
 from serve.images.reader import ImageReader, Prepared
-from serve.model_file.spec import InputSpec, PrepareSpec
-
-GREY, RGB = (28, 28, 1), (32, 32, 3)
-DIGIT = find_policy(PrepareSpec("digit", 1, {"box": 20}), InputSpec(GREY, "uint8", "grey"))
-PHOTO = find_policy(PrepareSpec("photo", 1, {}), InputSpec(RGB, "uint8", "rgb"))
-
-
-def encode(image: Image.Image, format_name: str = "PNG") -> bytes:
-    """The bytes of an image file."""
-    buffer = io.BytesIO()
-    image.save(buffer, format_name)
-    return buffer.getvalue()
+from tests.serve.images.policies.test_digit_1 import DIGIT
+from tests.serve.images.policies.test_photo_1 import PHOTO
+from tests.support import encode
 
 
 def draw_digit(place: int, paper: int = 0, side: int = 28) -> Image.Image:
@@ -38,7 +27,7 @@ def draw_photo(seed: int, size: tuple[int, int] = (32, 32)) -> Image.Image:
 
 DIGITS = [
     *(encode(draw_digit(place)) for place in range(3)),
-    encode(draw_digit(3, paper=255)),  # alike, but not ready
+    encode(draw_digit(3, paper=255)),  # inverted
     encode(draw_digit(4, side=60)),
     encode(draw_digit(5).convert("RGB")),
     encode(draw_digit(6), "GIF"),
@@ -56,13 +45,13 @@ MODELS = {"digit": (ImageReader(DIGIT, 10_000), DIGITS), "photo": (ImageReader(P
 
 
 def take(found: Prepared | Exception) -> Prepared:
-    """What was found, where nothing was wrong."""
+    """The prepared image; an error fails the test."""
     assert isinstance(found, Prepared), found
     return found
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_images_that_are_read_together_are_what_each_is_alone(name: str) -> None:
+def test_images_that_are_read_together_are_as_each_alone(name: str) -> None:
     reader, files = MODELS[name]
     for file, found in zip(files, reader.read_all(files), strict=True):
         np.testing.assert_array_equal(take(found).pixels, take(reader.read(file)).pixels)
@@ -70,7 +59,7 @@ def test_images_that_are_read_together_are_what_each_is_alone(name: str) -> None
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("count", [0, 1, 2])
-def test_few_images_have_their_pixels_too(name: str, count: int) -> None:
+def test_few_images_are_read_in_their_places(name: str, count: int) -> None:
     reader, files = MODELS[name]
     found = reader.read_all(files[:count])
     assert [take(each).pixels.tolist() for each in found] == [
@@ -78,7 +67,7 @@ def test_few_images_have_their_pixels_too(name: str, count: int) -> None:
     ]
 
 
-def test_a_fault_stays_where_it_is() -> None:
+def test_an_error_stays_in_the_place_of_its_image() -> None:
     reader, _ = MODELS["digit"]
     good, cut = DIGITS[0], DIGITS[1][:-30]
     faults = [EmptyImage, UnreadableImage, TruncatedImage]
@@ -93,7 +82,7 @@ def test_a_fault_stays_where_it_is() -> None:
     [b"no image", PHOTOS[0][:-30], PHOTOS[5][:-30], PHOTOS[0][:8] + bytes(70_000), encode(draw_photo(0, (200, 200)))],
     ids=["text", "cut PNG", "cut JPEG", "signature", "large"],
 )
-def test_an_error_does_not_keep_its_image(file: bytes) -> None:
+def test_an_error_does_not_keep_a_reference_to_its_image(file: bytes) -> None:
     image, reader = bytes(bytearray(file)), MODELS["photo"][0]
     before = sys.getrefcount(image)
     found = [reader.read(image), *reader.read_all([image, PHOTOS[0], image])]
@@ -101,7 +90,7 @@ def test_an_error_does_not_keep_its_image(file: bytes) -> None:
     assert sys.getrefcount(image) == before
 
 
-def test_what_was_read_before_is_handed_through() -> None:
+def test_an_image_that_was_read_before_is_returned_unchanged() -> None:
     reader, files = MODELS["photo"]
     before, fault = take(reader.read(files[2])), UnreadableImage("before")
     found = reader.read_all([files[0], before, files[1], fault])
@@ -110,7 +99,7 @@ def test_what_was_read_before_is_handed_through() -> None:
     np.testing.assert_array_equal(take(found[2]).pixels, take(reader.read(files[1])).pixels)
 
 
-def test_more_pixels_than_allowed_are_refused_together_too() -> None:
+def test_each_image_of_more_pixels_than_the_limit_is_an_error() -> None:
     reader = ImageReader(DIGIT, 28 * 28 - 1)
     assert [type(each) for each in reader.read_all(DIGITS[:3])] == [ImageTooLarge] * 3
     assert isinstance(ImageReader(DIGIT, 28 * 28).read_all(DIGITS[:3])[0], Prepared)

@@ -11,13 +11,13 @@ import pytest
 
 from serve.api.inkling_v1 import describe
 from serve.errors import ConfigError, NotFound, list_some
+from serve.images.pool import DecodePool
 from serve.inference import engine
 from serve.inference.loader import Loader
 from serve.inference.registry import Registry
 from serve.inference.runner import RunnerLimits
 from serve.machine.cpu_policy import CpuPolicy
 from serve.machine.watchdog import UNWATCHED
-from serve.model_file.folder import find_model_files
 from serve.model_file.spec import PrepareSpec
 from tests.support import GREY, RGB, make_graph, make_spec, write_tiny_model
 from train.export.onnx_file import measure_self_test, seal_model
@@ -55,7 +55,7 @@ def opened(folder: Path, precision: str = "float32") -> Iterator[Registry]:
                 placement,
                 limits=limits,
                 cpu=CpuPolicy(1, 0),
-                side_thread=side_thread,
+                pool=DecodePool(side_thread, 1, 10_000, 10_000),
                 watchdog=UNWATCHED,
                 describe=describe,
             )
@@ -85,43 +85,6 @@ def refuse(folder: Path, place: str, data: bytes) -> None:
     path = folder / place / "model.onnx"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
-
-
-def test_files_are_found_by_name_and_version_in_the_order_of_numbers(folder: Path) -> None:
-    assert [(file.name, file.version) for file in find_model_files(folder, "float32")] == [
-        ("bands", 2),
-        ("bands", 9),
-        ("bands", 10),
-        ("grey-bands", 1),
-    ]
-
-
-@pytest.mark.parametrize("version", ["0", "01", "-1", "1.0", "latest", "v3", "1e3", " 4", "\u0664", "\u00b2"])
-def test_a_folder_that_is_no_version_is_ignored(copy: Path, version: str) -> None:
-    shutil.copytree(copy / "bands" / "2", copy / "bands" / version)
-    assert [file.version for file in find_model_files(copy, "float32") if file.name == "bands"] == [2, 9, 10]
-
-
-@pytest.mark.parametrize(
-    "place", ["model.onnx", "bands/model.onnx", "bands/11/model.float16.onnx", "bands/11/a/b.onnx"]
-)
-def test_a_file_in_another_place_is_ignored(copy: Path, place: str) -> None:
-    (copy / place).parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(copy / "bands/2/model.onnx", copy / place)
-    assert len(find_model_files(copy, "float32")) == 4
-
-
-def test_the_file_of_the_precision_asked_for_is_taken_where_there_is_one(copy: Path) -> None:
-    shutil.copy(copy / "bands/9/model.onnx", copy / "bands/9/model.int8.onnx")
-    chosen = {(file.name, file.version): file.path.name for file in find_model_files(copy, "int8")}
-    assert chosen == {
-        ("bands", 2): "model.onnx",
-        ("bands", 9): "model.int8.onnx",
-        ("bands", 10): "model.onnx",
-        ("grey-bands", 1): "model.onnx",
-    }
-    for precision in ("float32", "float16"):
-        assert {file.path.name for file in find_model_files(copy, precision)} == {"model.onnx"}
 
 
 def test_what_is_served_is_the_file_of_the_precision_asked_for(copy: Path) -> None:
@@ -258,14 +221,3 @@ def test_a_folder_in_which_every_file_is_refused_is_a_fault_of_the_setting(tmp_p
     refuse(tmp_path, "bands/1", b"a text file")
     with pytest.raises(ConfigError, match=r"--models: every model file under .* was refused"), opened(tmp_path):
         pass
-
-
-def test_a_folder_without_model_files_is_a_fault_of_the_setting(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--models: wanted <name>/<version>/model\.onnx under .*, found none"):
-        find_model_files(tmp_path, "float32")
-
-
-@pytest.mark.parametrize("name", ["missing", "n" * 300])
-def test_a_folder_that_does_not_exist_is_a_fault_of_the_setting(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--models: .* is not a folder"):
-        find_model_files(tmp_path / name, "float32")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from serve.images.pool import DecodePool
 from serve.inference import engine, runner
 from serve.inference.batcher import Batcher
 from serve.inference.loop_batcher import LoopBatcher
@@ -33,7 +34,7 @@ def make_runner(
     loaded.warm_up()
     limits = RunnerLimits(8, 2**20, max_queue_delay_us, max_image_pixels=2**20)
     cpu = CpuPolicy(2, 0, idle_cores or IdleCores(2))
-    return Runner("bands", 1, loaded, limits=limits, cpu=cpu, side_thread=side_thread)
+    return Runner("bands", 1, loaded, limits=limits, cpu=cpu, pool=DecodePool(side_thread, 1, 2**22, 2**20))
 
 
 async def make_batcher(path: Path, threads: int, max_queue_delay_us: int = 0) -> type[Batcher]:

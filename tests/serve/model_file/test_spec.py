@@ -1,4 +1,4 @@
-"""serve.model_file.spec: what is written is what is read; whatever is missing, malformed or damaged is named."""
+"""serve.model_file.spec: a spec is read as it was written; missing, malformed and damaged data are named."""
 
 import hashlib
 import json
@@ -35,7 +35,7 @@ def sealed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 def damage(key: str, text: str) -> dict[str, str]:
-    """Metadata in which one key holds something else."""
+    """Metadata in which one key has another value."""
     return {**METADATA, PREFIX + key: text}
 
 
@@ -48,7 +48,7 @@ def test_a_spec_is_read_as_it_was_written() -> None:
     assert from_metadata(to_metadata(spec)) == spec
 
 
-def test_every_value_is_json_under_the_prefix_and_letters_stay_readable() -> None:
+def test_every_value_is_json_under_the_prefix_without_escaped_letters() -> None:
     assert all(key.startswith(PREFIX) for key in METADATA)
     assert {key: json.loads(value) for key, value in METADATA.items()}[PREFIX + "schema"] == SCHEMA
     assert "верх" in METADATA[PREFIX + "labels"]
@@ -67,7 +67,7 @@ def test_a_missing_key_is_named(key: str) -> None:
 
 @pytest.mark.parametrize("key", sorted(set(METADATA) - {SEAL_KEY}))
 @pytest.mark.parametrize("text", ["", "{", "null", DEEP], ids=["empty", "no-json", "null", "too-deep"])
-def test_a_value_that_is_no_value_is_named(key: str, text: str) -> None:
+def test_a_value_that_is_not_the_expected_json_is_named(key: str, text: str) -> None:
     with pytest.raises(InvalidMetadata, match=rf"{key} is malformed: "):
         from_metadata({**METADATA, key: text})
 
@@ -143,8 +143,8 @@ def test_the_seal_is_the_sha256_of_the_file_with_its_digest_zeroed(sealed: bytes
 
 
 @pytest.mark.parametrize("bit", [0, 5])
-def test_a_flipped_bit_is_noticed_at_every_byte(sealed: bytes, bit: int) -> None:
-    taken = []
+def test_a_flipped_bit_is_detected_at_every_byte(sealed: bytes, bit: int) -> None:
+    undetected = []
     for position in range(len(sealed)):
         damaged = bytearray(sealed)
         damaged[position] ^= 1 << bit
@@ -152,8 +152,8 @@ def test_a_flipped_bit_is_noticed_at_every_byte(sealed: bytes, bit: int) -> None
             check_seal(bytes(damaged))
         except (CorruptModelFile, InvalidMetadata):
             continue
-        taken.append(position)
-    assert taken == []
+        undetected.append(position)
+    assert undetected == []
 
 
 def test_a_flipped_bit_in_the_weights_is_called_damage(sealed: bytes) -> None:
@@ -164,14 +164,14 @@ def test_a_flipped_bit_in_the_weights_is_called_damage(sealed: bytes) -> None:
         check_seal(bytes(damaged))
 
 
-def test_a_byte_more_at_either_end_is_noticed(sealed: bytes) -> None:
+def test_an_extra_byte_at_either_end_is_detected(sealed: bytes) -> None:
     for longer in (sealed + b"\0", b"\0" + sealed):
         with pytest.raises(CorruptModelFile):
             check_seal(longer)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
-def test_a_file_that_was_copied_in_part_is_refused_as_not_whole(sealed: bytes, share: float) -> None:
+def test_a_file_that_was_copied_in_part_is_refused_as_incomplete(sealed: bytes, share: float) -> None:
     with pytest.raises(InvalidMetadata, match="wanted a whole file"):
         check_seal(sealed[: int(len(sealed) * share)])
 
@@ -193,14 +193,14 @@ def test_a_file_without_a_seal_is_refused_with_the_keys_name(data: bytes) -> Non
 def test_the_inputs_of_a_self_test_never_change(
     seed: int, count: int, shape: tuple[int, int, int], digest: str
 ) -> None:
-    """Files that were exported long ago hold answers to exactly these pixels."""
+    """Old model files hold answers to exactly these pixels."""
     images = self_test_images(seed, count, shape)
     assert images.shape == (count, *shape)
     assert images.dtype == np.uint8
     assert hashlib.sha256(images.tobytes()).hexdigest() == digest
 
 
-def test_the_inputs_of_a_self_test_are_fine_and_coarse_in_turn() -> None:
+def test_the_inputs_of_a_self_test_are_fine_and_coarse_alternately() -> None:
     images = self_test_images(1, 4, (28, 28, 1)).astype(int)
     for index, image in enumerate(images):
         changes = np.abs(np.diff(image, axis=0)).mean()

@@ -84,13 +84,19 @@ async def call_until_refused(channel: grpc.aio.Channel, request: bytes, codes: C
             await call
 
 
-def test_of_callers_who_do_not_pause_none_is_cancelled_by_a_stop(repository_folder: Path, png: Png) -> None:
-    """64 of them on 16 connections: most of their calls have come and are in no handler yet."""
+RETRIES = """{"methodConfig": [{"name": [{}], "retryPolicy": {
+    "maxAttempts": 3, "initialBackoff": "0.1s", "maxBackoff": "1s", "backoffMultiplier": 2,
+    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"]
+}}]}"""
+
+
+def test_of_retrying_callers_who_do_not_pause_none_is_cancelled(repository_folder: Path, png: Png) -> None:
+    """64 of them on 16 connections: a stop cancels calls that are in no handler yet, and their retries find no server."""
     request = classifier_pb2.ClassifyRequest(model="bands", image=png(1)).SerializeToString()
     codes: Counter[str] = Counter()
 
     async def main(process: subprocess.Popen[str], address: str) -> None:
-        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
+        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.service_config", RETRIES)]
         async with contextlib.AsyncExitStack() as stack:
             channels = [
                 await stack.enter_async_context(grpc.aio.insecure_channel(address, options=options)) for _ in range(16)

@@ -1,9 +1,11 @@
-"""Load by h2load (Debian: nghttp2-client): one request again and again, at a tenth of what a client in Python costs.
+"""Load by h2load (Debian: nghttp2-client), which sends one request repeatedly and costs less than a Python client.
 
-Enters: a serialized request, an address, a `Plan`. Leaves: a `Measurement`. h2load knows nothing of gRPC: a refused
-call is a good HTTP answer with an empty message or none to it, so good and refused calls are told apart by the bytes
-that came back. In an open loop their latencies and codes are those of a probe beside the load; a closed one has no
-probe, which would be company for its callers, and where calls were refused it has no latencies.
+Enters: a serialized request, an address, a `Plan`. Leaves: a `Measurement`. Does not know: what the request asks.
+
+h2load does not read gRPC's status: a failed call is an HTTP 200 with an empty message or without one. So successful and
+failed calls are counted by the bytes of the replies. In an open loop, latencies and codes are those of a probe beside
+the load. A closed loop has no probe, which would change the number of calls in flight; if calls failed, it has no
+latencies.
 """
 
 import re
@@ -15,37 +17,38 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from serve.bench.load import Measurement, Plan, look_at_reply
+from serve.bench.load import Measurement, Plan, fetch_replies
 from serve.bench.probe import Probe
 
 FRAME_BYTES = 5
-"""Before each gRPC message: a flag and its length."""
+"""Bytes of the frame before a gRPC message: a flag and the length."""
 HTTP_OK = 200
-LOOKS = 10
+SAMPLE_REPLIES = 10
 RESOLUTION = 0.01
-MOST_STREAMS = 10_000
-"""In an open loop, calls under way per connection: far more than are ever reached."""
+"""The share of a reply's bytes by which the times in it change its size."""
+MAX_STREAMS = 10_000
+"""Calls in flight per connection in an open loop: far more than are ever reached."""
 
 
 def run_h2load(address: str, request: bytes, plan: Plan) -> Measurement:
-    """A closed loop. Raises ConfigError where the request is refused before there is any load.
+    """Run a closed loop. Raises ConfigError if the request fails before the load.
 
-    The smallest of some replies is what an answer has at the least: under load its times are longer, never shorter.
+    The smallest of several replies without load is the least size of a reply: under load the times in it are longer.
     """
-    reply_bytes = min(len(look_at_reply(address, plan.method, request)) for _ in range(LOOKS))
-    found, bytes_per_call = _run(address, request, plan)
+    reply_bytes = min(map(len, fetch_replies(address, plan.method, request, SAMPLE_REPLIES)))
+    found, bytes_per_call = run_command(address, request, plan)
     good = count_good(found.good_calls, bytes_per_call, [reply_bytes])
     if good < found.good_calls:
         found.errors, found.good_calls = _name_failures(found.good_calls - good, Counter()), good
-        found.latencies_us = []  # those of refused calls are among them
+        found.latencies_us = []  # they include those of failed calls
     return found
 
 
 def run_h2load_beside(probe: Probe, address: str, request: bytes, plan: Plan) -> Measurement:
-    """The same in an open loop at `plan.rate`, with the latencies of `probe`, which makes calls of the same kind."""
+    """Run an open loop at `plan.rate`. The latencies are those of `probe`, which sends the same request."""
     with probe:
-        found, bytes_per_call = _run(address, request, plan)
-    good = count_good(found.good_calls, bytes_per_call, probe.reply_bytes)
+        found, bytes_per_call = run_command(address, request, plan)
+    good = count_good(found.good_calls, bytes_per_call, [call.reply_bytes for call in probe.calls if call.code == "OK"])
     found.errors = _name_failures(found.good_calls - good, probe.failures)
     found.good_calls = good
     found.latencies_us = [1000 * each for each in probe.good_ms]
@@ -54,27 +57,26 @@ def run_h2load_beside(probe: Probe, address: str, request: bytes, plan: Plan) ->
 
 
 def count_good(calls: int, bytes_per_call: float, reply_bytes: Sequence[int]) -> int:
-    """How many of `calls` had an answer, by the bytes that came for each and the sizes of good replies.
+    """How many of `calls` succeeded, by the mean bytes of a call and the sizes of successful replies.
 
-    To a hundredth, by which the times in an answer change its size: so little is not missing. A refused call is taken
-    to have the frame of an empty message, as it has from our server; where it has none, rather too few are counted as
-    good. Where good replies are empty themselves nothing tells them apart.
+    A share of failures below RESOLUTION counts as none. A failed call is assumed to have no message, as it has from our
+    server. If successful replies are empty, all calls count as successful.
     """
     if not sum(reply_bytes):
         return calls if reply_bytes else 0
-    share = (bytes_per_call - FRAME_BYTES) / statistics.mean(reply_bytes)
+    share = bytes_per_call / (FRAME_BYTES + statistics.mean(reply_bytes))
     return calls if share >= 1 - RESOLUTION else round(calls * max(0, share))
 
 
 def _name_failures(count: int, seen: Counter[str]) -> Counter[str]:
-    """Failures that h2load cannot tell apart, by code, in the proportions that the probe met."""
+    """Distribute failures, which h2load does not tell apart, over the codes in the proportions that the probe saw."""
     if not count or not seen:
         return Counter(UNKNOWN=count) if count else Counter()
     return Counter({code: round(count * each / seen.total()) for code, each in seen.items()})
 
 
-def _run(address: str, request: bytes, plan: Plan) -> tuple[Measurement, float]:
-    """The measurement, all calls taken for good, and the bytes of a reply on average."""
+def run_command(address: str, request: bytes, plan: Plan) -> tuple[Measurement, float]:
+    """A measurement in which all calls count as successful, and the mean bytes of a call's reply."""
     with tempfile.TemporaryDirectory() as folder:
         body, log = Path(folder, "body"), Path(folder, "log")
         body.write_bytes(b"\0" + len(request).to_bytes(4) + request)
@@ -85,23 +87,23 @@ def _run(address: str, request: bytes, plan: Plan) -> tuple[Measurement, float]:
         rows = [tuple(map(int, line.split("\t"))) for line in log.read_text().splitlines()]
     data_bytes = re.search(r"traffic: .*\((\d+)\) data", done.stdout)
     if data_bytes is None:
-        raise RuntimeError(f"h2load said nothing that can be read: {done.stdout[-300:]}")
-    measured = leave_out_warm_up(rows, plan.warm_up_s)
+        raise RuntimeError(f"wanted h2load's line of traffic, got {done.stdout[-300:]}")
+    measured = drop_warm_up(rows, plan.warm_up_s)
     cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     found = Measurement(
         plan.images_per_call,
         elapsed_s=plan.seconds,
         latencies_us=[float(latency_us) for _, status, latency_us in measured if status == HTTP_OK],
         good_calls=len(measured),
-        generator_cpu_s=cpu_s * plan.seconds / (plan.seconds + plan.warm_up_s),  # it loads while it warms up, too
+        generator_cpu_s=cpu_s * plan.seconds / (plan.seconds + plan.warm_up_s),  # without the warm-up's part
     )
     return found, int(data_bytes[1]) / max(1, len(rows))
 
 
-def leave_out_warm_up(rows: Sequence[tuple[int, ...]], warm_up_s: float) -> list[tuple[int, ...]]:
-    """Of calls (start in microseconds, HTTP status, latency in microseconds), those that ended after the warm-up.
+def drop_warm_up(rows: Sequence[tuple[int, ...]], warm_up_s: float) -> list[tuple[int, ...]]:
+    """The calls (start in us, HTTP status, latency in us) that ended after the warm-up.
 
-    h2load's own warm-up leaves them out of its calls, and not out of its bytes.
+    h2load's own option for a warm-up is not used: it drops calls from the count but not from the bytes.
     """
     begin_us = min((start_us for start_us, *_ in rows), default=0)
     return [row for row in rows if row[0] + row[2] - begin_us >= warm_up_s * 1e6]
@@ -109,7 +111,7 @@ def leave_out_warm_up(rows: Sequence[tuple[int, ...]], warm_up_s: float) -> list
 
 def _command(plan: Plan) -> list[str]:
     connections = min(plan.concurrency, plan.connections)
-    streams = MOST_STREAMS if plan.rate else plan.concurrency // connections
+    streams = MAX_STREAMS if plan.rate else plan.concurrency // connections
     seconds = plan.warm_up_s + plan.seconds
     command = ["h2load", "--duration", f"{seconds * 1000:.0f}ms", "--threads", "1"]
     command += ["--clients", str(connections), "--max-concurrent-streams", str(streams)]

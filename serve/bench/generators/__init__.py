@@ -1,0 +1,1 @@
+"""Load generators, a file for each: serialized requests at a set concurrency or rate -> a `Measurement`."""

@@ -1,0 +1,65 @@
+"""serve.images.policies.find: an unknown policy is refused with the known ones; no policy takes much memory."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from serve.errors import UnknownPolicy
+from serve.images.policies.find import find_policy
+from serve.model_file.spec import InputSpec, PrepareSpec
+from tests.serve.images.policies.test_digit_1 import GREY_28
+from tests.serve.images.policies.test_photo_1 import RGB_32
+
+
+@pytest.mark.parametrize(
+    ("prepare", "target", "found"),
+    [
+        (PrepareSpec("poster", 1, {}), RGB_32, r"got poster/1 \(rgb\)"),
+        (PrepareSpec("photo", 2, {}), RGB_32, r"got photo/2 \(rgb\)"),
+        (PrepareSpec("photo", 1, {}), GREY_28, r"got photo/1 \(grey\)"),
+        (PrepareSpec("digit", 1, {"box": 20}), RGB_32, r"got digit/1 \(rgb; box=20\)"),
+        (PrepareSpec("digit", 1, {}), GREY_28, r"got digit/1 \(grey\)"),
+        (PrepareSpec("digit", 1, {"box": 20, "blur": 2}), GREY_28, r"got digit/1 \(grey; box=20; blur=2\)"),
+        (PrepareSpec("photo", 1, {"crop": 0.9}), RGB_32, r"got photo/1 \(rgb; crop=0.9\)"),
+        (PrepareSpec("digit", 1, {"box": 0}), GREY_28, "box=0"),
+        (PrepareSpec("digit", 1, {"box": 29}), GREY_28, "box=29"),
+        (PrepareSpec("digit", 1, {"box": "20"}), GREY_28, "box='20'"),
+        (PrepareSpec("digit", 1, {"box": 20.5}), GREY_28, "box=20.5"),
+        (PrepareSpec("digit", 1, {"box": True}), GREY_28, "box=True"),
+    ],
+)
+def test_an_unknown_policy_is_refused_with_the_known_ones(prepare: PrepareSpec, target: InputSpec, found: str) -> None:
+    """The error also shows the colour and the parameters that came."""
+    with pytest.raises(UnknownPolicy, match=rf"wanted one of the policies digit/1 .*photo/1 .*{found}"):
+        find_policy(prepare, target)
+
+
+@pytest.mark.parametrize("size", [(1, 20_000), (20_000, 1)])
+def test_no_policy_takes_much_memory_for_a_strip(size: tuple[int, int]) -> None:
+    """Scaled by its shorter side to the model's size, a strip would have 20,000 x 640,000 pixels."""
+    if not Path("/proc/self/status").exists():
+        pytest.skip("needs Linux's /proc to read resident memory")
+    script = f"""
+import re
+from pathlib import Path
+from PIL import Image
+from serve.model_file.spec import InputSpec, PrepareSpec
+from serve.images.policies.find import find_policy
+def peak_kb():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+policies = [
+    find_policy(PrepareSpec("digit", 1, {{"box": 20}}), InputSpec((28, 28, 1), "uint8", "grey")),
+    find_policy(PrepareSpec("photo", 1, {{}}), InputSpec((32, 32, 3), "uint8", "rgb")),
+]
+strip = Image.linear_gradient("L").resize({size})
+for policy in policies:
+    policy(Image.linear_gradient("L"))
+before = peak_kb()
+for policy in policies:
+    policy(strip)
+print(peak_kb() - before)
+"""
+    grown = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
+    assert int(grown) < 4_000

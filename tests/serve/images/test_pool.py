@@ -1,0 +1,159 @@
+"""serve.images.pool: large images are bounded by pixels and decoded in turns by client."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from serve.errors import Overloaded
+from serve.images.pool import DecodePool
+from tests.serve.images.test_decode import ihdr
+
+SIDE = 100
+PIXELS = SIDE * SIDE
+
+
+class Shutter:
+    """A reader that notes what it reads, and can be held shut."""
+
+    def __init__(self) -> None:
+        self.read_images: list[str] = []
+        self.open = threading.Event()
+        self.open.set()
+
+    def read(self, image: bytes) -> Any:
+        """The name that stands at the end of the image."""
+        assert self.open.wait(10)
+        self.read_images.append(image[-1:].decode())
+        return image[-1:].decode()
+
+
+def image(name: str, side: int = SIDE) -> bytes:
+    """The beginning of a PNG that announces a size, with a name at its end."""
+    return b"\x89PNG\r\n\x1a\n" + ihdr(side, side) + name.encode()
+
+
+async def read(pool: DecodePool, shutter: Shutter, image: bytes, client: str) -> Any:
+    """The one image of a call, read."""
+    (found,) = await pool.read_all(shutter, [image], client)  # type: ignore[arg-type]  # it reads as a reader does
+    return found
+
+
+def play(
+    scenario: Callable[[DecodePool, Shutter], Awaitable[None]], threads: int = 1, max_pending_pixels: int = 4 * PIXELS
+) -> Shutter:
+    """Run a scenario with a pool; at the end nothing may be pending."""
+    shutter = Shutter()
+
+    async def main() -> None:
+        with ThreadPoolExecutor(threads) as executor:
+            pool = DecodePool(executor, threads, max_pending_pixels, max_pixels=2 * PIXELS)
+            try:
+                await scenario(pool, shutter)
+                assert pool.pending_pixels == 0
+            finally:
+                shutter.open.set()
+
+    asyncio.run(main())
+    return shutter
+
+
+def test_clients_take_turns_whatever_each_has_sent() -> None:
+    async def scenario(pool: DecodePool, shutter: Shutter) -> None:
+        shutter.open.clear()
+        sent = [("a", "1"), ("a", "2"), ("a", "3"), ("b", "4"), ("c", "5")]
+        reads = [asyncio.create_task(read(pool, shutter, image(name), client)) for client, name in sent]
+        await asyncio.sleep(0.01)
+        shutter.open.set()
+        assert await asyncio.gather(*reads) == ["1", "2", "3", "4", "5"]
+
+    assert play(scenario, max_pending_pixels=100 * PIXELS).read_images == ["1", "2", "4", "5", "3"]
+
+
+def test_more_pixels_than_may_wait_are_refused_at_once() -> None:
+    async def scenario(pool: DecodePool, shutter: Shutter) -> None:
+        shutter.open.clear()
+        reads = [asyncio.create_task(read(pool, shutter, image("x"), client)) for client in "abcd"]
+        await asyncio.sleep(0.01)
+        assert pool.pending_pixels == 4 * PIXELS
+        with pytest.raises(Overloaded):
+            await read(pool, shutter, image("y"), "e")
+        shutter.open.set()
+        await asyncio.gather(*reads)
+        assert await read(pool, shutter, image("y"), "e") == "y"
+
+    play(scenario)
+
+
+def test_one_client_fills_half_of_the_bound_and_leaves_the_rest_to_others() -> None:
+    async def scenario(pool: DecodePool, shutter: Shutter) -> None:
+        shutter.open.clear()
+        reads = [asyncio.create_task(read(pool, shutter, image("x"), "a")) for _ in range(2)]
+        await asyncio.sleep(0.01)
+        with pytest.raises(Overloaded):
+            await read(pool, shutter, image("y"), "a")
+        reads.append(asyncio.create_task(read(pool, shutter, image("z"), "b")))
+        await asyncio.sleep(0.01)
+        shutter.open.set()
+        assert await asyncio.gather(*reads) == ["x", "x", "z"]
+
+    play(scenario)
+
+
+def test_an_image_beyond_the_bound_is_read_when_nothing_else_waits() -> None:
+    async def scenario(pool: DecodePool, shutter: Shutter) -> None:
+        assert await read(pool, shutter, image("x", 2 * SIDE), "a") == "x"
+
+    play(scenario, max_pending_pixels=PIXELS)
+
+
+def test_a_caller_that_left_is_skipped_and_its_pixels_are_free_again() -> None:
+    async def scenario(pool: DecodePool, shutter: Shutter) -> None:
+        shutter.open.clear()
+        reads = [asyncio.create_task(read(pool, shutter, image(name), name)) for name in "123"]
+        await asyncio.sleep(0.01)
+        reads[1].cancel()
+        shutter.open.set()
+        assert (await reads[0], await reads[2]) == ("1", "3")
+
+    assert play(scenario).read_images == ["1", "3"]
+
+
+def test_as_many_images_are_read_at_a_time_as_there_are_threads() -> None:
+    async def scenario(pool: DecodePool, shutter: Shutter) -> None:
+        barrier = threading.Barrier(2, timeout=10)
+
+        class Meeting(Shutter):
+            def read(self, image: bytes) -> Any:
+                barrier.wait()
+                return super().read(image)
+
+        both = Meeting()
+        reads = (read(pool, both, image(name), "a") for name in "12")
+        assert await asyncio.gather(*reads) == ["1", "2"]
+
+    play(scenario, threads=2)
+
+
+def test_the_images_of_one_call_wait_for_each_other_and_are_not_refused() -> None:
+    async def scenario(pool: DecodePool, shutter: Shutter) -> None:
+        images = [image(name, 2 * SIDE) for name in "1234"]
+        assert await pool.read_all(shutter, images, "a") == ["1", "2", "3", "4"]  # type: ignore[arg-type]
+
+    play(scenario, threads=2)
+
+
+def test_a_call_that_is_refused_takes_nothing_with_it() -> None:
+    async def scenario(pool: DecodePool, shutter: Shutter) -> None:
+        shutter.open.clear()
+        reads = [asyncio.create_task(read(pool, shutter, image("x"), client)) for client in "abcd"]
+        await asyncio.sleep(0.01)
+        with pytest.raises(Overloaded):
+            await pool.read_all(shutter, [image("1"), image("2")], "e")  # type: ignore[arg-type]
+        shutter.open.set()
+        await asyncio.gather(*reads)
+
+    assert play(scenario).read_images == ["x"] * 4
