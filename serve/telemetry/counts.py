@@ -19,8 +19,6 @@ BOUNDS_US = (
     *(100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000),
 )
 """Upper bounds of the buckets of every duration, in microseconds: 50 us to 5 s."""
-BATCH_BOUNDS = tuple(2**power for power in range(11))
-"""Upper bounds of the buckets of the batch size, in images: 1 to 1024."""
 UNKNOWN = "unknown"
 """The model in a label of a call that names no model that is served."""
 NOT_SERVED = (UNKNOWN, "")
@@ -35,38 +33,40 @@ REFUSALS = ("OVERLOADED", "DRAINING")
 LOADED, REFUSED = "loaded", "refused"
 """How the loading of a model file ends."""
 STAGES = ("queue", "decode", "prepare", "inference")
-BATCH = "batch"
 CALL = "call"
 
 Key: TypeAlias = tuple[str, ...]
 Buckets: TypeAlias = list[int]
 """Observations at most as large as each bound, not cumulative; then the larger ones; then the sum of all values."""
+Run: TypeAlias = list[int]
+"""Batches of one size: how many, the microseconds of decoding and preparing their images, and of their runs."""
 
 
 @dataclass(slots=True)
 class Tally:
     """Numbers that can be added to others, each under a key of texts.
 
-    Histograms: `("call", METHOD, MODEL, VERSION, CODE)` in microseconds; `("queue", MODEL, VERSION)` and the other
-    stages in microseconds; `("batch", MODEL, VERSION)` in images.
     Counters: `("refused", MODEL, REASON)`, `("cancelled", MODEL)`, `("expired", MODEL)`, `("load", MODEL, RESULT)`.
+    Histograms in microseconds: `("call", METHOD, MODEL, VERSION, CODE)`; `("queue", MODEL, VERSION)` and other STAGES.
+    Runs: `(MODEL, VERSION, BATCH SIZE)`.
     """
 
     counters: dict[Key, int] = field(default_factory=dict)
     histograms: dict[Key, Buckets] = field(default_factory=dict)
+    runs: dict[Key, Run] = field(default_factory=dict)
     latest_ms: dict[Key, int] = field(default_factory=dict)
     """When the last batch ran, by `(MODEL, VERSION)`: milliseconds since 1970."""
 
     def __bool__(self) -> bool:
-        return bool(self.counters or self.histograms)
+        return any(self._parts())
 
     def add(self, other: "Tally") -> None:
         """Add another tally, which is not used afterwards."""
         for key, count in other.counters.items():
             self.counters[key] = self.counters.get(key, 0) + count
-        for key, buckets in other.histograms.items():
-            mine = self.histograms.get(key)
-            self.histograms[key] = buckets if mine is None else list(map(sum, zip(mine, buckets, strict=True)))
+        for mine, others in ((self.histograms, other.histograms), (self.runs, other.runs)):
+            for key, numbers in others.items():
+                mine[key] = list(map(sum, zip(mine[key], numbers, strict=True))) if key in mine else numbers
         for key, time_ms in other.latest_ms.items():
             self.latest_ms[key] = max(self.latest_ms.get(key, 0), time_ms)
 
@@ -75,6 +75,7 @@ class Tally:
         return Tally(
             {key: count for key, count in self.counters.items() if count},
             {key: buckets for key, buckets in self.histograms.items() if any(buckets)},
+            self.runs,
             self.latest_ms,
         )
 
@@ -88,7 +89,7 @@ class Tally:
         return cls(*({tuple(key): value for key, value in part} for part in lists))
 
     def _parts(self) -> tuple[dict[Key, Any], ...]:
-        return self.counters, self.histograms, self.latest_ms
+        return self.counters, self.histograms, self.runs, self.latest_ms
 
 
 class ModelCounts:
@@ -109,8 +110,10 @@ class ModelCounts:
             _observe(fresh.decode, decode_us)
             _observe(fresh.prepare, prepare_us)
             _observe(fresh.inference, (inference_us,))
-            fresh.batch[bisect_left(BATCH_BOUNDS, len(queue_us))] += 1
-            fresh.batch[-1] += len(queue_us)
+            run = fresh.runs.setdefault(len(queue_us), [0, 0, 0])
+            run[0] += 1
+            run[1] += sum(decode_us) + sum(prepare_us)
+            run[2] += inference_us
             fresh.ran_ms = time.time_ns() // 1_000_000
 
     def note_never_run(self, images: int, is_late: bool) -> None:
@@ -136,7 +139,7 @@ class _Fresh:
     decode: Buckets = field(default_factory=lambda: new_buckets(BOUNDS_US))
     prepare: Buckets = field(default_factory=lambda: new_buckets(BOUNDS_US))
     inference: Buckets = field(default_factory=lambda: new_buckets(BOUNDS_US))
-    batch: Buckets = field(default_factory=lambda: new_buckets(BATCH_BOUNDS))
+    runs: dict[int, Run] = field(default_factory=dict)
     cancelled: int = 0
     expired: int = 0
     ran_ms: int = 0
@@ -145,7 +148,8 @@ class _Fresh:
         """The same under the keys of a `Tally`."""
         return Tally(
             counters={("cancelled", name): self.cancelled, ("expired", name): self.expired},
-            histograms={(stage, name, version): getattr(self, stage) for stage in (*STAGES, BATCH)},
+            histograms={(stage, name, version): getattr(self, stage) for stage in STAGES},
+            runs={(name, version, str(size)): run for size, run in self.runs.items()},
             latest_ms={(name, version): self.ran_ms} if self.ran_ms else {},
         )
 

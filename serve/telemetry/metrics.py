@@ -4,13 +4,14 @@ Enters: tallies and states of workers. Leaves: the text of `/metrics`. Does not 
 """
 
 import os
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from serve.telemetry.counts import BATCH, BATCH_BOUNDS, BOUNDS_US, CALL, STAGES, Buckets, Key, Tally
+from serve.telemetry.counts import BOUNDS_US, CALL, STAGES, Buckets, Key, Tally, new_buckets
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric as Family
@@ -139,6 +140,11 @@ class Metrics:
             name, key = (REQUESTS, (labels[0], labels[1])) if kind == CALL else (HISTOGRAMS[kind], (labels[0],))
             sums = found[name].get(key, [0] * len(buckets))
             found[name][key] = list(map(sum, zip(sums, buckets, strict=True)))
+        found[BATCHES] = {key: new_buckets(BATCH_BOUNDS) for key in found[HISTOGRAMS["inference"]]}
+        for (model, _, size), (count, *_) in self.sums.runs.items():
+            buckets = found[BATCHES][model,]
+            buckets[bisect_left(BATCH_BOUNDS, int(size))] += count
+            buckets[-1] += int(size) * count
         return found
 
 
@@ -149,7 +155,10 @@ COUNTERS = {
     "load": "inkling_model_loads_total",
 }
 REQUESTS = "inkling_request_duration_seconds"
-HISTOGRAMS = {**{stage: f"inkling_{stage}_duration_seconds" for stage in STAGES}, BATCH: "inkling_batch_images"}
+HISTOGRAMS = {stage: f"inkling_{stage}_duration_seconds" for stage in STAGES}
+BATCHES = "inkling_batch_images"
+BATCH_BOUNDS = tuple(2**power for power in range(11))
+"""Upper bounds of the buckets of the batch size, in images: 1 to 1024."""
 
 
 def _make_family(metric: Metric, values: Values) -> "Family":

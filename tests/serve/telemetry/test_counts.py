@@ -2,8 +2,9 @@
 
 import random
 import threading
+from collections import Counter
 
-from serve.telemetry.counts import BATCH_BOUNDS, BOUNDS_US, CODES, Counts, ModelCounts, Tally
+from serve.telemetry.counts import BOUNDS_US, CODES, Counts, ModelCounts, Tally
 
 BANDS = ("bands", "1")
 
@@ -37,8 +38,8 @@ def test_a_batch_counts_each_image_and_one_run() -> None:
     model.note_batch([10, 60, 300], [1, 2, 3], [4, 5, 6], 700)
     taken = model.take()
     counts = {kind: (sum(buckets[:-1]), buckets[-1]) for (kind, *_), buckets in taken.histograms.items()}
-    assert counts == {"queue": (3, 370), "decode": (3, 6), "prepare": (3, 15), "inference": (1, 700), "batch": (1, 3)}
-    assert taken.histograms["batch", *BANDS][BATCH_BOUNDS.index(4)] == 1
+    assert counts == {"queue": (3, 370), "decode": (3, 6), "prepare": (3, 15), "inference": (1, 700)}
+    assert taken.runs == {(*BANDS, "3"): [1, 1 + 2 + 3 + 4 + 5 + 6, 700]}
     assert taken.latest_ms[BANDS] > 1_700_000_000_000
 
 
@@ -68,10 +69,10 @@ def test_tallies_add_up_to_what_was_counted_whenever_they_are_taken() -> None:
     while noting.is_alive():
         sums.add(counts.take())
     sums.add(counts.take())
-    queue, batch = sums.histograms["queue", *BANDS], sums.histograms["batch", *BANDS]
-    assert sum(queue[:-1]) == batch[-1] == sum(batches)
+    queue = sums.histograms["queue", *BANDS]
+    assert sum(queue[:-1]) == sum(batches)
     assert queue[-1] == sum(size * size for size in batches)
-    assert sum(batch[:-1]) == len(batches)
+    assert {int(size): run[0] for (*_, size), run in sums.runs.items()} == Counter(batches)
 
 
 def test_every_series_of_a_served_model_is_there_at_0() -> None:
@@ -83,7 +84,7 @@ def test_every_series_of_a_served_model_is_there_at_0() -> None:
     calls = {key[1:] for key in sums.histograms if key[0] == "call"}
     pairs = [("Classify", "bands"), ("Classify", "unknown"), ("ListModels", "unknown")]
     assert calls == {(*pair, "", code) for pair in pairs for code in CODES}
-    assert {key[0] for key in sums.histograms} == {"call", "queue", "decode", "prepare", "inference", "batch"}
+    assert {key[0] for key in sums.histograms} == {"call", "queue", "decode", "prepare", "inference"}
     assert {key[:2] for key in sums.counters} >= {
         (kind, "bands") for kind in ("refused", "cancelled", "expired", "load")
     }
@@ -104,5 +105,5 @@ def test_a_file_of_a_model_that_is_not_served_is_refused_under_no_name() -> None
 
 
 def test_a_tally_is_the_same_after_its_way_as_lists() -> None:
-    tally = Tally({("expired", "имя"): 2}, {("queue", "имя", "1"): [1, 2, 3]}, {("имя", "1"): 5})
+    tally = Tally({("expired", "имя"): 2}, {("queue", "имя", "1"): [1, 2, 3]}, {("имя", "1", "8"): [1, 2, 3]})
     assert Tally.from_lists(tally.to_lists()) == tally
