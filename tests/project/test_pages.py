@@ -35,6 +35,7 @@ RUN_BY = {
     "python -m serve.client": "tests/serve/client/test_command.py",
     "python -m serve.evaluate": "tests/serve/client/test_evaluate.py",
     "python -m serve.health": "tests/serve/process/test_server.py",
+    "curl": "tests/serve/telemetry/test_metrics.py [another client of HTTP]",
     "python -m serve.bench": "tests/serve/bench/test_bench.py [--short]",
 }
 NOT_RUN = {
