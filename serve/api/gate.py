@@ -69,8 +69,8 @@ class CallGate:
                 if self.is_draining:
                     raise Draining("the server is stopping and takes no new work")
                 reply = await method(read(await self._receiver.receive(context)), call)
-                if call.id_metadata:
-                    context.set_trailing_metadata(call.id_metadata)
+                if id_metadata := call.id_metadata:
+                    context.set_trailing_metadata(id_metadata)
                 return reply
             except asyncio.CancelledError:
                 call.code = _name_cancellation(call)

@@ -166,7 +166,8 @@ class Counts:
 
     def note_call(self, method: str, served_by: tuple[str, str], code: str, duration_us: int) -> None:
         """Count a call that has ended, by the name and version of the model that served it."""
-        key = (CALL, method, *served_by, code)
+        name, version = served_by
+        key = (CALL, method, name, version, code)
         buckets = self._fresh.histograms.get(key)
         if buckets is None:
             buckets = self._fresh.histograms[key] = new_buckets(BOUNDS_US)
