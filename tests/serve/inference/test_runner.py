@@ -134,7 +134,7 @@ async def rank(path: Path, calls: list[list[bytes]]) -> list[list[list[int]]]:
     return [[each.ranking for each in call if isinstance(each, runner.Answer)] for call in answers]
 
 
-def test_classes_that_are_as_probable_keep_their_order_alone_and_among_others(bands: Path, png: Png) -> None:
+def test_equally_probable_classes_keep_their_order_in_any_batch(bands: Path, png: Png) -> None:
     """One band is bright, and the two others are as dark."""
     images = [png(0), png(1), png(2)]
     together, *alone = asyncio.run(rank(bands, [images, *([each] for each in images)]))

@@ -33,7 +33,7 @@ def make_record(error: Exception) -> logging.LogRecord:
         return logging.LogRecord("grpc._cython.cygrpc", logging.ERROR, "server", 1, "raised", (), sys.exc_info())
 
 
-def test_an_answer_whose_caller_has_left_is_not_logged_and_every_other_failure_is() -> None:
+def test_an_answer_whose_caller_has_left_is_the_only_failure_not_logged() -> None:
     assert not is_news(make_record(cygrpc.ExecuteBatchError("Failed")))
     assert is_news(make_record(cygrpc.InternalError("Failed")))
     assert is_news(logging.LogRecord("grpc._cython.cygrpc", logging.ERROR, "server", 1, "odd", (), None))
