@@ -67,7 +67,7 @@ proto: $(TEST)  ## write serve/pb anew
 	$(BIN)/python proto/generate.py serve/pb
 
 image:  ## build the container image
-	docker build --target $(RUNTIME) --build-arg COMMIT=$$(git rev-parse HEAD) --tag inkling:$(RUNTIME) .
+	docker build --target $(RUNTIME) --build-arg COMMIT=$$(git rev-parse HEAD 2>/dev/null || echo unknown) --tag inkling:$(RUNTIME) .
 
 lock: $(VENV)/pyvenv.cfg  ## write requirements/ anew, keeping versions that still fit; UPGRADE=1 takes the newest
 	@$(PIP) "uv>=0.9,<1"

@@ -82,9 +82,9 @@ class CallGate:
             finally:
                 self.running -= 1
                 self._end(name, call)
-            # gRPC's context keeps the exception that ends this call, and that keeps this frame. Without these two the
+            # gRPC's context keeps the exception that ends this call, and that keeps this frame. Without these three the
             # circle would stay until the next garbage collection.
-            del stream, context
+            del stream, context, call
             raise await refusal.pop()
 
         # As a stream of one message, which looks the same on the wire, so that the message is read here and not before.

@@ -188,6 +188,7 @@ class Supervisor:
         """A worker that never served has a reason that another start will not mend."""
         logger.error("worker %d could not start (%s); stopping", number, name_end(code))
         self._exit_code = code if code > 0 else 1
+        self.status.is_stopping = True
         self._stopping.set()
 
     async def _pause(self, seconds: float) -> None:

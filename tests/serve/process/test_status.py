@@ -87,7 +87,7 @@ def refused_by(tally: Tally) -> int:
     return tally.counters.get(("refused", "bands", "OVERLOADED"), 0)
 
 
-def test_the_sums_that_a_worker_asks_for_hold_what_all_have_counted_until_now() -> None:
+def test_a_worker_that_asks_gets_the_sums_of_all_as_of_now() -> None:
     async def scenario() -> None:
         async with linked(3) as (status, workers):
             for round_number in range(1, 6):

@@ -222,7 +222,7 @@ def test_workers_that_cannot_start_end_the_supervisor_with_their_reason(tmp_path
         running.wait_for(re.escape(str(tmp_path)))
 
 
-def test_a_folder_whose_every_file_is_refused_ends_the_supervisor_with_exit_code_3(tmp_path: Path) -> None:
+def test_a_folder_whose_every_file_is_refused_gives_exit_code_3(tmp_path: Path) -> None:
     (tmp_path / "broken/1").mkdir(parents=True)
     (tmp_path / "broken/1/model.onnx").write_bytes(b"no model")
     with supervised(tmp_path) as running:

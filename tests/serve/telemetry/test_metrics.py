@@ -47,7 +47,7 @@ def test_the_metrics_are_those_of_the_list_with_their_labels(server: Running) ->
     assert found == labels
 
 
-def test_every_series_of_a_served_model_is_there_before_its_first_call(repository_folder: Path) -> None:
+def test_every_series_of_a_model_is_there_before_its_first_call(repository_folder: Path) -> None:
     with running(repository_folder, "--workers", "1") as server:
         assert server.address
         samples = server.scrape_until(lambda samples: find(samples, "inkling_model_info") == 3)
@@ -133,7 +133,7 @@ def test_a_call_is_on_metrics_within_a_second(server: Running, png: Png) -> None
             assert find(server.scrape(), "inkling_requests_total", method="Classify", code="OK") == before + 1
 
 
-def test_a_killed_worker_keeps_what_it_counted_and_no_sum_falls(repository_folder: Path, png: Png) -> None:
+def test_a_killed_worker_keeps_its_counts_and_no_sum_falls(repository_folder: Path, png: Png) -> None:
     with running(repository_folder, "--workers", "2") as server:
         address = server.address
         stop, failures, answers = threading.Event(), list[Exception](), Counter[int]()
@@ -256,7 +256,7 @@ def test_images_that_never_ran_are_counted_by_why(
     assert find(samples, "inkling_batch_images_sum") == 0
 
 
-def test_a_metrics_port_that_was_set_and_is_taken_ends_the_start_with_exit_code_4(repository_folder: Path) -> None:
+def test_a_metrics_port_that_was_set_and_is_taken_ends_the_start(repository_folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         command = [sys.executable, "-m", "serve", "--models", str(repository_folder), "--port", "0"]

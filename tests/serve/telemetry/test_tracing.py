@@ -136,7 +136,7 @@ def test_a_call_that_its_caller_does_not_trace_has_none(repository_folder: Path,
     assert [span.name for span in collector.spans].count("Classify") == 1
 
 
-def test_a_collector_that_does_not_answer_holds_up_neither_calls_nor_a_stop(repository_folder: Path, png: Png) -> None:
+def test_a_silent_collector_holds_up_neither_calls_nor_a_stop(repository_folder: Path, png: Png) -> None:
     endpoint = f"http://127.0.0.1:{find_free_port()}"
     with running(repository_folder, "--workers", "1", "--trace-endpoint", endpoint) as server:
         with grpc.insecure_channel(server.address) as channel:
