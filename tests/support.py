@@ -5,15 +5,12 @@ The model can be checked by hand: it answers the softmax of the mean brightness 
 
 import asyncio
 import io
-import os
 import subprocess
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import numpy as np
 import numpy.typing as npt
