@@ -7,6 +7,7 @@ The flag wins.
 """
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import Any
 from serve.errors import ConfigError
 
 PREFIX = "INKLING_SERVE_"
+_SECRET = re.compile(r"//[^/@]*@")
+"""The name and the password of a URL."""
 
 
 def _setting(
@@ -74,6 +77,14 @@ class ServerConfig:
         most=86_400,
     )
     grace_s: int = _setting(20, "give accepted calls this many seconds to finish when the server stops")
+    metrics_port: int = _setting(
+        9464, "answer /metrics, /healthz and /readyz over HTTP on this port; 0 disables it", most=65535
+    )
+    metrics_host: str = _setting("127.0.0.1", "listen for HTTP on this address")
+    trace_endpoint: str = _setting(
+        "", "send traces to this URL of an OpenTelemetry collector, by OTLP over HTTP; empty sends none"
+    )
+    log_format: str = _setting("text", "write each event to the log as a line of this", choices=("text", "json"))
     log_level: str = _setting(
         "info", "log messages of this severity and above", choices=("debug", "info", "warning", "error")
     )
@@ -96,6 +107,27 @@ def read_config(arguments: Sequence[str], environment: Mapping[str, str]) -> Ser
     if unknown:
         raise ConfigError(f"unknown environment variables: {', '.join(sorted(unknown))}")
     return ServerConfig(**values)
+
+
+def is_given(name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> bool:
+    """Whether a setting was set, be it to its default."""
+    return getattr(_parser().parse_args(arguments), name) is not None or PREFIX + name.upper() in environment
+
+
+def find_log_format(arguments: Sequence[str], environment: Mapping[str, str]) -> str:
+    """The format of the log before the settings are read, so that even their faults are told in it."""
+    found = environment.get(PREFIX + "LOG_FORMAT", "text")
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        flag, _, value = argument.partition("=")
+        if flag == "--log-format":
+            found = value or following
+    return found
+
+
+def describe(config: ServerConfig) -> str:
+    """Every setting as `name=value`, on one line, for the log. Names and passwords within URLs are hidden."""
+    texts = ((name, _SECRET.sub("//***@", value)) for name, value in to_texts(config).items())
+    return " ".join(f"{name}={value!r}" if not value or " " in value else f"{name}={value}" for name, value in texts)
 
 
 def to_texts(config: ServerConfig) -> dict[str, str]:

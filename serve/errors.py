@@ -26,6 +26,8 @@ Does not know: gRPC and its status codes (`serve/api/status.py` maps them), file
     |   |-- UnknownPolicy           a policy that this version does not have
     |   `-- SelfTestFailed          its answers differ from those at export
     |-- ConfigError             a wrong setting, or two that do not fit together
+    |   |-- NoModelLoaded           every model file was refused
+    |   `-- PortTaken               another program listens on the port
     `-- CallError               raised by the client: a call that failed with a status
 """
 
@@ -156,6 +158,21 @@ class SelfTestFailed(ModelFileError):
 
 class ConfigError(InklingError):
     """A setting is wrong, or two settings do not fit together."""
+
+    exit_code = 2
+    """The exit code of a server that cannot start because of it."""
+
+
+class NoModelLoaded(ConfigError):
+    """Every model file was refused."""
+
+    exit_code = 3
+
+
+class PortTaken(ConfigError):
+    """Another program listens on the port."""
+
+    exit_code = 4
 
 
 class CallError(InklingError):

@@ -10,8 +10,9 @@ import contextlib
 import functools
 import inspect
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor
@@ -19,9 +20,12 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from serve.api.receiving import Receiver
-from serve.api.status import refuse
+from serve.api.status import find_code, name_code, refuse
 from serve.api.streams import Requests
-from serve.errors import Draining, UnreadableRequest
+from serve.errors import Draining, InklingError, UnreadableRequest
+from serve.telemetry.calls import CURRENT_CALL, Call, find_request_id
+from serve.telemetry.counts import REFUSALS, Counts
+from serve.telemetry.tracing import Tracing
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -33,14 +37,8 @@ QUIET_LOOKS = 5
 """A stop takes its next step when nothing came, or no handler ran, at so many looks in succession, LOOK_S s apart."""
 
 
-class Call(NamedTuple):
-    """What a method may know of its call beside the request."""
-
-    deadline_s: float | None
-    """On the clock of `time.monotonic`; None without a deadline."""
-    client: Callable[[], str]
-    """The address of the connection that it came over."""
-
+MODEL_FIELDS = {"model", "model_name", "name"}
+"""Fields of a request that name a model."""
 
 Unary: TypeAlias = Callable[[Any, Call], Awaitable[Message]]
 """A method that takes one message and answers with one."""
@@ -54,7 +52,9 @@ STOPPING = "the server is stopping and takes no new work"
 class CallGate:
     """Makes the handlers of services, and knows how many calls have come. Used on the event loop alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, counts: Counts | None = None, tracing: Tracing | None = None) -> None:
+        self._counts = counts or Counts()
+        self._tracing = tracing
         self._receiver = Receiver()
         self.call_count = 0
         """Calls and requests of streams that have come, rejected ones and those of the standard services included."""
@@ -73,24 +73,32 @@ class CallGate:
     def unary(self, descriptor: MethodDescriptor, method: Unary, *, while_draining: bool = False) -> Handler:
         """The handler of a method that takes one message and answers with one, if told so also while draining."""
         read = functools.partial(parse, GetMessageClass(descriptor.input_type))
+        name = descriptor.name
+        self._counts.declare_method(name, not MODEL_FIELDS.isdisjoint(descriptor.input_type.fields_by_name))
 
         async def answer(stream: object, context: Context) -> Message:
-            self.call_count += 1
+            call = self._begin(name, context)
             self.running += 1
             try:
                 if self.is_draining and not while_draining:
                     raise Draining(STOPPING)
-                return await method(
-                    read(await self._receiver.receive(context)), Call(_deadline_s(context), context.peer)
-                )
+                reply = await method(read(await self._receiver.receive(context)), call)
+                if id_metadata := call.id_metadata:
+                    context.set_trailing_metadata(id_metadata)
+                return reply
+            except asyncio.CancelledError:
+                call.code = _name_cancellation(call)
+                raise
             except Exception as error:  # the edge: whatever it is, it becomes a status
                 refusal = [refuse(context, error)]
+                self._note_error(call, error)
                 error.__traceback__ = None
             finally:
                 self.running -= 1
-            # gRPC's context keeps the exception that ends this call, and that keeps this frame. Without these two the
+                self._end(name, call)
+            # gRPC's context keeps the exception that ends this call, and that keeps this frame. Without these three the
             # circle would stay until the next garbage collection.
-            del stream, context
+            del stream, context, call
             raise await refusal.pop()
 
         # As a stream of one message, which looks the same on the wire, so that the message is read here and not before.
@@ -123,29 +131,36 @@ class CallGate:
         """
         read = functools.partial(parse, GetMessageClass(descriptor.input_type))
         serialize = GetMessageClass(descriptor.output_type).SerializeToString
+        name = descriptor.name
+        self._counts.declare_method(name, True)
 
         async def answer(_: object, context: Context) -> None:
-            self.call_count += 1
+            call = self._begin(name, context)
             self.running += 1
             requests: Requests[Message] = Requests(functools.partial(self._read, context, read))
             self._streams.add(requests)
             try:
                 if self.is_draining:
                     raise Draining(STOPPING)
-                async with contextlib.aclosing(method(requests, Call(_deadline_s(context), context.peer))) as replies:
+                async with contextlib.aclosing(method(requests, call)) as replies:
                     async for reply in replies:
                         if not await _write(context, serialize(reply)):
                             return
                 if not requests.is_stopped:
                     return
                 raise Draining("the server is stopping; wanted no request after the last that has an answer")
+            except asyncio.CancelledError:
+                call.code = _name_cancellation(call)
+                raise
             except Exception as error:  # as in unary
                 refusal = [refuse(context, error)]
+                self._note_error(call, error)
                 error.__traceback__ = None
             finally:
                 self.running -= 1
                 self._streams.discard(requests)
-            del requests, context
+                self._end(name, call)
+            del requests, context, call
             raise await refusal.pop()
 
         return grpc.stream_stream_rpc_method_handler(answer)
@@ -160,25 +175,60 @@ class CallGate:
 
     def standard(self, handlers: Mapping[str, Handler]) -> dict[str, Handler]:
         """The handlers of a standard service, whose calls are counted and answered while draining, too."""
-        return {name: self._count(handler) for name, handler in handlers.items()}
+        return {name: self._count(name, handler) for name, handler in handlers.items()}
 
-    def _count(self, handler: Handler) -> Handler:
+    def _count(self, name: str, handler: Handler) -> Handler:
+        self._counts.declare_method(name, False)
         kind = next(kind for kind in _KINDS if getattr(handler, kind))
         method: Any = getattr(handler, kind)
         make: Any = getattr(grpc, f"{kind}_rpc_method_handler")
 
         async def answer(request: Any, context: Context) -> Any:
-            self.call_count += 1
-            return await method(request, context)
+            with self._measure(name, context):
+                return await method(request, context)
 
         async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
-            self.call_count += 1
-            async for reply in method(request, context):
-                yield reply
+            with self._measure(name, context):
+                async for reply in method(request, context):
+                    yield reply
 
         counted = stream if inspect.isasyncgenfunction(method) else answer
         made: Handler = make(counted, handler.request_deserializer, handler.response_serializer)
         return made
+
+    @contextmanager
+    def _measure(self, name: str, context: Context) -> Iterator[None]:
+        """Count a call of a standard service, which sends its own statuses."""
+        call = self._begin(name, context)
+        try:
+            yield
+        except Exception:
+            call.code = name_code(context.code())
+            raise
+        except BaseException:  # cancelled, or a stream that is not read to its end
+            call.code = _name_cancellation(call)
+            raise
+        finally:
+            self._end(name, call)
+
+    def _begin(self, name: str, context: Context) -> Call:
+        self.call_count += 1
+        metadata: Any = context.invocation_metadata() or ()
+        call = Call(_deadline_s(context), context.peer, find_request_id(metadata))
+        CURRENT_CALL.set(call)
+        if self._tracing:
+            self._tracing.start(call, name, metadata)
+        return call
+
+    def _note_error(self, call: Call, error: Exception) -> None:
+        call.code = find_code(error).name
+        if isinstance(error, InklingError) and error.reason in REFUSALS:
+            self._counts.note_refused(call.served_by[0], error.reason)
+
+    def _end(self, name: str, call: Call) -> None:
+        self._counts.note_call(name, call.served_by, call.code, (time.perf_counter_ns() - call.start_ns) // 1000)
+        if self._tracing:
+            self._tracing.end(call)
 
 
 _KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
@@ -206,3 +256,8 @@ async def _write(context: Context, data: bytes) -> bool:
 def _deadline_s(context: Context) -> float | None:
     remaining_s = context.time_remaining()
     return None if remaining_s is None else time.monotonic() + remaining_s
+
+
+def _name_cancellation(call: Call) -> str:
+    """GRPC cancels a call whose caller leaves, and a call whose deadline passes."""
+    return "DEADLINE_EXCEEDED" if call.is_late else "CANCELLED"

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -20,7 +20,7 @@ from serve.api.open_inference.service import SERVICE as OPEN_INFERENCE
 from serve.api.open_inference.service import OpenInferenceService
 from serve.api.standard import HEALTH, REFLECTIONS, Health, Reflection
 from serve.config import ServerConfig
-from serve.errors import ConfigError
+from serve.errors import PortTaken
 from serve.images.pool import DecodePool
 from serve.inference.device import choose_device
 from serve.inference.engine import Placement
@@ -35,7 +35,10 @@ from serve.machine.scheduling import lower_thread_priority
 from serve.machine.watchdog import Watchdog
 from serve.model_file.folder import ModelFile
 from serve.process.port import SPREADS_CONNECTIONS, join_address
-from serve.telemetry.model_statistics import ModelStatistics
+from serve.telemetry.counts import Counts, Tally
+from serve.telemetry.metrics import State
+from serve.telemetry.model_statistics import ModelStatistics, read_statistics
+from serve.telemetry.tracing import Tracing
 
 logger = logging.getLogger(__name__)
 
@@ -71,17 +74,27 @@ class Server:
         config: ServerConfig,
         idle_cores: IdleCores | None = None,
         on_loading: Callable[[ModelFile], None] = lambda file: None,
+        ask_sums: Callable[[], Awaitable[Tally]] | None = None,
     ) -> None:
-        """`idle_cores` is this worker's view of the cores that the others use; `on_loading` is told of each file."""
+        """`idle_cores` is this worker's view of the cores that the others use; `on_loading` is told of each file.
+
+        `ask_sums` gives the counts of all workers; without it there are no others.
+        """
         self._on_loading = on_loading
+        self.counts = Counts()
+        self._own_sums = Tally()
+        self.ask_sums = ask_sums or self._sum_own
+        self.certificate_expiry_s = 0.0
+        """When the certificate in use expires, in seconds since 1970; 0 without one."""
         self._watchdog = Watchdog(config.hang_timeout_s / 2)
         self._config = config
         self.registry = Registry()
         self._cpu = CpuPolicy(config.workers, config.busy_poll_us, idle_cores)
+        self._tracing = Tracing(config.trace_endpoint) if config.trace_endpoint else None
         threads = min(count_usable_cores(), MOST_DECODERS)
         self._decoders = ThreadPoolExecutor(threads, "decoder", initializer=lower_thread_priority)
         self._pool = DecodePool(self._decoders, threads, config.max_pending_pixels, config.max_image_pixels)
-        self._gate = CallGate()
+        self._gate = CallGate(self.counts, self._tracing)
         self._service = ClassifierService(self.registry, config.max_request_images)
         self._open_inference = OpenInferenceService(
             self.registry, config.max_request_images, statistics=self._read_statistics, control=NoControl()
@@ -120,8 +133,23 @@ class Server:
         for runner in self.registry.list():
             await runner.close()
         self._memory_task.cancel()
+        if self._tracing:
+            await self._tracing.close()
         # Not waited for: an image whose caller has left may still be decoding.
         self._decoders.shutdown(wait=False, cancel_futures=True)
+
+    def read_state(self) -> State:
+        """What is true now, for the metrics."""
+        runners = self.registry.list()
+        waiting = dict.fromkeys(self.registry.names, 0)
+        for runner in runners:
+            waiting[runner.name] += runner.admission.images
+        models = [(runner.name, str(runner.version), runner.spec.precision, runner.device) for runner in runners]
+        return State(waiting, models, self.certificate_expiry_s)
+
+    async def _sum_own(self) -> Tally:
+        self._own_sums.add(self.counts.take())
+        return self._own_sums
 
     def _make_loader(self) -> Loader:
         config = self._config
@@ -147,16 +175,17 @@ class Server:
             watchdog=self._watchdog,
             describe=check_description,
             on_loading=self._on_loading,
+            counts=self.counts,
         )
 
     def _listen(self) -> None:
-        """Take the port with every listener; port 0 becomes a free one. Raises ConfigError if it cannot be had."""
+        """Take the port with every listener; port 0 becomes a free one. Raises PortTaken if it cannot be had."""
         for listener in self._listeners:
             address = join_address(self._config.host, self.port)
             try:
                 self.port = listener.add_insecure_port(address)
             except RuntimeError as error:
-                raise ConfigError(f"--host, --port: cannot listen on {address}; is another server there?") from error
+                raise PortTaken(f"--host, --port: cannot listen on {address}; is another server there?") from error
 
     def _make_listener(self) -> grpc.aio.Server:
         options = [
@@ -185,5 +214,5 @@ class Server:
         return server
 
     async def _read_statistics(self, name: str, version: str) -> ModelStatistics:
-        """What a version of a model did in this process."""
-        return self.registry.find(name, version).counters.read()
+        """What a version of a model did in all workers."""
+        return read_statistics(await self.ask_sums(), name, version)

@@ -17,6 +17,7 @@ from serve.machine.cores import count_usable_cores
 from serve.machine.event_loop import new_event_loop
 from serve.machine.idle_cores import IdleCores
 from serve.process.link import BEAT_S, Beat, Link, Loading, Message, Serving, Start
+from serve.process.report import Reporter
 from serve.process.server import Server
 from serve.process.startup import STOP_SIGNALS, end
 from serve.telemetry.logs import start_logging
@@ -25,14 +26,14 @@ logger = logging.getLogger("serve.process.worker")  # not __main__, which it is 
 
 
 def main(descriptor: int) -> int:
-    """Exit code 0 after a clean stop, 2 if it could not start."""
+    """Exit code 0 after a clean stop, else what the error says that kept it from starting."""
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # a terminal may stop process groups in the background that log
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(_work(socket.socket(fileno=descriptor)))
     except ConfigError as error:
         print(f"serve: {error}", file=sys.stderr)
-        return 2
+        return error.exit_code
     return 0
 
 
@@ -46,22 +47,28 @@ async def _work(end_of_link: socket.socket) -> None:
     if not isinstance(start, Start):
         return
     config = from_texts(start.settings)
-    start_logging(config.log_level)
-    orphanage = asyncio.create_task(_stop_when_orphaned(messages, stop))
-    await serve(config, stop, link, IdleCores.at(count_usable_cores(), start.memory, start.number))
-    orphanage.cancel()
-    link.close()
+    start_logging(config.log_level, config.log_format)
+    reporter = Reporter(link)
+    listening = asyncio.create_task(_listen(messages, reporter, stop))
+    await serve(config, stop, link, reporter, IdleCores.at(count_usable_cores(), start.memory, start.number))
+    listening.cancel()
+    await link.finish()
 
 
-async def _stop_when_orphaned(messages: AsyncIterator[Message], stop: asyncio.Event) -> None:
-    async for _ in messages:
-        pass
+async def _listen(messages: AsyncIterator[Message], reporter: Reporter, stop: asyncio.Event) -> None:
+    """Take notice of what the supervisor says, and stop when it is gone."""
+    async for message in messages:
+        reporter.note(message)
     stop.set()
 
 
-async def serve(config: ServerConfig, stop: asyncio.Event, link: Link, idle_cores: IdleCores) -> None:
+async def serve(
+    config: ServerConfig, stop: asyncio.Event, link: Link, reporter: Reporter, idle_cores: IdleCores
+) -> None:
     """Load and serve until `stop` is set, also while models load. Raises ConfigError if it cannot start."""
-    server = Server(config, idle_cores, lambda file: link.send(Loading(file.name, file.version)))
+    server = Server(
+        config, idle_cores, lambda file: link.send(Loading(file.name, file.version)), ask_sums=reporter.ask_sums
+    )
     starting, stopping = asyncio.create_task(server.start()), asyncio.create_task(stop.wait())
     await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
@@ -69,10 +76,12 @@ async def serve(config: ServerConfig, stop: asyncio.Event, link: Link, idle_core
         return
     await starting
     link.send(Serving(server.registry.names))
-    beating = asyncio.create_task(_beat(link))
+    tasks = [asyncio.create_task(_beat(link)), asyncio.create_task(reporter.run(server))]
     await stopping
     await server.stop()
-    beating.cancel()
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)  # the last report is sent
     logger.info("stopped")
 
 

@@ -1,25 +1,26 @@
-"""What one model did: how many images, in how many runs, and where the time of its calls went.
+"""What one version of a model did, as Triton's statistics have it: from what all workers counted.
 
-Enters: calls and runs, as they end. Leaves: `ModelStatistics`, which can be summed over workers.
-Does not know: images, models, messages.
+Enters: a `Tally` of all workers. Leaves: `ModelStatistics`. Does not know: images, messages, who counted.
 """
 
-import threading
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+from serve.telemetry.counts import CALL, Tally
+
+_NOT_FAILED = ("OK", "CANCELLED")
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
-    """How often something happened, and how long it took."""
+class Duration:
+    """How often something happened, and how long it took in all."""
 
     count: int
     ns: int
 
 
 @dataclass(frozen=True, slots=True)
-class RunTally:
+class RunDuration:
     """The runs of one size: how many, the time to prepare their images, and their own."""
 
     count: int
@@ -29,100 +30,51 @@ class RunTally:
 
 @dataclass(frozen=True, slots=True)
 class ModelStatistics:
-    """What one version of a model did since it was loaded."""
+    """What one version of a model did. Durations are of images, each of which waits for its whole batch."""
 
     images: int
-    """Images that were answered, in calls that were."""
-    success: Tally
-    """Calls that were answered, from their start to their answer."""
-    failure: Tally
+    """Images that were run."""
+    success: Duration
+    """Images from their wait for a batch to the end of their run."""
+    failure: Duration
     """Calls that failed; those whose callers left are in neither."""
-    queue: Tally
-    """The waits of answered calls for their first run."""
-    prepare: Tally
-    """The decoding and preparation of the images of answered calls."""
-    inference: Tally
-    """The runs that those images were in."""
-    runs: Mapping[int, RunTally]
-    """All runs by their number of images, those for callers who left included."""
+    queue: Duration
+    prepare: Duration
+    inference: Duration
+    runs: Mapping[int, RunDuration]
+    """All runs by their number of images."""
     last_answer_ms: int
-    """Milliseconds since 1970 at the last answer; 0 before the first."""
+    """Milliseconds since 1970 at the last run; 0 before the first."""
 
     @property
     def run_count(self) -> int:
         """All runs."""
-        return sum(tally.count for tally in self.runs.values())
+        return sum(run.count for run in self.runs.values())
 
 
-def add_statistics(parts: Sequence[ModelStatistics]) -> ModelStatistics:
-    """The statistics of several workers together."""
-    sizes = sorted({size for part in parts for size in part.runs})
+def read_statistics(tally: Tally, name: str, version: str) -> ModelStatistics:
+    """The statistics of a version of a model."""
+    runs = {
+        int(size): RunDuration(count, 1000 * prepare_us, 1000 * inference_us)
+        for (model, of, size), (count, prepare_us, inference_us) in sorted(tally.runs.items())
+        if (model, of) == (name, version)
+    }
+    images = sum(size * run.count for size, run in runs.items())
+    queue_ns = 1000 * tally.histograms.get(("queue", name, version), [0])[-1]
+    prepare_ns = sum(run.prepare_ns for run in runs.values())
+    inference_ns = sum(size * run.inference_ns for size, run in runs.items())
+    failed = [
+        buckets
+        for key, buckets in tally.histograms.items()
+        if key[0] == CALL and key[2:4] == (name, version) and key[4] not in _NOT_FAILED
+    ]
     return ModelStatistics(
-        images=sum(part.images for part in parts),
-        success=_add([part.success for part in parts]),
-        failure=_add([part.failure for part in parts]),
-        queue=_add([part.queue for part in parts]),
-        prepare=_add([part.prepare for part in parts]),
-        inference=_add([part.inference for part in parts]),
-        runs={size: _add_runs([part.runs[size] for part in parts if size in part.runs]) for size in sizes},
-        last_answer_ms=max((part.last_answer_ms for part in parts), default=0),
+        images=images,
+        success=Duration(images, queue_ns + prepare_ns + inference_ns),
+        failure=Duration(sum(sum(each[:-1]) for each in failed), sum(1000 * each[-1] for each in failed)),
+        queue=Duration(images, queue_ns),
+        prepare=Duration(images, prepare_ns),
+        inference=Duration(images, inference_ns),
+        runs=dict(sorted(runs.items())),
+        last_answer_ms=tally.latest_ms.get((name, version), 0),
     )
-
-
-def _add(tallies: Sequence[Tally]) -> Tally:
-    return Tally(sum(each.count for each in tallies), sum(each.ns for each in tallies))
-
-
-def _add_runs(tallies: Sequence[RunTally]) -> RunTally:
-    return RunTally(
-        sum(each.count for each in tallies),
-        sum(each.prepare_ns for each in tallies),
-        sum(each.inference_ns for each in tallies),
-    )
-
-
-class ModelCounters:
-    """Counts for one model. Calls are counted on the event loop alone, runs in any thread."""
-
-    def __init__(self) -> None:
-        # Plain numbers, and a lock for runs alone: every call pays for this.
-        self._images = self._successes = self._failures = self._last_answer_ms = 0
-        self._success_ns = self._failure_ns = self._queue_ns = self._prepare_ns = self._inference_ns = 0
-        self._lock = threading.Lock()
-        self._runs: dict[int, tuple[int, int, int]] = {}
-
-    def count_run(self, images: int, prepare_ns: int, inference_ns: int) -> None:
-        """Count a run that ended."""
-        with self._lock:
-            count, prepared_ns, ran_ns = self._runs.get(images, (0, 0, 0))
-            self._runs[images] = count + 1, prepared_ns + prepare_ns, ran_ns + inference_ns
-
-    def count_success(self, images: int, total_ns: int, queue_ns: int, prepare_ns: int, inference_ns: int) -> None:
-        """Count a call that is answered next."""
-        self._successes += 1
-        self._images += images
-        self._success_ns += total_ns
-        self._queue_ns += queue_ns
-        self._prepare_ns += prepare_ns
-        self._inference_ns += inference_ns
-        self._last_answer_ms = time.time_ns() // 1_000_000
-
-    def count_failure(self, total_ns: int) -> None:
-        """Count a call that failed."""
-        self._failures += 1
-        self._failure_ns += total_ns
-
-    def read(self) -> ModelStatistics:
-        """What was counted until now."""
-        with self._lock:
-            runs = {size: RunTally(*tally) for size, tally in sorted(self._runs.items())}
-        return ModelStatistics(
-            images=self._images,
-            success=Tally(self._successes, self._success_ns),
-            failure=Tally(self._failures, self._failure_ns),
-            queue=Tally(self._successes, self._queue_ns),
-            prepare=Tally(self._successes, self._prepare_ns),
-            inference=Tally(self._successes, self._inference_ns),
-            runs=runs,
-            last_answer_ms=self._last_answer_ms,
-        )

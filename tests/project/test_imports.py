@@ -69,6 +69,8 @@ OWNERS = {
     "grpc": ("serve.api", "serve.process.server", "serve.client", "serve.bench", "serve.pb"),
     "grpc_health": ("serve.api", "serve.process.server", "serve.client", "serve.bench"),
     "grpc_reflection": ("serve.api", "serve.process.server"),
+    "prometheus_client": ("serve.telemetry",),
+    "opentelemetry": ("serve.telemetry",),
     "onnxruntime": ("serve.inference", "serve.bench.ceiling", "serve.bench.peers", "train.export"),
 }
 """Packages that only some rooms or modules may import."""
@@ -172,7 +174,8 @@ def test_a_folder_has_at_most_nine_files() -> None:
         ("serve.client", {"onnxruntime", "serve.inference.engine", "serve.process.server", *OPEN_INFERENCE_STUBS}),
         ("serve.client.__main__", {"onnxruntime"}),
         ("serve.images.policies.find", {"onnxruntime", "grpc"}),
-        ("serve.process.supervisor", {"onnxruntime", "grpc"}),
+        ("serve.process.supervisor", {"onnxruntime", "grpc", "prometheus_client", "opentelemetry"}),
+        ("serve.process.worker", {"prometheus_client", "opentelemetry"}),
         ("train.export.from_keras", {"tensorflow", "keras", "grpc"}),
         ("train.export.onnx_file", {"tensorflow", "keras", "grpc"}),
     ],

@@ -15,6 +15,7 @@ import pytest
 
 from serve.client.client import Client
 from serve.config import PREFIX, ServerConfig
+from serve.process.status import Status
 from tests.support import ROOT, RunningServer
 
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"{page.relative_to(ROOT)}" for page in (ROOT / "docs").rglob("*.md"))]
@@ -36,6 +37,7 @@ RUN_BY = {
     "python -m serve.client": "tests/serve/client/test_command.py",
     "python -m serve.evaluate": "tests/serve/client/test_evaluate.py",
     "python -m serve.health": "tests/serve/process/test_server.py",
+    "curl": "tests/serve/telemetry/test_metrics.py [another client of HTTP]",
     "python -m serve.bench": "tests/serve/bench/test_bench.py [--short]",
     "perf_analyzer": "tests/serve/api/test_open_inference_triton.py [a free port and shorter intervals]",
 }
@@ -217,6 +219,9 @@ def test_the_pod_has_the_servers_port_and_more_time_than_its_grace() -> None:
     (block,) = find_blocks("yaml", "docs/serving/kubernetes.md")
     pod = yaml.safe_load(block)["spec"]["template"]["spec"]
     (container,) = pod["containers"]
-    assert container["ports"] == [{"containerPort": ServerConfig().port}]
-    assert container["readinessProbe"]["grpc"] == container["livenessProbe"]["grpc"] == {"port": ServerConfig().port}
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert ports == {"grpc": ServerConfig().port, "metrics": ServerConfig().metrics_port}
+    probes = {name: container[name]["httpGet"] for name in ("startupProbe", "readinessProbe", "livenessProbe")}
+    assert {probe["port"] for probe in probes.values()} == {"metrics"}
+    assert {probe["path"] for probe in probes.values()} == {"/readyz", "/healthz"} <= set(Status(1).routes)
     assert pod["terminationGracePeriodSeconds"] > ServerConfig().grace_s

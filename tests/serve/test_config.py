@@ -25,10 +25,10 @@ def twin_of(name: str) -> str:
 
 
 def other_values(name: str) -> tuple[tuple[str, Any], tuple[str, Any]]:
-    """Two texts that are not the default, each with the value that it means."""
+    """Two texts, each with the value that it means; the first is never the default, the second only of two choices."""
     setting = SETTINGS[name]
     if setting.metadata["choices"]:
-        first, second, *_ = (choice for choice in setting.metadata["choices"] if choice != setting.default)
+        first, second, *_ = sorted(setting.metadata["choices"], key=lambda choice: choice == setting.default)
         return (first, first), (second, second)
     if isinstance(setting.default, int):
         least, most = setting.metadata["least"], setting.metadata["most"]

@@ -12,7 +12,7 @@ from serve.images.decode import FORMAT_NAMES
 from serve.inference.registry import Refusal
 from serve.inference.runner import Runner
 from serve.pb import open_inference_pb2 as pb
-from serve.telemetry.model_statistics import ModelStatistics, Tally
+from serve.telemetry.model_statistics import Duration, ModelStatistics
 
 PLATFORM = "onnxruntime_onnx"
 BACKEND = "onnxruntime"
@@ -88,7 +88,7 @@ def to_statistics(runner: Runner, statistics: ModelStatistics) -> pb.ModelStatis
     return message
 
 
-def _to_duration(tally: Tally) -> pb.StatisticDuration:
+def _to_duration(tally: Duration) -> pb.StatisticDuration:
     return pb.StatisticDuration(count=tally.count, ns=tally.ns)
 
 

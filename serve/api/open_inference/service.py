@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.metadata import PackageNotFoundError, version
 
-from serve.api.gate import Call, CallGate, Handler
+from serve.api.gate import CallGate, Handler
 from serve.api.inkling_v1 import find_labels
 from serve.api.open_inference.control import ModelControl
 from serve.api.open_inference.models import READY, to_config, to_index, to_metadata, to_statistics
@@ -21,6 +21,7 @@ from serve.inference.registry import Registry
 from serve.inference.runner import Runner
 from serve.pb import classifier_pb2
 from serve.pb import open_inference_pb2 as pb
+from serve.telemetry.calls import Call
 from serve.telemetry.model_statistics import ModelStatistics
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
@@ -162,6 +163,7 @@ class OpenInferenceService:
     ) -> None:
         """Fill a response in. With `admitted`, wait for room and say when there is some."""
         runner = self._registry.find(request.model_name, request.model_version)
+        call.served_by = runner.identity
         labels = find_labels(runner.spec.labels, _NO_OPTIONS)
         outputs = read_outputs(request.outputs)
         deadline_s = read_deadline_s(request.parameters, call.deadline_s)

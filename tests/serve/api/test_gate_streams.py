@@ -8,11 +8,12 @@ from typing import Any
 import grpc
 import pytest
 
-from serve.api.gate import Call, CallGate
+from serve.api.gate import CallGate
 from serve.api.open_inference.service import SERVICE
 from serve.api.streams import Requests
 from serve.errors import NotFound
 from serve.pb import open_inference_pb2 as pb
+from serve.telemetry.calls import Call
 
 STREAM = SERVICE.methods_by_name["ModelStreamInfer"]
 Method = Callable[[Requests[pb.ModelInferRequest], Call], AsyncIterator[pb.ModelStreamInferResponse]]

@@ -14,12 +14,12 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from serve.api.gate import Call
 from serve.api.open_inference.service import SERVICE, OpenInferenceService
 from serve.client.client import Client
 from serve.inference.registry import Registry
 from serve.pb import open_inference_pb2 as pb
 from serve.pb.open_inference_pb2_grpc import GRPCInferenceServiceStub
+from serve.telemetry.calls import Call
 from serve.telemetry.model_statistics import ModelCounters, ModelStatistics
 from tests.serve.api.malformed import make_files, make_pixels, pack
 from tests.support import GREY, LABELS, Png, RunningServer, write_tiny_model
@@ -232,8 +232,8 @@ def test_a_control_gets_the_names_of_models_to_load_and_unload() -> None:
     )
 
     async def main() -> None:
-        await service.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name="a"), Call(None, str))
-        await service.RepositoryModelUnload(unload, Call(None, str))
+        await service.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name="a"), Call())
+        await service.RepositoryModelUnload(unload, Call())
 
     asyncio.run(main())
     assert control.asked == [("load", "a"), ("unload", "b")]

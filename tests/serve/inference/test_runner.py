@@ -73,7 +73,9 @@ def test_a_lone_image_of_a_long_net_is_run_at_once_where_one_is_short(
 ) -> None:
     monkeypatch.setattr(engine.Engine, "_measure", lambda self, size, options=None: one_image_s if size == 1 else 1.0)
     made: list[tuple[object, ...]] = []
-    monkeypatch.setattr(runner, "ThreadBatcher", lambda *settings: made.append(settings) or ThreadBatcher(*settings))
+    monkeypatch.setattr(
+        runner, "ThreadBatcher", lambda *settings, **others: made.append(settings) or ThreadBatcher(*settings, **others)
+    )
     assert asyncio.run(make_batcher(bands, threads=1)) is ThreadBatcher
     assert made[0][-1] is at_once
 

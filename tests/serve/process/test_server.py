@@ -133,7 +133,7 @@ def test_an_idle_server_stops_at_once(repository_folder: Path) -> None:
 def test_a_port_in_use_is_an_error_that_names_it(server: RunningServer, repository_folder: Path) -> None:
     command = [sys.executable, "-m", "serve", "--models", str(repository_folder), "--port", str(server.server.port)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    assert ended.returncode == 2
+    assert ended.returncode == 4
     assert f"cannot listen on {server.address}" in ended.stderr
 
 

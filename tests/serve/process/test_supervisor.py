@@ -222,6 +222,14 @@ def test_workers_that_cannot_start_end_the_supervisor_with_their_reason(tmp_path
         running.wait_for(re.escape(str(tmp_path)))
 
 
+def test_a_folder_whose_every_file_is_refused_gives_exit_code_3(tmp_path: Path) -> None:
+    (tmp_path / "broken/1").mkdir(parents=True)
+    (tmp_path / "broken/1/model.onnx").write_bytes(b"no model")
+    with supervised(tmp_path) as running:
+        assert running.process.wait(20) == 3
+        running.wait_for("every model file under .* was refused")
+
+
 def test_the_number_of_workers_follows_the_cores_and_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "count_usable_cores", lambda: 64)
     assert choose_workers(ServerConfig(device="cpu")) == 8
