@@ -1,7 +1,8 @@
 """`python -m serve.process.worker FD`: one process that serves, started by `supervisor.py` alone.
 
-Enters: the socket of its link, whose first message is the settings. Leaves: "Serving" and its counts over the link; logs
-on stderr. It drains and ends at a stop signal, and when its supervisor is gone. Does not know: other workers.
+Enters: the socket of its link, whose first message is the settings.
+Leaves: "Serving" and what it counts over the link; logs on stderr.
+It drains and ends at a stop signal, and when its supervisor is gone. Does not know: other workers.
 """
 
 import asyncio
