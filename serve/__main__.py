@@ -21,7 +21,7 @@ def main() -> int:
     open_standard_streams()
     signal.signal(signal.SIGTERM, _leave)  # until the event loop has its own: a container's first process has none
     if find_log_format(sys.argv[1:], os.environ) == "json":
-        wrap_standard_streams()
+        wrap_standard_streams()  # also what is printed because a setting is wrong
     try:
         config = read_config(sys.argv[1:], os.environ)
         config = replace(config, workers=choose_workers(config))

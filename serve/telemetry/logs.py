@@ -99,8 +99,9 @@ def to_json_line(line: str, source: str) -> str:
 
 
 def wrap_standard_streams() -> None:
-    """Make every line that this process prints from now on a JSON object."""
-    sys.stdout, sys.stderr = JsonStream(sys.stdout, "stdout"), JsonStream(sys.stderr, "stderr")
+    """Make every line that this process prints from now on a JSON object; a second time does nothing."""
+    if not isinstance(sys.stderr, JsonStream):
+        sys.stdout, sys.stderr = JsonStream(sys.stdout, "stdout"), JsonStream(sys.stderr, "stderr")
 
 
 async def forward_lines(lines: asyncio.StreamReader, name: str) -> None:

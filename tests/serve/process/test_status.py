@@ -1,4 +1,4 @@
-"""serve.process.status and serve.process.report: the supervisor's sums, as workers ask for them over their links."""
+"""serve.process.status and serve.process.worker: the supervisor's sums, as workers ask for them over their links."""
 
 import asyncio
 import contextlib
@@ -10,8 +10,8 @@ import pytest
 
 from serve.process import status as status_module
 from serve.process.link import AskCounts, Link, Serving
-from serve.process.report import Reporter
 from serve.process.status import Status
+from serve.process.worker import Reporter
 from serve.telemetry.counts import Counts, Tally
 from serve.telemetry.metrics import State
 
