@@ -215,7 +215,7 @@ def test_a_refusal_is_gone_when_it_is_answered(client: Client, image: bytes, mod
         kept = [each for each in gc.get_objects() if isinstance(each, errors.RequestError)]
     finally:
         gc.enable()
-    assert len(kept) <= 3  # those of the last call may not have been let go yet
+    assert len(kept) <= 6  # of 40: those of the last calls may not have been let go yet
 
 
 def test_list_models_shows_every_version_and_what_was_refused(

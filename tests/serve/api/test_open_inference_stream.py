@@ -118,18 +118,20 @@ def test_a_client_that_does_not_read_is_not_read_from_and_loses_nothing(server: 
                     await call.write(request)
                 await call.done_writing()
 
-            runner = server.server.registry.find("grey-bands", "")
-            before = runner.counters.read().success.count
+            async def count_images() -> int:
+                return (await server.ask_statistics("grey-bands", "1")).images
+
+            before = await count_images()
             writing = asyncio.create_task(write())
             done = -1
-            while done != runner.counters.read().success.count:
-                done = runner.counters.read().success.count
+            while done != await count_images():
+                done = await count_images()
                 await asyncio.sleep(0.5)
             replies = 0
             async for _ in call:
                 replies += 1
             await writing
-            return done - before, replies
+            return (done - before) // 256, replies
 
     done, replies = asyncio.run(main())
     assert 0 < done < total

@@ -96,27 +96,6 @@ def test_images_that_stand_together_fail_with_the_first_that_does(use_runner: Ca
     use_runner(test)
 
 
-def test_calls_are_counted_in_images_with_their_runs(use_runner: Callable[[Use], Runner]) -> None:
-    good = to_png(draw_images(1)[0])
-
-    async def test(runner: Runner) -> None:
-        await runner.classify([good])
-        await runner.classify([good, b"text", good])
-        await runner.classify([b"text"])
-        with pytest.raises(UnreadableImage):
-            await runner.classify_together([good, b"text"])
-        await runner.classify_together([good] * 8)
-
-    found = use_runner(test).counters.read()
-    assert found.images == 1 + 2 + 8
-    assert found.success.count == found.queue.count == 3
-    assert found.failure.count == 2
-    assert {size: tally.count for size, tally in found.runs.items()} == {1: 2, 2: 1, 4: 2}
-    assert found.run_count == 5
-    parts = found.queue.ns + found.prepare.ns + found.inference.ns
-    assert 0 < parts <= found.success.ns
-
-
 def test_a_call_that_finds_no_room_fails_and_one_that_may_wait_waits(use_runner: Callable[[Use], Runner]) -> None:
     pixels = np.zeros((12, 12, 3), np.uint8)
 
@@ -125,11 +104,11 @@ def test_a_call_that_finds_no_room_fails_and_one_that_may_wait_waits(use_runner:
         with runner.admission.admit(8, 0):
             with pytest.raises(Overloaded):
                 await runner.classify([pixels])
-            patient = asyncio.create_task(runner.classify([pixels], None, admitted))
+            patient = asyncio.create_task(runner.classify([pixels], None, str, admitted))
             await asyncio.sleep(0.01)
             assert not admitted.is_set()
         (answer,) = await patient
         assert isinstance(answer, Answer)
         assert admitted.is_set()
 
-    assert use_runner(test).counters.read().failure.count == 1
+    use_runner(test)
