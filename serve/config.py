@@ -1,29 +1,42 @@
-"""Flags and environment variables -> one checked, frozen `ServerConfig`.
+"""Flags, environment variables and one TOML file -> one checked, frozen `ServerConfig`.
 
 Enters: the command line and the environment. Leaves: settings that fit together, or ConfigError.
 Does not know: what the settings do.
-Every field is a flag and has a twin in the environment: `max_batch` is `--max-batch` and `INKLING_SERVE_MAX_BATCH`.
-The flag wins.
+Every field is a flag, has a twin in the environment and is a key of the file: `max_batch` is `--max-batch`,
+`INKLING_SERVE_MAX_BATCH` and `max_batch = 32`. The flag wins over the variable, and the variable over the file.
 """
 
 import argparse
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from serve.errors import ConfigError
+from serve.settings import parse, read_file, write
 
 PREFIX = "INKLING_SERVE_"
-_SECRET = re.compile(r"//[^/@]*@")
-"""The name and the password of a URL."""
+CONFIG_VARIABLE = PREFIX + "CONFIG"
+"""Names the TOML file, as `--config` does. The file itself has no such key."""
 
 
 def _setting(
-    default: Any, help_text: str, *, choices: Sequence[str] = (), least: int = 0, most: int = 2**31 - 1
+    default: Any,
+    help_text: str,
+    *,
+    kind: type | None = None,
+    choices: Sequence[str] = (),
+    least: int = 0,
+    most: int = 2**31 - 1,
 ) -> Any:
-    metadata = {"help": help_text, "choices": choices, "least": least, "most": most}
+    """A field of the configuration. `kind` is the type of a value, the default's if it is not given."""
+    metadata = {
+        "help": help_text,
+        "kind": kind or type(default),
+        "choices": choices,
+        "least": least,
+        "most": most,
+    }
     return field(default=default, metadata=metadata)
 
 
@@ -33,6 +46,21 @@ class ServerConfig:
 
     host: str = _setting("127.0.0.1", "listen on this address; 0.0.0.0 is every interface of the machine")
     port: int = _setting(50051, "listen on this port; 0 takes a free one and logs it", most=65535)
+    tls_cert: Path | None = _setting(
+        None, "serve over TLS with this certificate and its chain, a PEM file; read again when it changes", kind=Path
+    )
+    tls_key: Path | None = _setting(
+        None, "use this private key of the certificate, a PEM file without a password", kind=Path
+    )
+    tls_client_ca: Path | None = _setting(
+        None, "accept only clients that have a certificate of these authorities, a PEM file", kind=Path
+    )
+    tokens: Path | None = _setting(
+        None, "accept only calls with a bearer token of this file, which has a name and a token on each line", kind=Path
+    )
+    max_token_calls: int = _setting(
+        0, "let at most this many calls of each name in --tokens run in a worker; 0 sets no limit", most=1_000_000
+    )
     models: Path = _setting(Path("models"), "serve the models of this folder, <name>/<version>/model.onnx")
     device: str = _setting("auto", "run on this device; auto takes CUDA if it starts", choices=("auto", "cpu", "cuda"))
     device_id: int = _setting(0, "use the CUDA device of this number")
@@ -76,6 +104,12 @@ class ServerConfig:
         "replace a worker that is silent for this many seconds, and break off a run of half of it; 0 never does",
         most=86_400,
     )
+    max_connection_age_s: int = _setting(
+        0, "send clients to new connections after this many seconds, so that they spread; 0 never does", most=86_400
+    )
+    lame_duck_s: int = _setting(
+        0, "accept new calls for this many seconds after a stop signal, until balancers have noticed", most=3600
+    )
     grace_s: int = _setting(20, "give accepted calls this many seconds to finish when the server stops")
     metrics_port: int = _setting(
         9464, "answer /metrics, /healthz and /readyz over HTTP on this port; 0 disables it", most=65535
@@ -91,27 +125,31 @@ class ServerConfig:
 
 
 def read_config(arguments: Sequence[str], environment: Mapping[str, str]) -> ServerConfig:
-    """Read flags over environment variables over defaults. Raises ConfigError; `--help` exits."""
-    given = vars(_parser().parse_args(arguments))
+    """Read flags over environment variables over the file over defaults. Raises ConfigError; `--help` exits."""
+    config = ServerConfig(**read_given(arguments, environment))
+    _check_together(config)
+    return config
+
+
+def read_given(arguments: Sequence[str], environment: Mapping[str, str]) -> dict[str, Any]:
+    """The settings that somebody has set, by name: all others have their defaults. Raises ConfigError."""
+    flags = vars(_parser().parse_args(arguments))
     _refuse_service_links(environment)
-    values = {}
+    _refuse_unknown_variables(environment)
+    file = flags["config"] or environment.get(CONFIG_VARIABLE)
+    values = read_file(Path(file), fields(ServerConfig)) if file else {}
     for setting in fields(ServerConfig):
         twin = PREFIX + setting.name.upper()
-        if given[setting.name] is not None:
-            values[setting.name] = _check(setting, given[setting.name], "--" + setting.name.replace("_", "-"))
+        if flags[setting.name] is not None:
+            values[setting.name] = parse(setting, flags[setting.name], "--" + setting.name.replace("_", "-"))
         elif twin in environment:
-            values[setting.name] = _check(setting, environment[twin], twin)
-    unknown = {name for name in environment if name.startswith(PREFIX)} - {
-        PREFIX + setting.name.upper() for setting in fields(ServerConfig)
-    }
-    if unknown:
-        raise ConfigError(f"unknown environment variables: {', '.join(sorted(unknown))}")
-    return ServerConfig(**values)
+            values[setting.name] = parse(setting, environment[twin], twin)
+    return values
 
 
-def is_given(name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> bool:
-    """Whether a setting was set, be it to its default."""
-    return getattr(_parser().parse_args(arguments), name) is not None or PREFIX + name.upper() in environment
+def wants_check(arguments: Sequence[str]) -> bool:
+    """Whether the command line asks to check everything and then to end. `--help` exits."""
+    return bool(_parser().parse_args(arguments).check)
 
 
 def find_log_format(arguments: Sequence[str], environment: Mapping[str, str]) -> str:
@@ -124,22 +162,27 @@ def find_log_format(arguments: Sequence[str], environment: Mapping[str, str]) ->
     return found
 
 
-def describe(config: ServerConfig) -> str:
-    """Every setting as `name=value`, on one line, for the log. Names and passwords within URLs are hidden."""
-    texts = ((name, _SECRET.sub("//***@", value)) for name, value in to_texts(config).items())
-    return " ".join(f"{name}={value!r}" if not value or " " in value else f"{name}={value}" for name, value in texts)
-
-
 def to_texts(config: ServerConfig) -> dict[str, str]:
     """Every setting as the text that `from_texts` reads: how a worker gets its settings."""
-    return {setting.name: str(getattr(config, setting.name)) for setting in fields(ServerConfig)}
+    return {setting.name: write(getattr(config, setting.name)) for setting in fields(ServerConfig)}
 
 
 def from_texts(texts: Mapping[str, str]) -> ServerConfig:
     """The settings of `to_texts`, each of its own type again. Raises ConfigError."""
     return ServerConfig(
-        **{setting.name: _check(setting, texts[setting.name], setting.name) for setting in fields(ServerConfig)}
+        **{setting.name: parse(setting, texts[setting.name], setting.name) for setting in fields(ServerConfig)}
     )
+
+
+def _check_together(config: ServerConfig) -> None:
+    """Raise ConfigError if two settings do not fit together."""
+    if (config.tls_cert is None) != (config.tls_key is None):
+        got, lacks = ("--tls-cert", "--tls-key") if config.tls_cert else ("--tls-key", "--tls-cert")
+        raise ConfigError(f"{got}: wanted {lacks} with it; a certificate and its private key make a pair")
+    if config.tls_client_ca and not config.tls_cert:
+        raise ConfigError("--tls-client-ca: wanted --tls-cert and --tls-key with it; clients are checked over TLS")
+    if config.max_token_calls and not config.tokens:
+        raise ConfigError("--max-token-calls: wanted --tokens with it; the limit is one of each name in that file")
 
 
 def _refuse_service_links(environment: Mapping[str, str]) -> None:
@@ -153,32 +196,36 @@ def _refuse_service_links(environment: Mapping[str, str]) -> None:
             )
 
 
+def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
+    """Raise ConfigError for variables that look like settings and are none."""
+    known = {CONFIG_VARIABLE, *(PREFIX + setting.name.upper() for setting in fields(ServerConfig))}
+    unknown = {name for name in environment if name.startswith(PREFIX)} - known
+    if unknown:
+        raise ConfigError(f"unknown environment variables: {', '.join(sorted(unknown))}")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m serve",
         allow_abbrev=False,
         description="Serve a folder of model files over gRPC.",
-        epilog=f"Every flag has a twin in the environment: --max-batch is {PREFIX}MAX_BATCH. The flag wins.",
+        epilog=f"Every setting is also a variable of the environment and a key of the TOML file: --max-batch is "
+        f"{PREFIX}MAX_BATCH and max_batch. The flag wins over the variable, and the variable over the file.",
+    )
+    parser.add_argument(
+        "--config", metavar="FILE", help=f"read settings from this TOML file (default: {CONFIG_VARIABLE})"
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="load and test the models, print what is served and what is wrong, and exit; 0 is all well, 2 a bad "
+        "setting, 3 a model that cannot be served",
     )
     for setting in fields(ServerConfig):
         choices = setting.metadata["choices"]
         parser.add_argument(
             "--" + setting.name.replace("_", "-"),
             metavar="{" + ",".join(choices) + "}" if choices else setting.name.rpartition("_")[2].upper(),
-            help=f"{setting.metadata['help']} (default: {setting.default})",
+            help=f"{setting.metadata['help']} (default: {write(setting.default) or 'none'})",
         )
     return parser
-
-
-def _check(setting: "Field[Any]", text: str, source: str) -> Any:
-    """A setting's value from its text. Raises ConfigError with the place that it came from."""
-    choices, least, most = (setting.metadata[key] for key in ("choices", "least", "most"))
-    if choices and text not in choices:
-        raise ConfigError(f"{source}: wanted one of {', '.join(choices)}; got {text!r}")
-    if isinstance(setting.default, Path):
-        return Path(text)
-    if isinstance(setting.default, str):
-        return text
-    if not text.isascii() or not text.isdecimal() or len(text) > 18 or not least <= int(text) <= most:
-        raise ConfigError(f"{source}: wanted a whole number from {least} to {most}, got {text!r}")
-    return int(text)

@@ -14,9 +14,11 @@ Does not know: gRPC and its status codes (`serve/api/status.py` maps them), file
     |   |-- RequestStalled      the message did not come in time
     |   |-- OptionError         top_k, language or batch size out of range
     |   |-- TensorError         tensors or parameters that the model does not take
-    |   `-- NotFound            no such model or version
+    |   |-- NotFound            no such model or version
+    |   `-- Unauthenticated     no token, or none that the server knows
     |-- ServerError             the state of the server is the cause, not the request
     |   |-- Overloaded              the queue is full; try again later
+    |   |-- TooManyCalls            the caller has as many calls under way as it may
     |   |-- Expired                 the deadline passed in the queue
     |   |-- Draining                the server is stopping
     |   `-- ControlRefused          the server does not load models on request
@@ -108,6 +110,12 @@ class NotFound(RequestError):
     reason = "MODEL_NOT_FOUND"
 
 
+class Unauthenticated(RequestError):
+    """The call has no token, or none that the server knows."""
+
+    reason = "TOKEN_INVALID"
+
+
 class ServerError(InklingError):
     """The state of the server is the cause. The same request may succeed later, or on another server."""
 
@@ -116,6 +124,12 @@ class Overloaded(ServerError):
     """The queue is full."""
 
     reason = "OVERLOADED"
+
+
+class TooManyCalls(ServerError):
+    """As many calls with the caller's token are under way as may be."""
+
+    reason = "TOO_MANY_CALLS"
 
 
 class Expired(ServerError):

@@ -3,11 +3,13 @@
 Enters: nothing. Leaves: a table with a row for each setting. Does not know: what a setting does.
 """
 
-from dataclasses import MISSING, Field, fields
+from dataclasses import Field, fields
+from pathlib import Path
 from typing import Any
 
 from docs.generate.markdown import code, escape, make_table
 from serve.config import PREFIX, ServerConfig
+from serve.settings import write
 
 HIGHEST = 2**31 - 1
 """The bound of a setting that has none of its own."""
@@ -21,17 +23,16 @@ def write_settings() -> str:
 def write_setting(setting: "Field[Any]") -> tuple[str, ...]:
     """The cells of one setting."""
     flag, variable = "--" + setting.name.replace("_", "-"), PREFIX + setting.name.upper()
-    default = "" if setting.default is MISSING else str(setting.default)
+    default = write(setting.default)
     default_cell = code(default) if default else "none"
-    meaning = escape(setting.metadata.get("help", ""))
-    return code(flag), meaning, default_cell, write_values(setting), code(variable)
+    return code(flag), escape(setting.metadata["help"]), default_cell, write_values(setting), code(variable)
 
 
 def write_values(setting: "Field[Any]") -> str:
     """The values that a setting takes, as far as its field says."""
-    if choices := setting.metadata.get("choices"):
+    kind, choices, least, most = (setting.metadata[key] for key in ("kind", "choices", "least", "most"))
+    if choices:
         return ", ".join(map(code, choices))
-    if type(setting.default) is not int:
-        return "text"
-    least, most = setting.metadata.get("least", 0), setting.metadata.get("most", HIGHEST)
+    if kind is not int:
+        return "a path" if kind is Path else "text"
     return f"from {least:,}" if most == HIGHEST else f"{least:,} to {most:,}"

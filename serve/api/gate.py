@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from serve.api.receiving import Receiver
+from serve.api.security.tokens import ANYBODY, Caller, TokenFile
 from serve.api.status import find_code, name_code, refuse
 from serve.api.streams import Requests
 from serve.errors import Draining, InklingError, UnreadableRequest
@@ -52,9 +53,13 @@ STOPPING = "the server is stopping and takes no new work"
 class CallGate:
     """Makes the handlers of services, and knows how many calls have come. Used on the event loop alone."""
 
-    def __init__(self, counts: Counts | None = None, tracing: Tracing | None = None) -> None:
+    def __init__(
+        self, counts: Counts | None = None, tracing: Tracing | None = None, tokens: TokenFile | None = None
+    ) -> None:
+        """With `tokens`, only calls that show one are answered."""
         self._counts = counts or Counts()
         self._tracing = tracing
+        self._tokens = tokens
         self._receiver = Receiver()
         self.call_count = 0
         """Calls and requests of streams that have come, rejected ones and those of the standard services included."""
@@ -82,7 +87,12 @@ class CallGate:
             try:
                 if self.is_draining and not while_draining:
                     raise Draining(STOPPING)
-                reply = await method(read(await self._receiver.receive(context)), call)
+                caller = self._admit(call, context)
+                try:
+                    # The message is read only once it is known who sends it.
+                    reply = await method(read(await self._receiver.receive(context)), call)
+                finally:
+                    caller.end()
                 if id_metadata := call.id_metadata:
                     context.set_trailing_metadata(id_metadata)
                 return reply
@@ -142,10 +152,14 @@ class CallGate:
             try:
                 if self.is_draining:
                     raise Draining(STOPPING)
-                async with contextlib.aclosing(method(requests, call)) as replies:
-                    async for reply in replies:
-                        if not await _write(context, serialize(reply)):
-                            return
+                caller = self._admit(call, context)
+                try:
+                    async with contextlib.aclosing(method(requests, call)) as replies:
+                        async for reply in replies:
+                            if not await _write(context, serialize(reply)):
+                                return
+                finally:
+                    caller.end()
                 if not requests.is_stopped:
                     return
                 raise Draining("the server is stopping; wanted no request after the last that has an answer")
@@ -173,35 +187,61 @@ class CallGate:
         self.call_count += 1
         return read(data)
 
-    def standard(self, handlers: Mapping[str, Handler]) -> dict[str, Handler]:
-        """The handlers of a standard service, whose calls are counted and answered while draining, too."""
-        return {name: self._count(name, handler) for name, handler in handlers.items()}
+    def standard(self, handlers: Mapping[str, Handler], *, is_open: bool = False) -> dict[str, Handler]:
+        """The handlers of a standard service, whose calls are counted and answered while draining, too.
 
-    def _count(self, name: str, handler: Handler) -> Handler:
+        An open one is answered without a token: balancers and probes have none.
+        """
+        return {name: self._count(name, handler, is_open) for name, handler in handlers.items()}
+
+    def _admit(self, call: Call, context: Context) -> Caller:
+        """The caller, with one more call under way. Raises Unauthenticated and TooManyCalls."""
+        caller = self._tokens.find(context.invocation_metadata() or ()) if self._tokens else ANYBODY
+        call.caller = caller.name
+        caller.begin()
+        return caller
+
+    async def _admit_or_refuse(self, call: Call, context: Context) -> Caller:
+        """The same for a standard service; a call that is refused ends here with its status."""
+        try:
+            return self._admit(call, context)
+        except InklingError as error:
+            self._note_error(call, error)
+            await refuse(context, error)
+
+    def _count(self, name: str, handler: Handler, is_open: bool) -> Handler:
         self._counts.declare_method(name, False)
         kind = next(kind for kind in _KINDS if getattr(handler, kind))
         method: Any = getattr(handler, kind)
         make: Any = getattr(grpc, f"{kind}_rpc_method_handler")
 
         async def answer(request: Any, context: Context) -> Any:
-            with self._measure(name, context):
-                return await method(request, context)
+            with self._measure(name, context) as call:
+                caller = ANYBODY if is_open else await self._admit_or_refuse(call, context)
+                try:
+                    return await method(request, context)
+                finally:
+                    caller.end()
 
         async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
-            with self._measure(name, context):
-                async for reply in method(request, context):
-                    yield reply
+            with self._measure(name, context) as call:
+                caller = ANYBODY if is_open else await self._admit_or_refuse(call, context)
+                try:
+                    async for reply in method(request, context):
+                        yield reply
+                finally:
+                    caller.end()
 
         counted = stream if inspect.isasyncgenfunction(method) else answer
         made: Handler = make(counted, handler.request_deserializer, handler.response_serializer)
         return made
 
     @contextmanager
-    def _measure(self, name: str, context: Context) -> Iterator[None]:
+    def _measure(self, name: str, context: Context) -> Iterator[Call]:
         """Count a call of a standard service, which sends its own statuses."""
         call = self._begin(name, context)
         try:
-            yield
+            yield call
         except Exception:
             call.code = name_code(context.code())
             raise

@@ -58,7 +58,8 @@ class Health:
                 "Check": grpc.unary_unary_rpc_method_handler(self._check, None, serialize),
                 "Watch": grpc.unary_stream_rpc_method_handler(self._watch, None, serialize),
                 "List": grpc.unary_unary_rpc_method_handler(self._list, None, None),
-            }
+            },
+            is_open=True,
         )
 
     def _announce(self) -> None:

@@ -23,13 +23,18 @@ logger = logging.getLogger(__name__)
 DOMAIN = "inkling"
 RETRY_AFTER_MS = 50
 STATUS_TRAILER = "grpc-status-details-bin"
+PUSHBACK_TRAILER = "grpc-retry-pushback-ms"
+NEVER_RETRY = (PUSHBACK_TRAILER, "-1")
+"""Keeps a client from sending a request again that fails again, whichever codes its policy retries (gRFC A6)."""
 INTERNAL_MESSAGE = "the server failed; its log says why"
 
 STATUS_CODES: dict[type[BaseException], grpc.StatusCode] = {
     errors.RequestError: grpc.StatusCode.INVALID_ARGUMENT,
     errors.RequestStalled: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.NotFound: grpc.StatusCode.NOT_FOUND,
+    errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.TooManyCalls: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Expired: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.Draining: grpc.StatusCode.UNAVAILABLE,
     errors.ControlRefused: grpc.StatusCode.FAILED_PRECONDITION,
@@ -47,11 +52,13 @@ def refuse(context: "grpc.aio.ServicerContext[Any, Any]", error: Exception) -> A
     It is sent without headers and without a message (Trailers-Only), the only form of a failure that gRPC's clients
     retry (gRFC A6). Awaiting the result raises gRPC's own exception, which must reach gRPC.
     """
-    if isinstance(error, errors.Overloaded):
-        trailers = _overloaded_trailers(str(error)) + find_id_metadata()
+    if isinstance(error, errors.Overloaded | errors.TooManyCalls):
+        trailers = _busy_trailers(error.reason, str(error)) + find_id_metadata()
         return context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), trailers)
     status = to_status(error)
     trailers = ((STATUS_TRAILER, status.SerializeToString()), *find_id_metadata())
+    if isinstance(error, errors.RequestError):
+        trailers += (NEVER_RETRY,)
     return context.abort(_CODES[status.code], status.message, trailers)
 
 
@@ -74,15 +81,19 @@ def to_status(error: Exception) -> Status:
     else:
         logger.error("request %s failed", find_current_id(), exc_info=error)
         message, reason = INTERNAL_MESSAGE, "INTERNAL"
+    return _make_status(code, reason, message)
+
+
+def _make_status(code: grpc.StatusCode, reason: str, message: str) -> Status:
     return Status(code=code.value[0], message=message, details=[_pack(ErrorInfo(reason=reason, domain=DOMAIN))])
 
 
 @functools.lru_cache(maxsize=64)
-def _overloaded_trailers(message: str) -> Trailers:
-    """The details of an Overloaded: gRPC's clients obey the pushback, and RetryInfo is for those that read details."""
-    status = to_status(errors.Overloaded(message))
+def _busy_trailers(reason: str, message: str) -> Trailers:
+    """The details of a refusal for now: gRPC's clients obey the pushback, RetryInfo is for those that read details."""
+    status = _make_status(grpc.StatusCode.RESOURCE_EXHAUSTED, reason, message)
     status.details.append(_pack(RetryInfo(retry_delay=Duration(nanos=RETRY_AFTER_MS * 1_000_000))))
-    return (STATUS_TRAILER, status.SerializeToString()), ("grpc-retry-pushback-ms", str(RETRY_AFTER_MS))
+    return (STATUS_TRAILER, status.SerializeToString()), (PUSHBACK_TRAILER, str(RETRY_AFTER_MS))
 
 
 def _pack(detail: ErrorInfo | RetryInfo) -> AnyMessage:

@@ -54,7 +54,7 @@ def _measure_load(options: Options) -> list[dict[str, Any]]:
 
 def _find_target(options: Options) -> AbstractContextManager[Target]:
     if options.address:
-        return nullcontext(Target(options.address, options.pid or None))
+        return nullcontext(Target(options.read_endpoint(), options.pid or None))
     workers = 1 if options.beside else options.workers
     flags = ["--models", str(options.models), "--workers", str(workers), "--precision", options.precision]
     return start_server(flags)

@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 
 from serve.client.channel import open_channel
+from serve.client.endpoint import Endpoint, to_endpoint
 from serve.errors import ConfigError
 
 TIMEOUT_S = 30
@@ -68,12 +69,13 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
 
 
-def fetch_replies(address: str, method: str, request: bytes, count: int) -> list[bytes]:
+def fetch_replies(server: Endpoint | str, method: str, request: bytes, count: int) -> list[bytes]:
     """The replies to a request that is sent `count` times on one connection. Raises ConfigError if a call fails."""
-    with open_channel(address) as channel:
+    metadata = to_endpoint(server).metadata
+    with open_channel(server) as channel:
         call: Any = channel.unary_unary(method)
         try:
-            return [bytes(call(request, timeout=TIMEOUT_S)) for _ in range(count)]
+            return [bytes(call(request, timeout=TIMEOUT_S, metadata=metadata)) for _ in range(count)]
         except grpc.RpcError as error:
             status: Any = error
             raise ConfigError(f"{method}: wanted an answer, got {status.code().name}: {status.details()}") from error

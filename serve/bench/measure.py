@@ -22,6 +22,7 @@ from serve.bench.probe import Probe
 from serve.bench.report import BesideRow, Comparison, Costs, LoadRow, ServerFigures
 from serve.bench.target import measure_stolen_s, measure_use
 from serve.bench.workload import BATCH_CLASSIFY, CLASSIFY, Subject, check_answer, make_requests
+from serve.client.endpoint import Endpoint
 from serve.errors import ConfigError
 from serve.machine.cores import count_usable_cores
 from serve.machine.event_loop import new_event_loop
@@ -82,8 +83,8 @@ def measure_server(subject: Subject, plan: Plan, generator: str) -> ServerFigure
     pid = subject.target.pid
     time.sleep(REST_S if plan.rate else 0)
     before, stolen_s, start_s = measure_use(pid) if pid else None, measure_stolen_s(), time.perf_counter()
-    with Probe(subject.target.address, HEALTH_CHECK, b"") as health:
-        found = load(subject.target.address, subject.requests, plan, generator)
+    with Probe(subject.target.server, HEALTH_CHECK, b"") as health:
+        found = load(subject.target.server, subject.requests, plan, generator)
     elapsed_s = time.perf_counter() - start_s
     stolen_cores = (measure_stolen_s() - stolen_s) / elapsed_s
     after = measure_use(pid) if pid else None
@@ -119,7 +120,7 @@ def measure_peer(subject: Subject, plan: Plan, options: Options) -> float:
 def measure_beside_round(subject: Subject, options: Options) -> BesideRow:
     """A probe beside batches, and beside as many images in single requests. Raises ConfigError."""
     requests = make_requests(subject.model, subject.encoded, options.beside)
-    check_answer(subject.target.address, requests[0], options.beside)
+    check_answer(subject.target.server, requests[0], options.beside)
     single = replace(options.make_plan(), method=CLASSIFY, images_per_call=1, connections=1, concurrency=options.beside)
     batch = replace(single, method=BATCH_CLASSIFY, images_per_call=options.beside, concurrency=1)
     batches_per_s, batches_p99_ms, batch_errors = _measure_probe(subject, requests, batch, options)
@@ -139,20 +140,20 @@ def _measure_probe(
     subject: Subject, requests: Sequence[bytes], plan: Plan, options: Options
 ) -> tuple[float, float, Counter[str]]:
     """Images a second of the load, the p99 of the probe beside it in milliseconds, and the errors of both."""
-    with Probe(subject.target.address, CLASSIFY, subject.requests[0]) as probe:
-        found = load(subject.target.address, requests, plan, options.generator)
+    with Probe(subject.target.server, CLASSIFY, subject.requests[0]) as probe:
+        found = load(subject.target.server, requests, plan, options.generator)
     return found.images_per_s, percentile(probe.good_ms, 0.99), found.errors + probe.failures
 
 
-def load(address: str, requests: Sequence[bytes], plan: Plan, generator: str) -> Measurement:
-    """Load an address with the chosen generator, and print progress."""
+def load(server: Endpoint | str, requests: Sequence[bytes], plan: Plan, generator: str) -> Measurement:
+    """Load a server with the chosen generator, and print progress."""
     if generator == "h2load":
         if plan.rate:
-            return run_h2load_beside(Probe(address, plan.method, requests[0]), address, requests[0], plan)
-        return run_h2load(address, requests[0], plan)
+            return run_h2load_beside(Probe(server, plan.method, requests[0]), server, requests[0], plan)
+        return run_h2load(server, requests[0], plan)
 
     async def run() -> Measurement:
-        return await GrpcLoad(address, requests, plan, _print_progress).run()
+        return await GrpcLoad(server, requests, plan, _print_progress).run()
 
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(run())

@@ -13,6 +13,7 @@ from typing import Any
 
 from serve.bench.load import Plan
 from serve.bench.workload import BATCH_CLASSIFY, CLASSIFY
+from serve.client.endpoint import FILE_FLAGS, ConnectionFlags, Endpoint
 
 
 def _flag(help_text: str, metavar: str = "N", **more: Any) -> dict[str, Any]:
@@ -30,6 +31,13 @@ class Options:
     model: Sequence[str] = field(default=_MODELS, metadata=_flag("measure these models", "NAME", nargs="+"))
     models: Path = field(default=Path("models"), metadata=_flag("read model files from DIR", "DIR"))
     address: str = field(default="", metadata=_flag("measure this server (default: start one)", "HOST:PORT"))
+    tls_ca: str = field(default="", metadata=_flag(f"at --address, {FILE_FLAGS['tls_ca']}", "FILE"))
+    tls_cert: str = field(default="", metadata=_flag(f"at --address, {FILE_FLAGS['tls_cert']}", "FILE"))
+    tls_key: str = field(default="", metadata=_flag(f"at --address, {FILE_FLAGS['tls_key']}", "FILE"))
+    token_file: str = field(
+        default="",
+        metadata=_flag(f"at --address, {FILE_FLAGS['token_file']}; h2load shows it in the list of processes", "FILE"),
+    )
     pid: int = field(default=0, metadata=_flag("read CPU time and memory of this process of the server; 0 does not"))
     workers: int = field(default=0, metadata=_flag("start a server with N workers; 0 is the server's default"))
     concurrency: int = field(default=64, metadata=_flag("keep N requests in flight"))
@@ -53,6 +61,11 @@ class Options:
     generator: str = field(default="grpc", metadata=_flag("send the load with grpc or h2load", "NAME", **_GENERATORS))
     short: bool = field(default=False, metadata=_flag("run one round of one second, to test the benchmark itself"))
 
+    def read_endpoint(self) -> Endpoint:
+        """The server at --address. Raises ConfigError."""
+        flags = ConnectionFlags(self.address, self.tls_ca, self.tls_cert, self.tls_key, self.token_file)
+        return flags.read_endpoint()
+
     def make_plan(self) -> Plan:
         """The load of one round."""
         return Plan(
@@ -73,6 +86,10 @@ def read_options(arguments: Sequence[str] | None) -> Options:
     loads = (options.address, options.peer, options.beside, options.overload, options.rate, options.batch)
     if options.batch and (options.peer or options.beside):
         parser.error("--batch: the peer and the probe are sent single images; leave it out")
+    if not options.address and (options.tls_ca or options.tls_cert or options.token_file):
+        parser.error("--tls-ca, --tls-cert, --token-file: wanted --address with them: they are for a server that runs")
+    if options.generator == "h2load" and options.tls_cert:
+        parser.error("--tls-cert: wanted --generator grpc with it; h2load shows no certificate")
     if options.rate and options.overload:
         parser.error("--rate, --overload: wanted one of them, got both")
     if options.beside and options.workers > 1:

@@ -17,7 +17,11 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any, NamedTuple, Self
+
+from serve.client.endpoint import Endpoint, to_endpoint
 
 PAUSE_S = 0.05
 TIMEOUT_S = 30
@@ -35,11 +39,12 @@ class Call(NamedTuple):
 class Probe:
     """Sends the same request at fixed times on its own connection, until the end of the block."""
 
-    def __init__(self, address: str, method: str, request: bytes) -> None:
+    def __init__(self, server: Endpoint | str, method: str, request: bytes) -> None:
         self.calls: list[Call] = []
         self.waits_for_cores = True
         """Whether latencies include waits of the probe for a core. Known after the block."""
-        self._command = [sys.executable, "-m", "serve.bench.probe", address, method]
+        self._command = [sys.executable, "-m", "serve.bench.probe", method]
+        self._endpoint = to_endpoint(server)
         self._request = request
 
     @property
@@ -61,7 +66,9 @@ class Probe:
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(self._command, stdin=pipe, stdout=pipe, text=True)  # noqa: S603  # ourselves
         stdin, stdout = self._streams()
-        print(self._request.hex(), file=stdin, flush=True)
+        # Over the pipe and not as arguments, which every user of the machine can list: it may have a token.
+        endpoint = {name: str(value) for name, value in asdict(self._endpoint).items() if value}
+        print(json.dumps({"request": self._request.hex(), "endpoint": endpoint}), file=stdin, flush=True)
         stdout.readline()  # "ready"
         return self
 
@@ -80,20 +87,23 @@ class Probe:
         return self._process.stdin, self._process.stdout
 
 
-def main(address: str, method: str) -> None:
-    """The process: a request in hex on stdin, "ready" on stdout, calls until stdin ends, then a line of JSON."""
+def main(method: str) -> None:
+    """The process: an endpoint and a request on stdin, "ready" on stdout, calls until stdin ends, then JSON."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches it too; it ends with its parent and reports
     waits_for_cores = not take_real_time_priority()
     from serve.client.channel import open_channel  # here: gRPC's threads inherit the priority of this one
 
-    request = bytes.fromhex(sys.stdin.readline())
+    given = json.loads(sys.stdin.readline())
+    address, token = given["endpoint"].pop("address"), given["endpoint"].pop("token", "")
+    paths = {name: Path(path) for name, path in given["endpoint"].items()}
+    endpoint, request = Endpoint(address, token=token, **paths), bytes.fromhex(given["request"])
     calls: list[Call] = []
-    with open_channel(address) as channel:
+    with open_channel(endpoint) as channel:
         method_call: Any = channel.unary_unary(method)
         print("ready", flush=True)
         pending = []
         while not select.select([sys.stdin], [], [], PAUSE_S)[0]:
-            pending.append(method_call.future(request, timeout=TIMEOUT_S))
+            pending.append(method_call.future(request, timeout=TIMEOUT_S, metadata=endpoint.metadata))
             pending[-1].add_done_callback(_recorder(time.perf_counter(), calls))
         for future in pending:
             future.exception()  # wait for it

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serve.bench.report import StartRow
+from serve.client.endpoint import Endpoint
 from serve.errors import ConfigError
 from serve.machine.cores import count_usable_cores
 
@@ -25,7 +26,7 @@ from serve.machine.cores import count_usable_cores
 class Target:
     """The server under load, and its process id if it is known."""
 
-    address: str
+    server: Endpoint | str
     pid: int | None
 
 

@@ -12,7 +12,8 @@ from PIL import Image
 
 from serve.bench.load import fetch_replies
 from serve.bench.target import Target
-from serve.client.client import Client
+from serve.client.client import open_client
+from serve.client.endpoint import Endpoint, to_endpoint
 from serve.errors import ConfigError
 from serve.images.pixels import Pixels, to_png
 from serve.pb import classifier_pb2 as pb
@@ -35,18 +36,18 @@ class Subject:
 
 def make_subject(target: Target, model: str, batch: int) -> Subject:
     """Make requests with images of the model's shape, and send one. Raises CallError, ConfigError."""
-    with Client(target.address) as client:
+    with open_client(to_endpoint(target.server)) as client:
         height, width, channels = client.get_model(model).input_shape
     images = make_images((height, width, channels))
     encoded = [to_png(pixels) for pixels in images]
     requests = make_requests(model, encoded, batch)
-    check_answer(target.address, requests[0], batch)
+    check_answer(target.server, requests[0], batch)
     return Subject(target, model, images, encoded, requests)
 
 
-def check_answer(address: str, request: bytes, batch: int) -> None:
+def check_answer(server: Endpoint | str, request: bytes, batch: int) -> None:
     """Send one request of a load. Raises ConfigError if the call, or an image in it, fails."""
-    (reply,) = fetch_replies(address, BATCH_CLASSIFY if batch else CLASSIFY, request, 1)
+    (reply,) = fetch_replies(server, BATCH_CLASSIFY if batch else CLASSIFY, request, 1)
     for result in pb.BatchClassifyResponse.FromString(reply).results if batch else ():
         if result.HasField("error"):
             raise ConfigError(f"{BATCH_CLASSIFY}: wanted an answer for each image, got {result.error.message}")

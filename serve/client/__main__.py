@@ -16,9 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeAlias
 
-from serve.client.channel import add_address_flag
-from serve.client.client import Classification, Client
-from serve.errors import CallError
+from serve.client.client import Classification, Client, open_client
+from serve.client.endpoint import ConnectionFlags, add_connection_flags
+from serve.errors import CallError, ConfigError
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"}
 CONNECTIONS = 4
@@ -31,11 +31,10 @@ Outcome: TypeAlias = Classification | CallError
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Options:
+class Options(ConnectionFlags):
     """The command line."""
 
     images: Sequence[str]
-    address: str
     model: str
     top: int
     language: str
@@ -48,7 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = Options(**vars(_parser().parse_args(arguments)))
     escape_unprintable_names()
     files = list(find_images(options.images))
-    with Client(options.address, connections=CONNECTIONS) as client:
+    try:
+        opened = open_client(options.read_endpoint(), CONNECTIONS)
+    except ConfigError as error:
+        _parser().exit(2, f"serve.client: {error}\n")
+    with opened as client:
         if options.wait:
             try:
                 client.wait_until_ready(options.wait)
@@ -159,7 +162,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("images", nargs="+", metavar="IMAGE", help="classify these files, folders (searched for images) and globs")
-    add_address_flag(parser)
+    add_connection_flags(parser)
     add("--model", default="", metavar="NAME", help="use the model NAME (default: the server's only model)")
     add("--top", type=_read_top, default=3, metavar="K", help="print K labels per image; 0 prints 5 (default: 3)")
     add("--language", default="", metavar="CODE", help="print labels in the language CODE, such as ru (default: en)")

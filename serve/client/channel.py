@@ -1,46 +1,39 @@
-"""The address of a server -> a gRPC channel to it. This is the one place that finds addresses and opens channels.
+"""A server -> a gRPC channel to it. This is the one place that opens channels.
 
-Enters: `host:port`, or the command line and the environment. Leaves: a channel, for threads or for asyncio.
+Enters: an endpoint, or an address alone. Leaves: a channel, for threads or for asyncio.
 Does not know: which calls are made, or what they carry.
 
 gRPC applies http_proxy to every host, also to this machine. Without the rule below, images for a local server would
 leave the machine. A container with a proxy would ask it for its own health.
 """
 
-import argparse
-import os
 from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Any, TypeAlias
 
 import grpc
 
-DEFAULT_ADDRESS = "127.0.0.1:50051"
-ADDRESS_VARIABLE = "INKLING_ADDRESS"
+from serve.client.endpoint import Endpoint, to_endpoint
 
 ChannelOptions: TypeAlias = Sequence[tuple[str, Any]]
 
 
-def add_address_flag(parser: argparse.ArgumentParser, *, port_variable: str = "") -> None:
-    """Add `--address`. Its default is the port in `port_variable` on this machine, else INKLING_ADDRESS, else 50051."""
-    address, source = os.environ.get(ADDRESS_VARIABLE, DEFAULT_ADDRESS), f"{ADDRESS_VARIABLE}, else {DEFAULT_ADDRESS}"
-    if port_variable:
-        source = f"port {port_variable} of this machine, else {source}"
-        if port := os.environ.get(port_variable):
-            address = f"127.0.0.1:{port}"
-    parser.add_argument(
-        "--address", default=address, metavar="HOST:PORT", help=f"call the server at HOST:PORT (default: {source})"
-    )
+def open_channel(server: Endpoint | str, options: ChannelOptions = ()) -> grpc.Channel:
+    """A channel for threads. It connects at its first call. Raises ConfigError if a file of the endpoint is wrong."""
+    endpoint = to_endpoint(server)
+    options = [*_options(endpoint.address), *options]
+    if credentials := _make_credentials(endpoint):
+        return grpc.secure_channel(endpoint.address, credentials, options)
+    return grpc.insecure_channel(endpoint.address, options)
 
 
-def open_channel(address: str, options: ChannelOptions = ()) -> grpc.Channel:
-    """A channel for threads. It connects at its first call."""
-    return grpc.insecure_channel(address, options=[*_options(address), *options])
-
-
-def open_aio_channel(address: str) -> grpc.aio.Channel:
-    """A channel for the running event loop. It connects at its first call."""
-    return grpc.aio.insecure_channel(address, options=_options(address))
+def open_aio_channel(server: Endpoint | str, options: ChannelOptions = ()) -> grpc.aio.Channel:
+    """A channel for the running event loop. It connects at its first call. Raises ConfigError, as `open_channel`."""
+    endpoint = to_endpoint(server)
+    options = [*_options(endpoint.address), *options]
+    if credentials := _make_credentials(endpoint):
+        return grpc.aio.secure_channel(endpoint.address, credentials, options)
+    return grpc.aio.insecure_channel(endpoint.address, options)
 
 
 def is_loopback(address: str) -> bool:
@@ -50,6 +43,15 @@ def is_loopback(address: str) -> bool:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:  # another name
         return False
+
+
+def _make_credentials(endpoint: Endpoint) -> grpc.ChannelCredentials | None:
+    """GRPC's credentials for TLS, None without it. They keep the files as they are now."""
+    endpoint.check()
+    if not endpoint.uses_tls:
+        return None
+    paths = (endpoint.tls_ca, endpoint.tls_key, endpoint.tls_cert)
+    return grpc.ssl_channel_credentials(*(path.read_bytes() if path else None for path in paths))
 
 
 def _options(address: str) -> list[tuple[str, Any]]:

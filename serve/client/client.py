@@ -11,6 +11,7 @@ import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import grpc
@@ -18,7 +19,9 @@ from google.rpc import code_pb2
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
-from serve.client.channel import DEFAULT_ADDRESS, open_channel
+from serve.client.channel import open_channel
+from serve.client.endpoint import DEFAULT_ADDRESS, Endpoint
+from serve.client.handshake import explain_failure
 from serve.errors import CallError
 from serve.pb import classifier_pb2 as pb
 from serve.pb.classifier_pb2_grpc import ClassifierServiceStub
@@ -26,6 +29,11 @@ from serve.pb.classifier_pb2_grpc import ClassifierServiceStub
 DEFAULT_MAX_MESSAGE_BYTES = 16 * 2**20
 OVERHEAD_BYTES = 64 * 2**10
 """Bytes of a call that gRPC buffers beside its message, rounded up."""
+
+GRPC_REASON = "GRPC"
+"""Reason of a status that comes from gRPC itself and not from a server."""
+NO_CONNECTION = ("UNAVAILABLE", "DEADLINE_EXCEEDED")
+"""Codes of calls for which gRPC found no connection."""
 
 Reply = TypeVar("Reply")
 
@@ -93,7 +101,18 @@ class Client:
         timeout_s: float = 30,
         connections: int = 1,
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
+        tls_ca: str | Path | None = None,
+        tls_cert: str | Path | None = None,
+        tls_key: str | Path | None = None,
+        token: str = "",
     ) -> None:
+        """`tls_ca` or `tls_cert` turns TLS on; they and `tls_key` are PEM files, which are read now.
+
+        Raises ConfigError if one of them, or the token, cannot be used.
+        """
+        ca, cert, key = (Path(path) if path else None for path in (tls_ca, tls_cert, tls_key))
+        self._endpoint = Endpoint(address, ca, cert, key, token)
+        self._has_answered = False
         service_config = {"methodConfig": [{"name": [{}], "retryPolicy": _RETRY}]}
         self._max_message_bytes = max_message_bytes
         self._timeout_s = timeout_s
@@ -102,7 +121,7 @@ class Client:
             # gRPC does not retry a call that is larger than its buffer, which is 256 KiB by default.
             ("grpc.per_rpc_retry_buffer_size", max_message_bytes + OVERHEAD_BYTES),
         ]
-        self._channels = [open_channel(address, options) for _ in range(connections)]
+        self._channels = [open_channel(self._endpoint, options) for _ in range(connections)]
         self._stubs = itertools.cycle([ClassifierServiceStub(channel) for channel in self._channels])
 
     def classify(
@@ -150,9 +169,12 @@ class Client:
         """Return as soon as the server answers. Raises CallError with UNAVAILABLE after `timeout_s`."""
         request = pb.ListModelsRequest()
         try:
-            self._stub().ListModels(request, timeout=timeout_s, wait_for_ready=True)
+            self._stub().ListModels(request, timeout=timeout_s, wait_for_ready=True, metadata=self._endpoint.metadata)
         except grpc.RpcError as error:
-            raise CallError("UNAVAILABLE", "NO_SERVER", f"no server answered within {timeout_s:g} s") from error
+            found = self._explain(error)
+            if found.reason == GRPC_REASON:
+                found = CallError("UNAVAILABLE", "NO_SERVER", f"no server answered within {timeout_s:g} s")
+            raise found from error
 
     def close(self) -> None:
         """Close the connections."""
@@ -177,9 +199,31 @@ class Client:
                 f"wanted a message of at most {self._max_message_bytes:,} bytes, got {request.ByteSize():,}",
             )
         try:
-            return method(request, timeout=self._timeout_s)
+            reply = method(request, timeout=self._timeout_s, metadata=self._endpoint.metadata)
         except grpc.RpcError as error:
-            raise _from_rpc_error(error) from error
+            raise self._explain(error) from error
+        self._has_answered = True
+        return reply
+
+    def _explain(self, error: Any) -> CallError:
+        """The error of a failed call. If no server has answered yet, TLS may be the reason."""
+        found = _from_rpc_error(error)
+        may_be_tls = found.reason == GRPC_REASON and found.code in NO_CONNECTION and not self._has_answered
+        if may_be_tls and (sentence := explain_failure(self._endpoint)):
+            return CallError("UNAVAILABLE", "TLS_FAILED", sentence)
+        return found
+
+
+def open_client(endpoint: Endpoint, connections: int = 1) -> Client:
+    """A client of an endpoint. Raises ConfigError."""
+    return Client(
+        endpoint.address,
+        connections=connections,
+        tls_ca=endpoint.tls_ca,
+        tls_cert=endpoint.tls_cert,
+        tls_key=endpoint.tls_key,
+        token=endpoint.token,
+    )
 
 
 def _from_rpc_error(error: Any) -> CallError:
@@ -187,7 +231,7 @@ def _from_rpc_error(error: Any) -> CallError:
     for key, value in error.trailing_metadata() or ():
         if key == "grpc-status-details-bin":
             return _to_error(Status.FromString(value))
-    return CallError(error.code().name, "GRPC", error.details() or "no details")
+    return CallError(error.code().name, GRPC_REASON, error.details() or "no details")
 
 
 def _to_error(status: Status) -> CallError:

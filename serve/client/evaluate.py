@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from serve.client.__main__ import escape_unprintable_names, is_image
-from serve.client.channel import add_address_flag
-from serve.client.client import Client
+from serve.client.client import Client, open_client
+from serve.client.endpoint import ConnectionFlags, add_connection_flags
 from serve.errors import CallError, InklingError
 from serve.pb import classifier_pb2 as pb
 
@@ -28,11 +28,10 @@ CALLS_IN_FLIGHT = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class Options(ConnectionFlags):
     """The command line."""
 
     folder: Path
-    address: str
     model: str
     version: str
     compare: Sequence[str] | None
@@ -151,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = Options(**vars(_parser().parse_args(arguments)))
     escape_unprintable_names()
     try:
-        with Client(options.address, connections=CONNECTIONS) as client:
+        with open_client(options.read_endpoint(), CONNECTIONS) as client:
             files = find_examples(options.folder)
             versions = options.compare or [options.version]
             verdicts = [judge(client, files, options.model, version) for version in versions]
@@ -171,7 +170,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m serve.evaluate", description="Measure a served model's accuracy.")
     add = parser.add_argument
     add("folder", type=Path, metavar="DIR", help="evaluate the images in the class folders of DIR")
-    add_address_flag(parser)
+    add_connection_flags(parser)
     add("--model", default="", metavar="NAME", help="use the model NAME (default: the server's only model)")
     add("--version", default="", metavar="V", help="use version V of the model (default: the highest)")
     add("--compare", nargs=2, metavar=("V1", "V2"), help="compare two versions of the model, image by image")

@@ -18,6 +18,8 @@ from serve.api.inkling_v1 import SERVICE, ClassifierService, check_description
 from serve.api.open_inference.control import NoControl
 from serve.api.open_inference.service import SERVICE as OPEN_INFERENCE
 from serve.api.open_inference.service import OpenInferenceService
+from serve.api.security.access import Access
+from serve.api.security.credentials import make_credentials
 from serve.api.standard import HEALTH, REFLECTIONS, Health, Reflection
 from serve.config import ServerConfig
 from serve.errors import PortTaken
@@ -57,6 +59,9 @@ LEAST_STREAMS = 64
 """Calls that a connection may always have under way. RFC 9113, section 6.5.2, recommends 100 or more, for a server that
 could use them; here the rest waits in the client and not in the server's memory."""
 
+MIN_PING_INTERVAL_MS = 1000
+"""Milliseconds between two pings of a client, from which on it may go on for ever."""
+
 MOST_DECODERS = 8
 """Threads of a worker that decode large images. Workers share the cores, and use those that the others leave idle."""
 
@@ -84,7 +89,6 @@ class Server:
         self.counts = Counts()
         self._own_sums = Tally()
         self.ask_sums = ask_sums or self._sum_own
-        self.certificate_expiry_s = 0.0
         """When the certificate in use expires, in seconds since 1970; 0 without one."""
         self._watchdog = Watchdog(config.hang_timeout_s / 2)
         self._config = config
@@ -94,7 +98,9 @@ class Server:
         threads = min(count_usable_cores(), MOST_DECODERS)
         self._decoders = ThreadPoolExecutor(threads, "decoder", initializer=lower_thread_priority)
         self._pool = DecodePool(self._decoders, threads, config.max_pending_pixels, config.max_image_pixels)
-        self._gate = CallGate(self.counts, self._tracing)
+        files = (config.tls_cert, config.tls_key, config.tls_client_ca, config.tokens)
+        self._access = Access(*files, config.max_token_calls, is_quiet=True)  # the supervisor has them, too, and logs
+        self._gate = CallGate(self.counts, self._tracing, self._access.tokens)
         self._service = ClassifierService(self.registry, config.max_request_images)
         self._open_inference = OpenInferenceService(
             self.registry, config.max_request_images, statistics=self._read_statistics, control=NoControl()
@@ -105,21 +111,27 @@ class Server:
         self._listeners = [self._make_listener() for _ in range(LISTENERS)]
         self.port = config.port
 
+    async def load(self) -> None:
+        """Load every model. Raises ConfigError if none can be served."""
+        await self._make_loader().load_folder(self._config.models, self._config.precision)
+
     async def start(self) -> None:
         """Load every model, then listen. Raises ConfigError if none can be served or the address cannot be had."""
-        await self._make_loader().load_folder(self._config.models, self._config.precision)
+        await self.load()
         keep_loaded()
         self._listen()
         for listener in self._listeners:
             await listener.start()
+        self._access_task = asyncio.create_task(self._access.watch())
         self._memory_task = asyncio.create_task(return_after_bursts(lambda: self._gate.call_count))
         self._health.set_serving(["", SERVICE.full_name, OPEN_INFERENCE.full_name, *self.registry.names])
 
     async def stop(self) -> None:
         """Say NOT_SERVING, send clients away, finish what was accepted, close."""
-        ends_s = time.monotonic() + self._config.grace_s
         self._open_inference.is_ready = False
         self._health.end()
+        await asyncio.sleep(self._config.lame_duck_s)
+        ends_s = time.monotonic() + self._config.grace_s
         self._reflection.end()
         await self._gate.wait_until_quiet(LONGEST_QUIET_WAIT_S)
         # Each sends GOAWAY and closes its listening socket at once, then waits for its connections. These may be silent
@@ -135,6 +147,7 @@ class Server:
         self._memory_task.cancel()
         if self._tracing:
             await self._tracing.close()
+        self._access_task.cancel()
         # Not waited for: an image whose caller has left may still be decoding.
         self._decoders.shutdown(wait=False, cancel_futures=True)
 
@@ -145,7 +158,7 @@ class Server:
         for runner in runners:
             waiting[runner.name] += runner.admission.images
         models = [(runner.name, str(runner.version), runner.spec.precision, runner.device) for runner in runners]
-        return State(waiting, models, self.certificate_expiry_s)
+        return State(waiting, models, self._access.pair.content.expires_s if self._access.pair else 0.0)
 
     async def _sum_own(self) -> Tally:
         self._own_sums.add(self.counts.take())
@@ -180,25 +193,20 @@ class Server:
 
     def _listen(self) -> None:
         """Take the port with every listener; port 0 becomes a free one. Raises PortTaken if it cannot be had."""
+        pair = self._access.pair
         for listener in self._listeners:
             address = join_address(self._config.host, self.port)
             try:
-                self.port = listener.add_insecure_port(address)
+                if pair:
+                    self.port = listener.add_secure_port(address, make_credentials(pair))
+                else:
+                    self.port = listener.add_insecure_port(address)
             except RuntimeError as error:
-                raise PortTaken(f"--host, --port: cannot listen on {address}; is another server there?") from error
+                causes = "is another server there, or the certificate of a kind that gRPC does not take?"
+                raise PortTaken(f"--host, --port: cannot listen on {address}; {causes}") from error
 
     def _make_listener(self) -> grpc.aio.Server:
-        options = [
-            ("grpc.max_receive_message_length", self._config.max_message_bytes),
-            ("grpc.max_send_message_length", -1),
-            ("grpc.so_reuseport", int(self._shares_port)),
-            # At least two full batches per connection, one that runs and one that gathers; the rest waits in the
-            # client. Without a bound, calls wait inside gRPC, which cancels them silently past a thousand.
-            ("grpc.max_concurrent_streams", max(LEAST_STREAMS, 2 * self._config.max_batch)),
-            # It counts calls whose callers have left, and then rejects the others.
-            ("grpc.http.overload_protection", 0),
-        ]
-        server = grpc.aio.server(options=options)
+        server = grpc.aio.server(options=self._make_options())
         handlers = self._service.handlers(self._gate)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE.full_name, handlers),))
         open_inference = self._open_inference.handlers(self._gate)
@@ -216,3 +224,23 @@ class Server:
     async def _read_statistics(self, name: str, version: str) -> ModelStatistics:
         """What a version of a model did in all workers."""
         return read_statistics(await self.ask_sums(), name, version)
+
+    def _make_options(self) -> list[tuple[str, int]]:
+        """The settings of gRPC itself."""
+        options = [
+            ("grpc.max_receive_message_length", self._config.max_message_bytes),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.so_reuseport", int(self._shares_port)),
+            # At least two full batches per connection, one that runs and one that gathers; the rest waits in the
+            # client. Without a bound, calls wait inside gRPC, which cancels them silently past a thousand.
+            ("grpc.max_concurrent_streams", max(LEAST_STREAMS, 2 * self._config.max_batch)),
+            # It counts calls whose callers have left, and then rejects the others.
+            ("grpc.http.overload_protection", 0),
+            # Balancers and meshes ping every few seconds, also without calls. By default gRPC ends connections that
+            # ping more often than every five minutes.
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_INTERVAL_MS),
+        ]
+        if self._config.max_connection_age_s:
+            options.append(("grpc.max_connection_age_ms", self._config.max_connection_age_s * 1000))
+        return options

@@ -20,6 +20,7 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from dataclasses import replace
 from pathlib import Path
 
+from serve.api.security.access import Access
 from serve.config import ServerConfig, to_texts
 from serve.machine.cores import count_usable_cores
 from serve.machine.idle_cores import share_memory
@@ -47,7 +48,8 @@ class Supervisor:
     """Keeps `config.workers` workers alive until it is told to stop."""
 
     def __init__(self, config: ServerConfig, needs_metrics_port: bool = False) -> None:
-        """Raises ConfigError if a port cannot be had; that of the metrics only if it is needed."""
+        """Raises ConfigError if a port cannot be had, that of the metrics only if it is needed, or a file is wrong."""
+        self._access = Access(config.tls_cert, config.tls_key, config.tls_client_ca, config.tokens)
         self.status = Status(config.workers)
         self._http = open_http(config, self.status, needs_metrics_port)
         self._reserved = reserve_port(config.host, config.port)
@@ -75,17 +77,28 @@ class Supervisor:
     async def run(self) -> int:
         """Run until told to stop, or until a worker fails at its very first start; the exit code."""
         logger.info("starting %s", _count(self._config.workers))
+        self._warn_of_plaintext()
+        watching = [asyncio.create_task(self._access.watch()), asyncio.create_task(self._access.warn_of_expiry())]
         if self._http:
             await self._http.start()
         async with asyncio.TaskGroup() as group:
             for number in range(self._config.workers):
                 group.create_task(self._keep_alive(number))
+        for task in watching:
+            task.cancel()
         if self._http:
             await self._http.close()
         self._reserved.close()
         os.close(self._memory)
         logger.info("stopped")
         return self._exit_code
+
+    def _warn_of_plaintext(self) -> None:
+        """Say once that others on the network can read what is sent, if they can."""
+        host = self._reserved.getsockname()[0]
+        if not self._access.pair and not host.startswith("127.") and host != "::1":
+            what = "images and tokens are" if self._access.tokens else "images are"
+            logger.warning("listening beyond this machine without TLS: %s sent as plain text (--tls-cert)", what)
 
     async def _keep_alive(self, number: int) -> None:
         """One worker after another in the same place, with a growing pause while they keep ending."""

@@ -31,11 +31,13 @@ _NUMBERS = itertools.count(1)
 class Call:
     """One call, from its first handling on. Made for each, so it has slots and makes an id only if one is needed."""
 
-    __slots__ = ("_request_id", "client", "code", "deadline_s", "served_by", "span", "start_ns")
+    __slots__ = ("_request_id", "caller", "client", "code", "deadline_s", "served_by", "span", "start_ns")
 
     def __init__(self, deadline_s: float | None = None, client: Callable[[], str] = str, request_id: str = "") -> None:
         self.client = client
         """The address of the connection that it came over."""
+        self.caller = ""
+        """The name of the caller's token; empty if the server has no tokens."""
         self.deadline_s = deadline_s
         """On the clock of `time.monotonic`; None without a deadline."""
         self.served_by = NOT_SERVED

@@ -28,7 +28,7 @@ CODES = (
     *("UNAUTHENTICATED", "UNAVAILABLE", "INTERNAL"),
 )
 """Canonical codes that a call may end with; each has a series from the start."""
-REFUSALS = ("OVERLOADED", "DRAINING")
+REFUSALS = ("OVERLOADED", "TOO_MANY_CALLS", "DRAINING")
 """Reasons for which calls are refused although nothing is wrong with them."""
 LOADED, REFUSED = "loaded", "refused"
 """How the loading of a model file ends."""

@@ -6,12 +6,19 @@ from typing import Any
 
 import pytest
 
-from serve.config import PREFIX, ServerConfig, read_config
+from serve.config import PREFIX, ServerConfig, from_texts, read_config, read_given, to_texts, wants_check
 from serve.errors import ConfigError
 
 SETTINGS = {setting.name: setting for setting in fields(ServerConfig)}
-NUMBERS = [name for name, setting in SETTINGS.items() if isinstance(setting.default, int)]
+NUMBERS = [name for name, setting in SETTINGS.items() if setting.metadata["kind"] is int]
 CHOICES = [name for name, setting in SETTINGS.items() if setting.metadata["choices"]]
+COMPANIONS = {
+    "tls_cert": {"tls_key": Path("key.pem")},
+    "tls_key": {"tls_cert": Path("cert.pem")},
+    "tls_client_ca": {"tls_cert": Path("cert.pem"), "tls_key": Path("key.pem")},
+    "max_token_calls": {"tokens": Path("tokens")},
+}
+"""Settings without which another one is an error."""
 
 
 def flag_of(name: str) -> str:
@@ -30,12 +37,22 @@ def other_values(name: str) -> tuple[tuple[str, Any], tuple[str, Any]]:
     if setting.metadata["choices"]:
         first, second, *_ = sorted(setting.metadata["choices"], key=lambda choice: choice == setting.default)
         return (first, first), (second, second)
-    if isinstance(setting.default, int):
+    if setting.metadata["kind"] is int:
         least, most = setting.metadata["least"], setting.metadata["most"]
         first, second, *_ = (value for value in (most, least, most - 1) if value != setting.default)
         return (str(first), first), (str(second), second)
-    kind = type(setting.default) if isinstance(setting.default, str) else Path
+    kind = setting.metadata["kind"]
     return ("elsewhere", kind("elsewhere")), ("nowhere", kind("nowhere"))
+
+
+def companions_of(name: str) -> dict[str, str]:
+    """The variables of a setting's companions."""
+    return {twin_of(other): str(value) for other, value in COMPANIONS.get(name, {}).items()}
+
+
+def with_companions(name: str, value: object) -> ServerConfig:
+    """The configuration in which a setting and its companions are set."""
+    return ServerConfig(**{name: value}, **COMPANIONS.get(name, {}))  # type: ignore[arg-type]
 
 
 def wrong_sources(name: str, text: str) -> list[tuple[str, list[str], dict[str, str]]]:
@@ -55,28 +72,29 @@ def test_outside_a_container_only_this_machine_is_listened_to() -> None:
 def test_every_setting_is_a_flag(name: str) -> None:
     (text, value), _ = other_values(name)
     for arguments in ([flag_of(name), text], [f"{flag_of(name)}={text}"]):
-        config = read_config(arguments, {})
-        assert config == ServerConfig(**{name: value})
+        config = read_config(arguments, companions_of(name))
+        assert config == with_companions(name, value)
         assert type(getattr(config, name)) is type(value)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_every_setting_is_a_variable(name: str) -> None:
     (text, value), _ = other_values(name)
-    assert read_config([], {twin_of(name): text}) == ServerConfig(**{name: value})
+    assert read_config([], {twin_of(name): text, **companions_of(name)}) == with_companions(name, value)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_the_flag_wins_over_the_variable(name: str) -> None:
     (text, value), (ignored, _) = other_values(name)
-    assert read_config([flag_of(name), text], {twin_of(name): ignored}) == ServerConfig(**{name: value})
+    environment = {twin_of(name): ignored, **companions_of(name)}
+    assert read_config([flag_of(name), text], environment) == with_companions(name, value)
 
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_a_number_at_either_end_of_its_range_is_taken(name: str) -> None:
     for end in ("least", "most"):
         value = SETTINGS[name].metadata[end]
-        assert getattr(read_config([], {twin_of(name): str(value)}), name) == value
+        assert getattr(read_config([], {twin_of(name): str(value), **companions_of(name)}), name) == value
 
 
 @pytest.mark.parametrize("name", NUMBERS)
@@ -144,10 +162,51 @@ def test_help_lists_every_flag_with_its_sentence_and_its_default(capsys: pytest.
     shown = " ".join(capsys.readouterr().out.split())
     for name, setting in SETTINGS.items():
         assert f" {flag_of(name)} " in shown
-        assert f"{setting.metadata['help']} (default: {setting.default})" in shown
+        default = "none" if setting.default is None else setting.default
+        assert f"{setting.metadata['help']} (default: {default})" in shown
     assert "INKLING_SERVE_MAX_BATCH" in shown
+    assert "INKLING_SERVE_CONFIG" in shown
 
 
 def test_settings_cannot_be_changed_after_they_were_checked() -> None:
     with pytest.raises(FrozenInstanceError):
         ServerConfig().port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_setting_that_is_set_reaches_a_worker_with_its_type(name: str) -> None:
+    (_, value), _ = other_values(name)
+    config = ServerConfig(**{name: value})
+    assert from_texts(to_texts(config)) == config
+
+
+@pytest.mark.parametrize("name", [name for name, setting in SETTINGS.items() if setting.default is None])
+def test_an_empty_text_leaves_a_setting_without_a_value(name: str) -> None:
+    """A template that sets every variable can leave some of them empty."""
+    assert read_config([], {twin_of(name): ""}) == ServerConfig()
+
+
+@pytest.mark.parametrize(
+    ("given", "flag", "lacks"),
+    [
+        ({"tls_cert": "c"}, "--tls-cert", "--tls-key"),
+        ({"tls_key": "k"}, "--tls-key", "--tls-cert"),
+        ({"tls_client_ca": "a"}, "--tls-client-ca", "--tls-cert and --tls-key"),
+        ({"max_token_calls": "5"}, "--max-token-calls", "--tokens"),
+    ],
+)
+def test_settings_that_do_not_fit_together_are_refused(given: dict[str, str], flag: str, lacks: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{flag}: wanted {lacks} with it; "):
+        read_config([], {twin_of(name): text for name, text in given.items()})
+
+
+def test_what_somebody_has_set_can_be_told_from_a_default() -> None:
+    given = read_given(["--port", "50051"], {"INKLING_SERVE_DEVICE": "cpu"})
+    assert given == {"port": 50051, "device": "cpu"}
+
+
+@pytest.mark.parametrize("arguments", [["--check"], ["--port", "1", "--check"]])
+def test_check_is_a_flag_and_no_setting(arguments: list[str]) -> None:
+    assert wants_check(arguments)
+    assert not wants_check([argument for argument in arguments if argument != "--check"])
+    assert read_config(["--check"], {}) == ServerConfig()

@@ -14,6 +14,7 @@ import grpc
 
 from serve.bench.load import TIMEOUT_S, Measurement, Plan
 from serve.client.channel import open_aio_channel
+from serve.client.endpoint import Endpoint, to_endpoint
 
 Report = Callable[[float, int], None]
 """Takes the elapsed seconds and the images answered so far."""
@@ -22,12 +23,13 @@ Report = Callable[[float, int], None]
 class GrpcLoad:
     """The generator with grpc.aio. Created and run on one event loop."""
 
-    def __init__(self, address: str, requests: Sequence[bytes], plan: Plan, report: Report) -> None:
+    def __init__(self, server: Endpoint | str, requests: Sequence[bytes], plan: Plan, report: Report) -> None:
         self._plan = plan
         self._report = report
         self._requests = itertools.cycle(requests)
-        self._channels = [open_aio_channel(address) for _ in range(plan.connections)]
+        self._channels = [open_aio_channel(server) for _ in range(plan.connections)]
         self._calls: Iterator[Any] = itertools.cycle([channel.unary_unary(plan.method) for channel in self._channels])
+        self._metadata = to_endpoint(server).metadata
         self._found = Measurement(plan.images_per_call)
 
     async def run(self) -> Measurement:
@@ -71,7 +73,7 @@ class GrpcLoad:
     async def _call(self, since_s: float) -> None:
         found = self._found
         try:
-            await next(self._calls)(next(self._requests), timeout=TIMEOUT_S)
+            await next(self._calls)(next(self._requests), timeout=TIMEOUT_S, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
             found.errors[error.code().name] += 1
             found.error_latencies_us.append((time.perf_counter() - since_s) * 1e6)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from serve.bench.load import Measurement, Plan, fetch_replies
 from serve.bench.probe import Probe
+from serve.client.endpoint import Endpoint, to_endpoint
 
 FRAME_BYTES = 5
 """Bytes of the frame before a gRPC message: a flag and the length."""
@@ -30,13 +31,13 @@ MAX_STREAMS = 10_000
 """Calls in flight per connection in an open loop: far more than are ever reached."""
 
 
-def run_h2load(address: str, request: bytes, plan: Plan) -> Measurement:
+def run_h2load(server: Endpoint | str, request: bytes, plan: Plan) -> Measurement:
     """Run a closed loop. Raises ConfigError if the request fails before the load.
 
     The smallest of several replies without load is the least size of a reply: under load the times in it are longer.
     """
-    reply_bytes = min(map(len, fetch_replies(address, plan.method, request, SAMPLE_REPLIES)))
-    found, bytes_per_call = run_command(address, request, plan)
+    reply_bytes = min(map(len, fetch_replies(server, plan.method, request, SAMPLE_REPLIES)))
+    found, bytes_per_call = run_command(server, request, plan)
     good = count_good(found.good_calls, bytes_per_call, [reply_bytes])
     if good < found.good_calls:
         found.errors, found.good_calls = _name_failures(found.good_calls - good, Counter()), good
@@ -44,10 +45,10 @@ def run_h2load(address: str, request: bytes, plan: Plan) -> Measurement:
     return found
 
 
-def run_h2load_beside(probe: Probe, address: str, request: bytes, plan: Plan) -> Measurement:
+def run_h2load_beside(probe: Probe, server: Endpoint | str, request: bytes, plan: Plan) -> Measurement:
     """Run an open loop at `plan.rate`. The latencies are those of `probe`, which sends the same request."""
     with probe:
-        found, bytes_per_call = run_command(address, request, plan)
+        found, bytes_per_call = run_command(server, request, plan)
     good = count_good(found.good_calls, bytes_per_call, [call.reply_bytes for call in probe.calls if call.code == "OK"])
     found.errors = _name_failures(found.good_calls - good, probe.failures)
     found.good_calls = good
@@ -75,13 +76,13 @@ def _name_failures(count: int, seen: Counter[str]) -> Counter[str]:
     return Counter({code: round(count * each / seen.total()) for code, each in seen.items()})
 
 
-def run_command(address: str, request: bytes, plan: Plan) -> tuple[Measurement, float]:
+def run_command(server: Endpoint | str, request: bytes, plan: Plan) -> tuple[Measurement, float]:
     """A measurement in which all calls count as successful, and the mean bytes of a call's reply."""
     with tempfile.TemporaryDirectory() as folder:
         body, log = Path(folder, "body"), Path(folder, "log")
         body.write_bytes(b"\0" + len(request).to_bytes(4) + request)
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        command = [*_command(plan), "--data", str(body), "--log-file", str(log), f"http://{address}{plan.method}"]
+        command = [*_command(to_endpoint(server), plan), "--data", str(body), "--log-file", str(log)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603  # our own flags
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         rows = [tuple(map(int, line.split("\t"))) for line in log.read_text().splitlines()]
@@ -109,7 +110,8 @@ def drop_warm_up(rows: Sequence[tuple[int, ...]], warm_up_s: float) -> list[tupl
     return [row for row in rows if row[0] + row[2] - begin_us >= warm_up_s * 1e6]
 
 
-def _command(plan: Plan) -> list[str]:
+def _command(endpoint: Endpoint, plan: Plan) -> list[str]:
+    """The command line. h2load checks no certificate, and takes a token as an argument alone."""
     connections = min(plan.concurrency, plan.connections)
     streams = MAX_STREAMS if plan.rate else plan.concurrency // connections
     seconds = plan.warm_up_s + plan.seconds
@@ -118,4 +120,5 @@ def _command(plan: Plan) -> list[str]:
     command += ["--header", "content-type: application/grpc", "--header", "te: trailers"]
     if plan.rate:
         command += ["--rps", f"{max(1, round(plan.rate / connections))}"]
-    return command
+    command += [part for key, value in endpoint.metadata for part in ("--header", f"{key}: {value}")]
+    return [*command, f"{'https' if endpoint.uses_tls else 'http'}://{endpoint.address}{plan.method}"]

@@ -102,7 +102,7 @@ def test_the_server_log_is_printed_to_its_last_line(repository_folder: Path) -> 
 def test_its_server_is_found_whatever_log_level_the_environment_sets(repository_folder: Path) -> None:
     """A failure would wait forever for the line with the address, hence the process with a timeout."""
     flags = ["--models", str(repository_folder), "--workers", "1"]
-    script = f"from serve.bench.target import start_server\nwith start_server({flags}) as found: print(found.address)"
+    script = f"from serve.bench.target import start_server\nwith start_server({flags}) as found: print(found.server)"
     environment = {**os.environ, "INKLING_SERVE_LOG_LEVEL": "error"}
     ran = subprocess.run(
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True, timeout=60
@@ -135,7 +135,7 @@ def test_h2load_in_an_open_loop_counts_failed_calls_apart(repository_folder: Pat
     plan = Plan(CLASSIFY, 1, 4, 2, 100, 0.5, 0.1)
     request = make_requests("no such model", [b""], 0)[0]
     with start_server(["--models", str(repository_folder), "--workers", "1"]) as target:
-        found = run_h2load_beside(Probe(target.address, plan.method, request), target.address, request, plan)
+        found = run_h2load_beside(Probe(target.server, plan.method, request), target.server, request, plan)
     assert found.good_calls == 0
     assert set(found.errors) == {"NOT_FOUND"}
     assert found.errors["NOT_FOUND"] > 10
@@ -150,8 +150,8 @@ def test_h2load_in_a_closed_loop_counts_failed_calls_apart(repository_folder: Pa
     request = make_requests("bands", images, 2)[0]
     with start_server(["--models", str(repository_folder), "--workers", "1", "--max-pending", "1"]) as target:
         # First, because the server still has calls of a load that has just ended.
-        alone = run_h2load(target.address, request, replace(plan, concurrency=1, connections=1))
-        found = run_h2load(target.address, request, plan)
+        alone = run_h2load(target.server, request, replace(plan, concurrency=1, connections=1))
+        found = run_h2load(target.server, request, plan)
     assert found.good_calls > 0
     assert found.errors["UNKNOWN"] > 10
     assert not found.latencies_us
@@ -164,7 +164,7 @@ def test_a_failed_call_has_no_message(repository_folder: Path) -> None:
     """Failed calls with more bytes would count as successful ones."""
     plan = Plan(CLASSIFY, 1, 4, 2, 0, 0.3, 0)
     with start_server(["--models", str(repository_folder), "--workers", "1"]) as target:
-        _, bytes_per_call = run_command(target.address, make_requests("no such model", [b""], 0)[0], plan)
+        _, bytes_per_call = run_command(target.server, make_requests("no such model", [b""], 0)[0], plan)
     assert bytes_per_call == 0
 
 

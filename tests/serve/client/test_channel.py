@@ -1,6 +1,5 @@
-"""serve.client.channel: a call to this machine uses no proxy; the address comes from a flag or the environment."""
+"""serve.client.channel: a call to this machine uses no proxy."""
 
-import argparse
 import os
 import socket
 import subprocess
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from serve.client.channel import add_address_flag, is_loopback
+from serve.client.channel import is_loopback
 from tests.support import Png, RunningServer
 
 
@@ -21,27 +20,6 @@ def test_a_loopback_address_is_recognised(address: str) -> None:
 @pytest.mark.parametrize("address", ["10.0.0.1:50051", "inkling:50051", "[2001:db8::1]:50051", "dns:///inkling:1", ""])
 def test_any_other_address_is_not_loopback(address: str) -> None:
     assert not is_loopback(address)
-
-
-@pytest.mark.parametrize(
-    ("environment", "arguments", "address"),
-    [
-        ({}, [], "127.0.0.1:50051"),
-        ({"INKLING_ADDRESS": "there:1"}, [], "there:1"),
-        ({"INKLING_ADDRESS": "there:1", "INKLING_SERVE_PORT": "2"}, [], "127.0.0.1:2"),
-        ({"INKLING_ADDRESS": "there:1", "INKLING_SERVE_PORT": "2"}, ["--address", "[::1]:3"], "[::1]:3"),
-    ],
-)
-def test_the_address_is_the_flag_else_a_port_else_a_variable_else_50051(
-    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], arguments: list[str], address: str
-) -> None:
-    for name in ("INKLING_ADDRESS", "INKLING_SERVE_PORT"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    parser = argparse.ArgumentParser()
-    add_address_flag(parser, port_variable="INKLING_SERVE_PORT")
-    assert parser.parse_args(arguments).address == address
 
 
 @pytest.mark.parametrize("command", ["health", "client"])
