@@ -24,17 +24,22 @@ COPY --from=wheel /wheels /wheels
 RUN pip install --prefix=/install --no-deps /wheels/*.whl
 
 FROM python:3.12-slim-bookworm AS base
-# In a container the whole network reaches the port only if it is published.
-ENV INKLING_SERVE_HOST=0.0.0.0 \
+# The commit that the image is built from, for the metric inkling_build_info.
+ARG COMMIT=unknown
+# In a container the whole network reaches a port only if it is published.
+ENV INKLING_COMMIT=${COMMIT} \
+    INKLING_SERVE_HOST=0.0.0.0 \
+    INKLING_SERVE_METRICS_HOST=0.0.0.0 \
     INKLING_SERVE_PORT=50051 \
     INKLING_SERVE_MODELS=/models \
     ORT_DISABLE_TELEMETRY=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
-EXPOSE 50051
+EXPOSE 50051 9464
 # python is process 1 and gets SIGTERM itself.
 ENTRYPOINT ["python", "-m", "serve"]
-HEALTHCHECK --interval=10s --timeout=5s --start-period=15s CMD ["python", "-m", "serve.health"]
+# Over plain HTTP, so that it works beside TLS. No proxy of the environment is asked.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=15s CMD ["python", "-c", "import http.client as h, os, sys; c = h.HTTPConnection('127.0.0.1', int(os.environ.get('INKLING_SERVE_METRICS_PORT', 9464)), timeout=4); c.request('GET', '/readyz'); sys.exit(c.getresponse().status != 200)"]
 
 FROM base AS gpu
 COPY --from=build-gpu /install /usr/local

@@ -10,7 +10,7 @@ RUNTIME := $(if $(LOCKED),cpu,$(if $(wildcard /dev/nvidiactl /proc/driver/nvidia
 SERVE := $(VENV)/$(if $(LOCKED),locked,serve-$(RUNTIME))
 TRAIN := $(VENV)/$(if $(LOCKED),locked,train-$(RUNTIME))
 TEST := $(VENV)/$(if $(LOCKED),locked,test-$(RUNTIME))
-TEST_EXTRAS := train,test,docs
+TEST_EXTRAS := train,test,docs,trace
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 GENERATOR := $(if $(shell command -v h2load),h2load,grpc)
 FREE_PORT := $(BIN)/python -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1])'
@@ -67,14 +67,14 @@ proto: $(TEST)  ## write serve/pb anew
 	$(BIN)/python proto/generate.py serve/pb
 
 image:  ## build the container image
-	docker build --target $(RUNTIME) --tag inkling:$(RUNTIME) .
+	docker build --target $(RUNTIME) --build-arg COMMIT=$$(git rev-parse HEAD 2>/dev/null || echo unknown) --tag inkling:$(RUNTIME) .
 
 lock: $(VENV)/pyvenv.cfg  ## write requirements/ anew, keeping versions that still fit; UPGRADE=1 takes the newest
 	@$(PIP) "uv>=0.9,<1"
 	$(BUILD_REQUIRES) | $(COMPILE) requirements/ci.txt --extra cpu,$(TEST_EXTRAS) pyproject.toml -
 	$(BUILD_REQUIRES) | $(COMPILE) requirements/build.txt --constraint requirements/ci.txt -
-	$(COMPILE) requirements/cpu.txt --constraint requirements/ci.txt --extra cpu pyproject.toml
-	$(COMPILE) requirements/gpu.txt --constraint requirements/ci.txt --extra gpu pyproject.toml
+	$(COMPILE) requirements/cpu.txt --constraint requirements/ci.txt --extra cpu,trace pyproject.toml
+	$(COMPILE) requirements/gpu.txt --constraint requirements/ci.txt --extra gpu,trace pyproject.toml
 
 clean:
 	rm -rf $(VENV) build *.egg-info

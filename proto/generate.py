@@ -1,6 +1,6 @@
-"""Write the Python stubs of proto/inkling/v1 into a folder: `python proto/generate.py serve/pb`.
+"""Write the Python stubs of the .proto files into a folder: `python proto/generate.py serve/pb`.
 
-Enters: the .proto files. Leaves: `classifier_pb2.py`, its types in `.pyi`, and `classifier_pb2_grpc.py`.
+Enters: the .proto files. Leaves: for each its `_pb2.py`, the types of that in `.pyi`, and its `_pb2_grpc.py`.
 Needs the pinned grpcio-tools of the `test` extra: newer generators write stubs that refuse older protobufs.
 """
 
@@ -12,18 +12,19 @@ from pathlib import Path
 from grpc_tools import protoc
 
 PROTO = Path(__file__).resolve().parent
-SOURCE = "inkling/v1/classifier.proto"
+SOURCES = ("inkling/v1/classifier.proto", "open_inference/open_inference.proto")
 
 
-def generate(folder: Path) -> None:
+def generate(source: str, folder: Path) -> None:
     """Generate from the root `proto/`, so that the descriptor has the name that users' own stubs give it."""
+    package = source.rpartition("/")[0].replace("/", ".")
     with tempfile.TemporaryDirectory() as made:
         includes = (PROTO, files("grpc_tools") / "_proto", _googleapis())
         outputs = [f"--{kind}_out={made}" for kind in ("python", "pyi", "grpc_python")]
-        if protoc.main(["protoc", *(f"-I{include}" for include in includes), *outputs, SOURCE]):
+        if protoc.main(["protoc", *(f"-I{include}" for include in includes), *outputs, source]):
             raise SystemExit("protoc failed; its message is above")
-        for stub in sorted((Path(made) / SOURCE).parent.iterdir()):
-            text = stub.read_text().replace("from inkling.v1 import", "from serve.pb import")
+        for stub in sorted((Path(made) / source).parent.iterdir()):
+            text = stub.read_text().replace(f"from {package} import", "from serve.pb import")
             (folder / stub.name).write_text(text)
 
 
@@ -34,4 +35,5 @@ def _googleapis() -> Path:
 
 
 if __name__ == "__main__":
-    generate(Path(sys.argv[1]))
+    for each in SOURCES:
+        generate(each, Path(sys.argv[1]))

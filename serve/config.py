@@ -111,6 +111,14 @@ class ServerConfig:
         0, "accept new calls for this many seconds after a stop signal, until balancers have noticed", most=3600
     )
     grace_s: int = _setting(20, "give accepted calls this many seconds to finish when the server stops")
+    metrics_port: int = _setting(
+        9464, "answer /metrics, /healthz and /readyz over HTTP on this port; 0 disables it", most=65535
+    )
+    metrics_host: str = _setting("127.0.0.1", "listen for HTTP on this address")
+    trace_endpoint: str = _setting(
+        "", "send traces to this URL of an OpenTelemetry collector, by OTLP over HTTP; empty sends none"
+    )
+    log_format: str = _setting("text", "write each event to the log as a line of this", choices=("text", "json"))
     log_level: str = _setting(
         "info", "log messages of this severity and above", choices=("debug", "info", "warning", "error")
     )
@@ -142,6 +150,16 @@ def read_given(arguments: Sequence[str], environment: Mapping[str, str]) -> dict
 def wants_check(arguments: Sequence[str]) -> bool:
     """Whether the command line asks to check everything and then to end. `--help` exits."""
     return bool(_parser().parse_args(arguments).check)
+
+
+def find_log_format(arguments: Sequence[str], environment: Mapping[str, str]) -> str:
+    """The format of the log before the settings are read, so that even their faults are told in it."""
+    found = environment.get(PREFIX + "LOG_FORMAT", "text")
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        flag, _, value = argument.partition("=")
+        if flag == "--log-format":
+            found = value or following
+    return found
 
 
 def to_texts(config: ServerConfig) -> dict[str, str]:

@@ -13,19 +13,23 @@ Does not know: gRPC and its status codes (`serve/api/status.py` maps them), file
     |   |-- UnreadableRequest   the bytes are not the method's request message
     |   |-- RequestStalled      the message did not come in time
     |   |-- OptionError         top_k, language or batch size out of range
+    |   |-- TensorError         tensors or parameters that the model does not take
     |   |-- NotFound            no such model or version
     |   `-- Unauthenticated     no token, or none that the server knows
     |-- ServerError             the state of the server is the cause, not the request
     |   |-- Overloaded              the queue is full; try again later
     |   |-- TooManyCalls            the caller has as many calls under way as it may
     |   |-- Expired                 the deadline passed in the queue
-    |   `-- Draining                the server is stopping
+    |   |-- Draining                the server is stopping
+    |   `-- ControlRefused          the server does not load models on request
     |-- ModelFileError          a model file that must not be served
     |   |-- CorruptModelFile        its bytes have changed since the export
     |   |-- InvalidMetadata         a key is missing or malformed
     |   |-- UnknownPolicy           a policy that this version does not have
     |   `-- SelfTestFailed          its answers differ from those at export
     |-- ConfigError             a wrong setting, or two that do not fit together
+    |   |-- NoModelLoaded           every model file was refused
+    |   `-- PortTaken               another program listens on the port
     `-- CallError               raised by the client: a call that failed with a status
 """
 
@@ -94,6 +98,12 @@ class OptionError(RequestError):
     reason = "OPTION_INVALID"
 
 
+class TensorError(RequestError):
+    """A tensor or a parameter of the request is not as the model takes it."""
+
+    reason = "TENSOR_INVALID"
+
+
 class NotFound(RequestError):
     """There is no such model, or no such version of it."""
 
@@ -134,6 +144,12 @@ class Draining(ServerError):
     reason = "DRAINING"
 
 
+class ControlRefused(ServerError):
+    """The server does not load or unload models on request."""
+
+    reason = "MODEL_CONTROL_OFF"
+
+
 class ModelFileError(InklingError):
     """The model file must not be served."""
 
@@ -156,6 +172,21 @@ class SelfTestFailed(ModelFileError):
 
 class ConfigError(InklingError):
     """A setting is wrong, or two settings do not fit together."""
+
+    exit_code = 2
+    """The exit code of a server that cannot start because of it."""
+
+
+class NoModelLoaded(ConfigError):
+    """Every model file was refused."""
+
+    exit_code = 3
+
+
+class PortTaken(ConfigError):
+    """Another program listens on the port."""
+
+    exit_code = 4
 
 
 class CallError(InklingError):

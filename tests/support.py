@@ -5,15 +5,12 @@ The model can be checked by hand: it answers the softmax of the mean brightness 
 
 import asyncio
 import io
-import os
 import subprocess
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +22,7 @@ from serve.config import ServerConfig
 from serve.images.decode import decode
 from serve.model_file.spec import InputSpec, ModelSpec, PrepareSpec, SelfTest
 from serve.process.server import Server
+from serve.telemetry.model_statistics import ModelStatistics, read_statistics
 from train.export.onnx_file import measure_self_test, write_model_file
 
 ROOT = Path(__file__).parents[1]
@@ -138,6 +136,11 @@ class RunningServer:
     def address(self) -> str:
         """The host and port on which it listens."""
         return f"127.0.0.1:{self.server.port}"
+
+    async def ask_statistics(self, name: str, version: str) -> ModelStatistics:
+        """What a version of a model did, asked on the server's own event loop."""
+        tally = asyncio.run_coroutine_threadsafe(self.server.ask_sums(), self.loop)
+        return read_statistics(await asyncio.wrap_future(tally), name, version)
 
     def stop(self) -> None:
         """Stop cleanly. Further calls do nothing."""

@@ -1,4 +1,4 @@
-"""`python -m train.cifar`: flags enter, a model of CIFAR-10's ten objects leaves. All of it is in `command.py`."""
+"""`python -m train.cifar`: the door to train/commands/recipe.py, for CIFAR-10."""
 
 import sys
 

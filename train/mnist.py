@@ -1,4 +1,4 @@
-"""`python -m train.mnist`: flags enter, a model of handwritten digits leaves. All of it is in `command.py`."""
+"""`python -m train.mnist`: the door to train/commands/recipe.py, for MNIST."""
 
 import sys
 

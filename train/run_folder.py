@@ -1,8 +1,8 @@
-"""The folder that a run writes to: claimed by one process, and each version put there whole or not at all.
+"""The folder that a run writes to: locked by one process, and each version appears whole or not at all.
 
-Enters: a folder, there or not. Leaves: a context in which no other training or study works there, or an error; a
-version's folder under its number. Does not know: what is written.
-The system ends a claim with its process, however that ends; nothing is left in the folder.
+Enters: a folder that may exist. Leaves: a context in which no other training or study writes there, or an error; the
+folder of a version under its number. Does not know: what is written.
+The operating system releases the lock when the process ends, however it ends. No lock file is left behind.
 """
 
 import os
@@ -18,21 +18,19 @@ from serve.model_file.folder import next_version
 
 
 class FolderTaken(InklingError):
-    """Another process works in the folder."""
-
-    reason = "FOLDER_TAKEN"
+    """Another process writes to the folder."""
 
 
 @contextmanager
 def claim(folder: Path) -> Iterator[None]:
-    """Make a folder, and keep it to this process. Raises FolderTaken, and OSError where it cannot be written to.
+    """Make a folder and lock it for this process. Raises FolderTaken, and OSError if it cannot be written to.
 
-    Two runs would write over each other what either has reached, and one would find that out hours later.
+    Two runs would overwrite each other's checkpoint, and one of them would only notice hours later.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):
         pass
-    if sys.platform == "win32":  # has no flock, and opens no folders
+    if sys.platform == "win32":  # it has no flock, and cannot open a folder
         yield
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -44,20 +42,20 @@ def claim(folder: Path) -> Iterator[None]:
 
 
 def _lock(descriptor: int, folder: Path) -> None:
-    import fcntl  # here: it does not exist for Windows
+    import fcntl  # not above: Windows has no such module
 
-    with suppress(OSError):  # a file system without locks, as some networks': then as if there were no other
+    with suppress(OSError):  # some network file systems have no locks: work without one
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise FolderTaken(f"{folder}: wanted it for this run alone, another process trains there") from error
+            raise FolderTaken(f"{folder}: wanted it for this run only, but another process trains there") from error
 
 
 @contextmanager
 def partial_folder(model_folder: Path) -> Iterator[Path]:
-    """A hidden folder to put a version together in; whatever is left in it when the block ends goes."""
+    """A hidden folder in which to build a version. It is removed when the block ends, unless it was published."""
     partial = model_folder / f".{os.getpid()}.partial"
-    shutil.rmtree(partial, ignore_errors=True)  # of a killed process that had this number
+    shutil.rmtree(partial, ignore_errors=True)  # a killed process with the same number may have left it
     partial.mkdir(parents=True)
     try:
         yield partial
@@ -66,5 +64,5 @@ def partial_folder(model_folder: Path) -> Iterator[Path]:
 
 
 def publish(partial: Path) -> Path:
-    """Give a finished folder its version, the highest beside it plus one, in one step."""
+    """Rename a finished folder to its version, the highest beside it plus one. Returns the new path."""
     return partial.rename(partial.parent / str(next_version(partial.parent)))

@@ -20,6 +20,7 @@ from pathlib import Path
 from docs.generate.api import write_api
 from docs.generate.commands import write_commands
 from docs.generate.errors import write_error_tree, write_reasons
+from docs.generate.metrics import write_metrics
 from docs.generate.model_files import write_headline, write_keys, write_shipped_files
 from docs.generate.recipes import write_recipes
 from docs.generate.results import write_machines, write_results
@@ -32,6 +33,7 @@ WRITERS: dict[str, Callable[..., str]] = {
     "error-tree": write_error_tree,
     "headline": write_headline,
     "machines": write_machines,
+    "metrics": write_metrics,
     "model-keys": write_keys,
     "reasons": write_reasons,
     "recipes": write_recipes,

@@ -1,16 +1,18 @@
 """The gate that every RPC of every service passes: it counts, refuses while draining, reads, and sends statuses.
 
 Enters: a service's methods. Leaves: gRPC handlers. Does not know: models, what a method answers.
-A method gets its request message and a `Call`. What it raises becomes a status here, so a request that cannot be parsed
-is an error like any other.
+A method gets its request message, or an iterator of them, and a `Call`. What it raises becomes a status here, so a
+request that cannot be parsed is an error like any other.
 """
 
 import asyncio
+import contextlib
 import functools
 import inspect
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor
@@ -19,8 +21,12 @@ from google.protobuf.message_factory import GetMessageClass
 
 from serve.api.receiving import Receiver
 from serve.api.security.tokens import ANYBODY, Caller, TokenFile
-from serve.api.status import refuse
+from serve.api.status import find_code, name_code, refuse
+from serve.api.streams import Requests
 from serve.errors import Draining, InklingError, UnreadableRequest
+from serve.telemetry.calls import CURRENT_CALL, Call, find_request_id
+from serve.telemetry.counts import REFUSALS, Counts
+from serve.telemetry.tracing import Tracing
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -32,64 +38,80 @@ QUIET_LOOKS = 5
 """A stop takes its next step when nothing came, or no handler ran, at so many looks in succession, LOOK_S s apart."""
 
 
-class Call(NamedTuple):
-    """What a method may know of its call beside the request."""
-
-    deadline_s: float | None
-    """On the clock of `time.monotonic`; None without a deadline."""
-    client: Callable[[], str]
-    """The address of the connection that it came over."""
-    caller: str = ""
-    """The name of the caller's token; empty if the server has no tokens."""
-
+MODEL_FIELDS = {"model", "model_name", "name"}
+"""Fields of a request that name a model."""
 
 Unary: TypeAlias = Callable[[Any, Call], Awaitable[Message]]
 """A method that takes one message and answers with one."""
+
+Streaming: TypeAlias = Callable[[Requests[Any], Call], AsyncGenerator[Message, None]]
+"""A method that takes a stream of messages and answers with one."""
+
+STOPPING = "the server is stopping and takes no new work"
 
 
 class CallGate:
     """Makes the handlers of services, and knows how many calls have come. Used on the event loop alone."""
 
-    def __init__(self, tokens: TokenFile | None = None) -> None:
+    def __init__(
+        self, counts: Counts | None = None, tracing: Tracing | None = None, tokens: TokenFile | None = None
+    ) -> None:
         """With `tokens`, only calls that show one are answered."""
+        self._counts = counts or Counts()
+        self._tracing = tracing
         self._tokens = tokens
         self._receiver = Receiver()
         self.call_count = 0
-        """Calls that have come, rejected ones and those of the standard services included."""
+        """Calls and requests of streams that have come, rejected ones and those of the standard services included."""
         self.running = 0
         """Calls whose handlers run; those of the standard services, which last as long as their callers like, not."""
         self.is_draining = False
         """Whether every new call is rejected with Draining; the standard services answer all the same."""
+        self._streams: set[Requests[Any]] = set()
 
-    def unary(self, descriptor: MethodDescriptor, method: Unary) -> Handler:
-        """The handler of a method that takes one message and answers with one."""
+    def drain(self) -> None:
+        """Reject new calls, and end the streams once they have answered what they have read."""
+        self.is_draining = True
+        for requests in self._streams:
+            requests.stop()
+
+    def unary(self, descriptor: MethodDescriptor, method: Unary, *, while_draining: bool = False) -> Handler:
+        """The handler of a method that takes one message and answers with one, if told so also while draining."""
         read = functools.partial(parse, GetMessageClass(descriptor.input_type))
+        name = descriptor.name
+        self._counts.declare_method(name, not MODEL_FIELDS.isdisjoint(descriptor.input_type.fields_by_name))
 
         async def answer(stream: object, context: Context) -> Message:
-            self.call_count += 1
+            call = self._begin(name, context)
             self.running += 1
             try:
-                if self.is_draining:
-                    raise Draining("the server is stopping and takes no new work")
-                caller = self._begin(context)
+                if self.is_draining and not while_draining:
+                    raise Draining(STOPPING)
+                caller = self._admit(call, context)
                 try:
-                    return await method(
-                        read(await self._receiver.receive(context)),  # only once it is known who sends it
-                        Call(_deadline_s(context), context.peer, caller.name),
-                    )
+                    # The message is read only once it is known who sends it.
+                    reply = await method(read(await self._receiver.receive(context)), call)
                 finally:
                     caller.end()
+                if id_metadata := call.id_metadata:
+                    context.set_trailing_metadata(id_metadata)
+                return reply
+            except asyncio.CancelledError:
+                call.code = _name_cancellation(call)
+                raise
             except Exception as error:  # the edge: whatever it is, it becomes a status
                 refusal = [refuse(context, error)]
+                self._note_error(call, error)
                 error.__traceback__ = None
             finally:
                 self.running -= 1
-            # gRPC's context keeps the exception that ends this call, and that keeps this frame. Without these two the
+                self._end(name, call)
+            # gRPC's context keeps the exception that ends this call, and that keeps this frame. Without these three the
             # circle would stay until the next garbage collection.
-            del stream, context
+            del stream, context, call
             raise await refusal.pop()
 
-        # As a stream of one message, which the wire does not tell from one: so the message is read here, and not before.
+        # As a stream of one message, which looks the same on the wire, so that the message is read here and not before.
         return grpc.stream_unary_rpc_method_handler(
             answer, None, GetMessageClass(descriptor.output_type).SerializeToString
         )
@@ -110,51 +132,143 @@ class CallGate:
             await asyncio.sleep(LOOK_S)
         return quiet >= QUIET_LOOKS
 
+    def stream(self, descriptor: MethodDescriptor, method: Streaming) -> Handler:
+        """The handler of a method that takes a stream of messages and answers with one.
+
+        Writing waits for the client to read, so a method that waits for its answers to be taken reads no further
+        meanwhile. A stream that ends because the server stops has the status of Draining, not OK: a request without an
+        answer was not read.
+        """
+        read = functools.partial(parse, GetMessageClass(descriptor.input_type))
+        serialize = GetMessageClass(descriptor.output_type).SerializeToString
+        name = descriptor.name
+        self._counts.declare_method(name, True)
+
+        async def answer(_: object, context: Context) -> None:
+            call = self._begin(name, context)
+            self.running += 1
+            requests: Requests[Message] = Requests(functools.partial(self._read, context, read))
+            self._streams.add(requests)
+            try:
+                if self.is_draining:
+                    raise Draining(STOPPING)
+                caller = self._admit(call, context)
+                try:
+                    async with contextlib.aclosing(method(requests, call)) as replies:
+                        async for reply in replies:
+                            if not await _write(context, serialize(reply)):
+                                return
+                finally:
+                    caller.end()
+                if not requests.is_stopped:
+                    return
+                raise Draining("the server is stopping; wanted no request after the last that has an answer")
+            except asyncio.CancelledError:
+                call.code = _name_cancellation(call)
+                raise
+            except Exception as error:  # as in unary
+                refusal = [refuse(context, error)]
+                self._note_error(call, error)
+                error.__traceback__ = None
+            finally:
+                self.running -= 1
+                self._streams.discard(requests)
+                self._end(name, call)
+            del requests, context, call
+            raise await refusal.pop()
+
+        return grpc.stream_stream_rpc_method_handler(answer)
+
+    async def _read(self, context: Context, read: Callable[[bytes], Message]) -> Message | None:
+        """The next message of a stream, or None after the last."""
+        data = await context.read()
+        if data is grpc.aio.EOF:
+            return None
+        self.call_count += 1
+        return read(data)
+
     def standard(self, handlers: Mapping[str, Handler], *, is_open: bool = False) -> dict[str, Handler]:
         """The handlers of a standard service, whose calls are counted and answered while draining, too.
 
         An open one is answered without a token: balancers and probes have none.
         """
-        return {name: self._count(handler, is_open) for name, handler in handlers.items()}
+        return {name: self._count(name, handler, is_open) for name, handler in handlers.items()}
 
-    def _begin(self, context: Context) -> Caller:
+    def _admit(self, call: Call, context: Context) -> Caller:
         """The caller, with one more call under way. Raises Unauthenticated and TooManyCalls."""
         caller = self._tokens.find(context.invocation_metadata() or ()) if self._tokens else ANYBODY
+        call.caller = caller.name
         caller.begin()
         return caller
 
-    async def _begin_or_refuse(self, context: Context) -> Caller:
+    async def _admit_or_refuse(self, call: Call, context: Context) -> Caller:
         """The same for a standard service; a call that is refused ends here with its status."""
         try:
-            return self._begin(context)
+            return self._admit(call, context)
         except InklingError as error:
+            self._note_error(call, error)
             await refuse(context, error)
 
-    def _count(self, handler: Handler, is_open: bool) -> Handler:
+    def _count(self, name: str, handler: Handler, is_open: bool) -> Handler:
+        self._counts.declare_method(name, False)
         kind = next(kind for kind in _KINDS if getattr(handler, kind))
         method: Any = getattr(handler, kind)
         make: Any = getattr(grpc, f"{kind}_rpc_method_handler")
 
         async def answer(request: Any, context: Context) -> Any:
-            self.call_count += 1
-            caller = ANYBODY if is_open else await self._begin_or_refuse(context)
-            try:
-                return await method(request, context)
-            finally:
-                caller.end()
+            with self._measure(name, context) as call:
+                caller = ANYBODY if is_open else await self._admit_or_refuse(call, context)
+                try:
+                    return await method(request, context)
+                finally:
+                    caller.end()
 
         async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
-            self.call_count += 1
-            caller = ANYBODY if is_open else await self._begin_or_refuse(context)
-            try:
-                async for reply in method(request, context):
-                    yield reply
-            finally:
-                caller.end()
+            with self._measure(name, context) as call:
+                caller = ANYBODY if is_open else await self._admit_or_refuse(call, context)
+                try:
+                    async for reply in method(request, context):
+                        yield reply
+                finally:
+                    caller.end()
 
         counted = stream if inspect.isasyncgenfunction(method) else answer
         made: Handler = make(counted, handler.request_deserializer, handler.response_serializer)
         return made
+
+    @contextmanager
+    def _measure(self, name: str, context: Context) -> Iterator[Call]:
+        """Count a call of a standard service, which sends its own statuses."""
+        call = self._begin(name, context)
+        try:
+            yield call
+        except Exception:
+            call.code = name_code(context.code())
+            raise
+        except BaseException:  # cancelled, or a stream that is not read to its end
+            call.code = _name_cancellation(call)
+            raise
+        finally:
+            self._end(name, call)
+
+    def _begin(self, name: str, context: Context) -> Call:
+        self.call_count += 1
+        metadata: Any = context.invocation_metadata() or ()
+        call = Call(_deadline_s(context), context.peer, find_request_id(metadata))
+        CURRENT_CALL.set(call)
+        if self._tracing:
+            self._tracing.start(call, name, metadata)
+        return call
+
+    def _note_error(self, call: Call, error: Exception) -> None:
+        call.code = find_code(error).name
+        if isinstance(error, InklingError) and error.reason in REFUSALS:
+            self._counts.note_refused(call.served_by[0], error.reason)
+
+    def _end(self, name: str, call: Call) -> None:
+        self._counts.note_call(name, call.served_by, call.code, (time.perf_counter_ns() - call.start_ns) // 1000)
+        if self._tracing:
+            self._tracing.end(call)
 
 
 _KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
@@ -170,6 +284,20 @@ def parse(kind: type[Request], data: bytes) -> Request:
         ) from None
 
 
+async def _write(context: Context, data: bytes) -> bool:
+    """Send a message of a stream; False if the caller has left, which is no failure."""
+    try:
+        await context.write(data)
+    except Exception:  # gRPC has no public name for what it raises then, and bytes can fail in no other way
+        return False
+    return True
+
+
 def _deadline_s(context: Context) -> float | None:
     remaining_s = context.time_remaining()
     return None if remaining_s is None else time.monotonic() + remaining_s
+
+
+def _name_cancellation(call: Call) -> str:
+    """GRPC cancels a call whose caller leaves, and a call whose deadline passes."""
+    return "DEADLINE_EXCEEDED" if call.is_late else "CANCELLED"

@@ -8,13 +8,14 @@ import asyncio
 import time
 from collections.abc import Mapping
 
-from serve.api.gate import Call, CallGate, Handler
+from serve.api.gate import CallGate, Handler
 from serve.api.status import to_status
 from serve.errors import OptionError, list_some, quote
 from serve.images.pixels import to_png
 from serve.inference.registry import Registry
 from serve.inference.runner import Answer, Runner
 from serve.pb import classifier_pb2 as pb
+from serve.telemetry.calls import Call
 
 SERVICE = pb.DESCRIPTOR.services_by_name["ClassifierService"]
 DEFAULT_TOP_K = 5
@@ -37,7 +38,7 @@ class ClassifierService:
     async def Classify(self, request: pb.ClassifyRequest, call: Call) -> pb.ClassifyResponse:
         """One image."""
         start_ns = time.perf_counter_ns()
-        runner = self._registry.find(request.model, request.version)
+        runner = self._find(request, call)
         labels = find_labels(runner.spec.labels, request.options)
         (outcome,) = await runner.classify((request.image,), call.deadline_s, call.client)
         if isinstance(outcome, Exception):
@@ -49,7 +50,7 @@ class ClassifierService:
     async def BatchClassify(self, request: pb.BatchClassifyRequest, call: Call) -> pb.BatchClassifyResponse:
         """Many images, each with its own outcome."""
         start_ns = time.perf_counter_ns()
-        runner = self._registry.find(request.model, request.version)
+        runner = self._find(request, call)
         labels = find_labels(runner.spec.labels, request.options)
         if not 0 < len(request.images) <= self._max_request_images:
             raise OptionError(f"wanted 1 to {self._max_request_images} images, got {len(request.images)}")
@@ -82,7 +83,13 @@ class ClassifierService:
 
     async def GetModel(self, request: pb.GetModelRequest, call: Call) -> pb.GetModelResponse:
         """One model."""
-        return pb.GetModelResponse(model=describe(self._registry.find(request.model, request.version)))
+        return pb.GetModelResponse(model=describe(self._find(request, call)))
+
+    def _find(self, request: pb.ClassifyRequest | pb.BatchClassifyRequest | pb.GetModelRequest, call: Call) -> Runner:
+        """The model that a request names, which serves the call from now on. Raises NotFound."""
+        runner = self._registry.find(request.model, request.version)
+        call.served_by = runner.identity
+        return runner
 
 
 def find_labels(labels: Mapping[str, tuple[str, ...]], options: pb.ClassifyOptions) -> tuple[str, ...]:

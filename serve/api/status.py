@@ -16,6 +16,7 @@ from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from serve import errors
+from serve.telemetry.calls import find_current_id, find_id_metadata
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ STATUS_CODES: dict[type[BaseException], grpc.StatusCode] = {
     errors.TooManyCalls: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Expired: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.Draining: grpc.StatusCode.UNAVAILABLE,
+    errors.ControlRefused: grpc.StatusCode.FAILED_PRECONDITION,
     Exception: grpc.StatusCode.INTERNAL,
 }
 """The code of a class and of those below it; the nearest ancestor decides."""
@@ -45,27 +47,39 @@ Trailers = tuple[tuple[str, str | bytes], ...]
 
 
 def refuse(context: "grpc.aio.ServicerContext[Any, Any]", error: Exception) -> Awaitable[NoReturn]:
-    """End a call with the status of an error.
+    """End a call with the status of an error, and with its request id if it has one or the log names one.
 
     It is sent without headers and without a message (Trailers-Only), the only form of a failure that gRPC's clients
     retry (gRFC A6). Awaiting the result raises gRPC's own exception, which must reach gRPC.
     """
     if isinstance(error, errors.Overloaded | errors.TooManyCalls):
-        return context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), _busy_trailers(error.reason, str(error)))
+        trailers = _busy_trailers(error.reason, str(error)) + find_id_metadata()
+        return context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), trailers)
     status = to_status(error)
-    trailers: Trailers = ((STATUS_TRAILER, status.SerializeToString()),)
+    trailers = ((STATUS_TRAILER, status.SerializeToString()), *find_id_metadata())
     if isinstance(error, errors.RequestError):
         trailers += (NEVER_RETRY,)
     return context.abort(_CODES[status.code], status.message, trailers)
 
 
+def find_code(error: Exception) -> grpc.StatusCode:
+    """The canonical code of an error: that of its nearest ancestor."""
+    return next(STATUS_CODES[ancestor] for ancestor in type(error).__mro__ if ancestor in STATUS_CODES)
+
+
+def name_code(number: Any) -> str:
+    """The name of a code that gRPC has as a number, or as what it is; UNKNOWN for none."""
+    code = _CODES.get(number, number)
+    return code.name if isinstance(code, grpc.StatusCode) else grpc.StatusCode.UNKNOWN.name
+
+
 def to_status(error: Exception) -> Status:
     """An exception as a status: canonical code, sentence, and ErrorInfo. An unknown one tells only that it happened."""
-    code = next(STATUS_CODES[ancestor] for ancestor in type(error).__mro__ if ancestor in STATUS_CODES)
+    code = find_code(error)
     if isinstance(error, errors.InklingError) and code is not grpc.StatusCode.INTERNAL:
         message, reason = str(error), error.reason
     else:
-        logger.error("a call failed", exc_info=error)
+        logger.error("request %s failed", find_current_id(), exc_info=error)
         message, reason = INTERNAL_MESSAGE, "INTERNAL"
     return _make_status(code, reason, message)
 

@@ -12,7 +12,6 @@ share caches or memory are slower then.
 import asyncio
 import io
 import multiprocessing
-import os
 import statistics
 import subprocess
 import sys
@@ -22,8 +21,6 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import grpc
 import numpy as np

@@ -41,8 +41,8 @@ _LARGE_BYTES = 32 * 1024
 _LARGE_PIXELS = 128 * 128
 _JPEG_SCAN = b"\xff\xda"
 _MAX_JPEG_SCANS = 100
-"""Scans of a progressive JPEG; encoders write about ten. A scan takes few bytes, and decoding it passes over all pixels.
-So a small file can occupy a core for very long."""
+"""Scans of a progressive JPEG; encoders write about ten. A scan takes few bytes, and its decoding passes over all
+pixels. So a small file can occupy a core for very long."""
 _SCANS_PER_PASS = 10
 """Scans of a JPEG that cost about as much as decoding its pixels once."""
 _MAX_SCAN_PIXELS = 750_000_000

@@ -10,7 +10,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from serve.errors import Draining, Expired
 
@@ -38,6 +38,14 @@ Part = tuple[Group[T, R], int, int]
 """A range of a group's items, from the first index up to the second: all of them, or what a batch had room for."""
 
 
+OnNeverRun: TypeAlias = Callable[[int, bool], None]
+"""Told how many items never run, because their caller left or (True) their deadline passed. From any thread."""
+
+
+def ignore(count: int, is_late: bool) -> None:
+    """Note nothing."""
+
+
 class Batcher(ABC, Generic[T, R]):
     """Runs items of many callers together, oldest first, at most `max_batch` at a time.
 
@@ -46,8 +54,14 @@ class Batcher(ABC, Generic[T, R]):
     """
 
     def __init__(
-        self, run: Callable[[list[T]], list[R]], max_batch: int, single_at_once: bool, clock: Callable[[], float]
+        self,
+        run: Callable[[list[T]], list[R]],
+        max_batch: int,
+        single_at_once: bool,
+        clock: Callable[[], float],
+        on_never_run: OnNeverRun,
     ) -> None:
+        self._on_never_run = on_never_run
         self._run = run
         self._max_batch = max_batch
         self._single_at_once = single_at_once
@@ -114,14 +128,17 @@ class Batcher(ABC, Generic[T, R]):
         except Exception as error:  # handed to the callers of this batch; those of the next must be served
             return error
 
-    def _is_wanted(self, group: Group[T, R]) -> bool:
+    def _is_wanted(self, part: Part[T, R]) -> bool:
         """Whether the caller still waits. It may leave at this moment; its result is then thrown away."""
-        if group.done.done():
-            return False
-        if self._is_late(group.deadline_s):
+        group, start, stop = part
+        is_late = self._is_late(group.deadline_s)
+        if not group.done.done():
+            if not is_late:
+                return True
             self._loop.call_soon_threadsafe(_expire, group)
-            return False
-        return True
+        if is_late or group.done.cancelled():
+            self._on_never_run(stop - start, is_late)
+        return False
 
     def _is_late(self, deadline_s: float | None) -> bool:
         return deadline_s is not None and self._clock() >= deadline_s

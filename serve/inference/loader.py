@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from serve.errors import ConfigError, ModelFileError
+from serve.errors import ModelFileError, NoModelLoaded
 from serve.images.pool import DecodePool
 from serve.inference import engine
 from serve.inference.registry import Refusal, Registry
@@ -19,6 +19,7 @@ from serve.inference.runner import Runner, RunnerLimits
 from serve.machine.cpu_policy import CpuPolicy
 from serve.machine.watchdog import Watchdog
 from serve.model_file.folder import PLAIN_NAME, ModelFile, find_model_files
+from serve.telemetry.counts import LOADED, REFUSED, Counts
 from serve.telemetry.logs import one_line
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class Loader:
         watchdog: Watchdog,
         describe: Callable[[Runner], object],
         on_loading: Callable[[ModelFile], None] = lambda file: None,
+        counts: Counts | None = None,
     ) -> None:
         """`describe` is tried on each runner before it goes live, so that one odd file costs no answer about others.
 
@@ -51,31 +53,50 @@ class Loader:
         self._watchdog = watchdog
         self._check_description = describe
         self._on_loading = on_loading
+        self._counts = counts or Counts()
         self._thread = ThreadPoolExecutor(1, "loader")
 
     async def load_folder(self, folder: Path, precision: str) -> None:
         """Load every file under a folder that can be loaded; a bad one costs no other.
 
-        If a file in another precision is bad, the model.onnx beside it is loaded. Raises ConfigError if none can be.
+        If a file in another precision is bad, the model.onnx beside it is loaded. Raises ConfigError if
+        there is none, NoModelLoaded if none can be loaded.
         """
         for file in find_model_files(folder, precision):
             await self._load_or_refuse(file)
         if not self._registry.names:
-            raise ConfigError(f"--models: every model file under {folder} was refused; the reasons are above")
+            raise NoModelLoaded(f"--models: every model file under {folder} was refused; the reasons are above")
 
     async def load(self, file: ModelFile) -> None:
         """Make one file live; what it replaces answers what it has accepted, and is closed.
 
         Raises ModelFileError and OSError, and then changes nothing.
         """
+        try:
+            await self._load(file)
+        except Exception:
+            self._counts.note_load(file.name, REFUSED)
+            raise
+        self._counts.note_load(file.name, LOADED)
+
+    async def _load(self, file: ModelFile) -> None:
         self._on_loading(file)
         loaded = await asyncio.get_running_loop().run_in_executor(self._thread, self._load_engine, file.path)
-        runner = Runner(file.name, file.version, loaded, limits=self._limits, cpu=self._cpu, pool=self._pool)
+        runner = Runner(
+            file.name,
+            file.version,
+            loaded,
+            limits=self._limits,
+            cpu=self._cpu,
+            pool=self._pool,
+            counts=self._counts.of_model(file.name, str(file.version)),
+        )
         try:
             self._check_description(runner)
         except Exception as error:  # texts and numbers that no message can hold, in ways that nobody foresaw
             await runner.close()
             raise ModelFileError(f"its metadata cannot be described: {type(error).__name__}") from error
+        self._counts.declare_model(runner.name)
         if replaced := self._registry.put(runner):
             await replaced.close()
 

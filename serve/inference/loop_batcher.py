@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from serve.inference.batcher import Batcher, Group, Part, R, T, cut
+from serve.inference.batcher import Batcher, Group, OnNeverRun, Part, R, T, cut, ignore
 from serve.machine.scheduling import yield_core
 
 
@@ -32,9 +32,13 @@ class LoopBatcher(Batcher[T, R]):
     The next run is put off after an iteration longer than the first, but by at most the second since the last run."""
 
     def __init__(
-        self, run: Callable[[list[T]], list[R]], max_batch: int, clock: Callable[[], float] = time.monotonic
+        self,
+        run: Callable[[list[T]], list[R]],
+        max_batch: int,
+        clock: Callable[[], float] = time.monotonic,
+        on_never_run: OnNeverRun = ignore,
     ) -> None:
-        super().__init__(run, max_batch, True, clock)
+        super().__init__(run, max_batch, True, clock, on_never_run)
         self._waiting: deque[Part[T, R]] = deque()
         self._item_count = 0  # in `_waiting`
         self._last_run_s = clock()
@@ -80,9 +84,9 @@ class LoopBatcher(Batcher[T, R]):
         batch: list[Part[T, R]] = []
         room = self._max_batch
         while self._waiting and room:
-            part = group, start, stop = self._waiting.popleft()
+            part = _, start, stop = self._waiting.popleft()
             self._item_count -= stop - start
-            if self._is_wanted(group):
+            if self._is_wanted(part):
                 if stop - start > room:
                     part, rest = cut(part, room)
                     self._waiting.appendleft(rest)

@@ -1,19 +1,23 @@
 """One loaded model, and the way of a request through it.
 
-Enters: encoded images, from the event loop. Leaves: an `Answer`, or the reason why there is none, per image.
+Enters: encoded images or the pixels of ready ones, from the event loop. Leaves: an `Answer`, or the reason why there is
+none, per image.
 Does not know: gRPC, messages, languages, other models.
 
     classify -> admission -> (large images: the decode pool) -> batcher -> reader -> engine
 """
 
+import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias, cast
 
 import numpy as np
 
+from serve.errors import RequestError
 from serve.images.decode import is_large
+from serve.images.pixels import Pixels
 from serve.images.policies.find import find_policy
 from serve.images.pool import DecodePool
 from serve.images.reader import ImageReader, Prepared
@@ -24,6 +28,12 @@ from serve.inference.loop_batcher import LoopBatcher
 from serve.inference.thread_batcher import ThreadBatcher
 from serve.machine.cpu_policy import CpuPolicy
 from serve.model_file.spec import OUTPUT
+from serve.telemetry.calls import ends_by_deadline
+from serve.telemetry.counts import ModelCounts
+from serve.telemetry.tracing import Stage, find_current_span
+
+Images: TypeAlias = Sequence[bytes | Pixels]
+"""Image files, and pixels that are the net's input already."""
 
 LONGEST_LOOP_RUN_S = 0.010
 """CPU seconds. A full batch that takes longer runs in a thread and not on the event loop."""
@@ -40,6 +50,8 @@ class Answer(NamedTuple):
     queue_us: int
     inference_us: int
     batch_size: int
+    run_ns: int
+    """When the run of its batch began, on the clock of `time.perf_counter_ns`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +78,25 @@ class Runner:
     """A model that answers. Made on the event loop whose calls it serves."""
 
     def __init__(
-        self, name: str, version: int, engine: Engine, *, limits: RunnerLimits, cpu: CpuPolicy, pool: DecodePool
+        self,
+        name: str,
+        version: int,
+        engine: Engine,
+        *,
+        limits: RunnerLimits,
+        cpu: CpuPolicy,
+        pool: DecodePool,
+        counts: ModelCounts | None = None,
     ) -> None:
         """`pool` decodes large images, so that they hold up no batch."""
         self.name = name
         self.version = version
+        self.identity = name, str(version)
+        self._counts = counts or ModelCounts(*self.identity)
         self.spec = engine.spec
         self.device = engine.placement.device
+        self.max_batch = engine.max_batch
+        self.limits = limits
         self._engine = engine
         self._reader = ImageReader(find_policy(engine.spec.prepare, engine.spec.input), limits.max_image_pixels)
         self.admission = Admission(limits.max_pending, limits.max_pending_bytes)
@@ -83,26 +107,63 @@ class Runner:
         self._batcher = self._make_batcher(limits.max_queue_delay_us)
 
     async def classify(
-        self, images: Sequence[bytes], deadline_s: float | None = None, client: Callable[[], str] = str
+        self,
+        images: Images,
+        deadline_s: float | None = None,
+        client: Callable[[], str] = str,
+        admitted: asyncio.Event | None = None,
     ) -> list[Answer | Exception]:
         """Answer each image, or say in its place what was wrong with it.
 
         `deadline_s` is on the clock of `time.monotonic`; `client` names who sent the images, for large ones take turns
         by client. Raises Overloaded at once if there is no room, Expired if the deadline passed first, Draining while
-        stopping.
+        stopping. With `admitted` it waits for room instead, and sets the event when it has some.
         """
-        with self.admission.admit(len(images), sum(map(len, images))):
+        size = sum(len(image) if isinstance(image, bytes) else image.nbytes for image in images)
+        if admitted is None:
+            place = self.admission.admit(len(images), size)
+        else:
+            place = await self.admission.admit_in_turn(len(images), size, deadline_s)
+            admitted.set()
+        with place:
             since_ns = time.perf_counter_ns()
-            waiting = [_Waiting(image, since_ns) for image in images]
-            large = [index for index, image in enumerate(images) if is_large(image)]
+            waiting = [
+                _Waiting(image if isinstance(image, bytes) else Prepared(image, 0, 0), since_ns) for image in images
+            ]
+            large = [index for index, image in enumerate(images) if isinstance(image, bytes) and is_large(image)]
             if large:
-                prepared = await self._pool.read_all(self._reader, [images[index] for index in large], client())
+                files = [image for image in (images[index] for index in large) if isinstance(image, bytes)]
+                try:
+                    prepared = await self._pool.read_all(self._reader, files, client())
+                except asyncio.CancelledError:
+                    self._counts.note_never_run(len(images), ends_by_deadline(deadline_s, since_ns))
+                    raise
                 for index, each in zip(large, prepared, strict=True):
                     waiting[index] = _after_aside(each, since_ns)
-            answers = self._batcher.submit(waiting, deadline_s)
-            if answers.done():  # it was run at once, as a single in-flight request is
+            ready_ns = time.perf_counter_ns() if large else since_ns
+            done = self._batcher.submit(waiting, deadline_s)
+            if done.done():  # it was run at once, as a single in-flight request is
                 self._cpu.busy_poll.note_single(since_ns)
-            return await answers
+            answers = await done
+            if span := find_current_span():
+                span.add_stages(_list_stages(waiting, answers, since_ns, ready_ns))
+            return answers
+
+    async def classify_together(
+        self,
+        images: Images,
+        deadline_s: float | None = None,
+        client: Callable[[], str] = str,
+        admitted: asyncio.Event | None = None,
+    ) -> list[Answer]:
+        """As `classify`, but raise what was wrong with the first bad image, its index named."""
+        outcomes = await self.classify(images, deadline_s, client, admitted)
+        for index, outcome in enumerate(outcomes):
+            if isinstance(outcome, RequestError):
+                raise type(outcome)(f"image {index}: {outcome}")
+            if isinstance(outcome, Exception):
+                raise outcome
+        return cast("list[Answer]", outcomes)
 
     async def close(self) -> None:
         """Finish what was accepted, then stop."""
@@ -113,8 +174,14 @@ class Runner:
         engine, placement = self._engine, self._engine.placement
         has_one_core = placement.device == "cpu" and placement.threads == 1 and not max_queue_delay_us
         if has_one_core and self._is_quick:
-            return LoopBatcher(self._run, engine.max_batch)
-        return ThreadBatcher(self._run, engine.max_batch, max_queue_delay_us, has_one_core and self._is_quick_single)
+            return LoopBatcher(self._run, engine.max_batch, on_never_run=self._counts.note_never_run)
+        return ThreadBatcher(
+            self._run,
+            engine.max_batch,
+            max_queue_delay_us,
+            has_one_core and self._is_quick_single,
+            on_never_run=self._counts.note_never_run,
+        )
 
     def _run(self, batch: list[_Waiting]) -> list[Answer | Exception]:
         """In the batcher's thread: an answer for each image, or what was wrong with it."""
@@ -142,17 +209,38 @@ class Runner:
         is_finite = np.asarray(np.isfinite(probabilities).all(axis=1)).tolist()
         rows = iter(zip(probabilities.tolist(), rankings, is_finite, strict=True))
         answers: list[Answer | Exception] = []
+        queues_us = []
         for waiting, outcome in zip(batch, prepared, strict=True):
             if isinstance(outcome, Exception):
                 answers.append(outcome)
                 continue
             values, ranking, is_sound = next(rows)
             queue_us = (begun_ns - waiting.since_ns) // 1000
-            answer = Answer(values, ranking, outcome, queue_us, inference_us, len(good))
+            queues_us.append(queue_us)
+            answer = Answer(values, ranking, outcome, queue_us, inference_us, len(good), run_ns)
             answers.append(
                 answer if is_sound else ArithmeticError(f"{self.name} gave probabilities that are not finite")
             )
+        self._counts.note_batch(
+            queues_us, [image.decode_us for image in good], [image.prepare_us for image in good], inference_us
+        )
         return answers
+
+
+def _list_stages(
+    waiting: Sequence[_Waiting], answers: Sequence[Answer | Exception], since_ns: int, ready_ns: int
+) -> Iterator[Stage]:
+    """Large images are decoded first, until `ready_ns`. Then each batch is waited for, read and run."""
+    if ready_ns > since_ns:
+        yield Stage("decode", since_ns, ready_ns)
+    seen = set()
+    for each, answer in zip(waiting, answers, strict=True):
+        if isinstance(answer, Answer) and answer.run_ns not in seen:
+            seen.add(answer.run_ns)
+            begun_ns = each.since_ns + 1000 * answer.queue_us
+            yield Stage("queue", ready_ns, begun_ns)
+            yield Stage("decode", begun_ns, answer.run_ns)
+            yield Stage("run", answer.run_ns, answer.run_ns + 1000 * answer.inference_us)
 
 
 def _after_aside(prepared: Prepared | Exception, since_ns: int) -> _Waiting:

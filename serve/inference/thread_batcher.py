@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
-from serve.inference.batcher import Batcher, Group, Part, R, T, cut
+from serve.inference.batcher import Batcher, Group, OnNeverRun, Part, R, T, cut, ignore
 from serve.machine.scheduling import lower_thread_priority
 
 
@@ -27,8 +27,10 @@ class ThreadBatcher(Batcher[T, R]):
         max_queue_delay_us: int = 0,
         single_at_once: bool = False,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        on_never_run: OnNeverRun = ignore,
     ) -> None:
-        super().__init__(run, max_batch, single_at_once, clock)
+        super().__init__(run, max_batch, single_at_once, clock, on_never_run)
         self._max_queue_delay_s = max_queue_delay_us / 1e6
         self._open_groups = 0  # queued and not done; counted on the event loop alone
         self._waiting: SimpleQueue[Part[T, R] | None] = SimpleQueue()
@@ -66,8 +68,8 @@ class ThreadBatcher(Batcher[T, R]):
         closes_s = 0.0
         part, self._rest = self._rest or self._waiting.get(), None
         while part is not None:
-            group, start, stop = part
-            if self._is_wanted(group):
+            _, start, stop = part
+            if self._is_wanted(part):
                 if not batch:
                     closes_s = self._clock() + self._max_queue_delay_s
                 if stop - start > room:

@@ -1,1 +1,1 @@
-"""Stubs generated from proto/inkling/v1 by `make proto`. Not edited by hand."""
+"""Stubs generated from the .proto files under proto/ by `make proto`. Not edited by hand."""

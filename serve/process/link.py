@@ -4,11 +4,12 @@ Enters and leaves: messages. Does not know: what they bring about. If one end di
 """
 
 import asyncio
+import contextlib
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 LONGEST_MESSAGE = 16 * 2**20
 """Bytes of one message."""
@@ -49,8 +50,46 @@ class Serving:
     """The names of its models."""
 
 
-Message: TypeAlias = Start | Loading | Serving | Beat
-_KINDS: dict[str, type[Message]] = {kind.__name__: kind for kind in (Start, Loading, Serving, Beat)}
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """From a worker: what it counted since it said so last, and what is true of it now."""
+
+    tally: list[list[Any]]
+    """`Tally.to_lists`."""
+    waiting_images: dict[str, int]
+    models: Sequence[tuple[str, ...]]
+    certificate_expiry_s: float
+    """These three are the fields of a `State`."""
+    number: int = 0
+    """The number of the AskCounts that it answers, or 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskCounts:
+    """To a worker: it is to send what it has counted at once."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class AskSums:
+    """From a worker: it needs the sums of all workers as of now."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """To a worker: the sums that it asked for."""
+
+    number: int
+    tally: list[list[Any]]
+
+
+Message: TypeAlias = Start | Loading | Serving | Beat | Counted | AskCounts | AskSums | Sums
+_KINDS: dict[str, type[Message]] = {
+    kind.__name__: kind for kind in (Start, Loading, Serving, Beat, Counted, AskCounts, AskSums, Sums)
+}
 
 
 class Link:
@@ -83,3 +122,9 @@ class Link:
     def close(self) -> None:
         """Hang up."""
         self._writer.close()
+
+    async def finish(self) -> None:
+        """Hang up once everything is sent, or the other end is gone."""
+        self._writer.close()
+        with contextlib.suppress(ConnectionError):
+            await self._writer.wait_closed()

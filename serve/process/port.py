@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 
-from serve.errors import ConfigError
+from serve.errors import ConfigError, PortTaken
 
 SPREADS_CONNECTIONS = sys.platform == "linux"
 """Whether SO_REUSEPORT spreads connections over the sockets. Elsewhere it is missing, or gives all to one of them."""
@@ -20,7 +20,7 @@ ORPHANS_S = 2.0
 def reserve_port(host: str, port: int) -> socket.socket:
     """A socket that holds the port for those who share it; port 0 becomes a free one.
 
-    Raises ConfigError if another program has the port: with SO_REUSEPORT alone two servers would share it silently.
+    Raises PortTaken if something else has the port: with SO_REUSEPORT alone two servers would share it silently.
     """
     ends_s = time.monotonic() + ORPHANS_S
     while True:
@@ -30,8 +30,7 @@ def reserve_port(host: str, port: int) -> socket.socket:
             if error.errno == errno.EADDRINUSE and time.monotonic() < ends_s:
                 time.sleep(0.05)
                 continue
-            address = join_address(host, port)
-            raise ConfigError(f"--host, --port: cannot listen on {address}; {error.strerror or error}") from error
+            raise explain("--host, --port", host, port, error) from error
 
 
 def _reserve(host: str, port: int) -> socket.socket:
@@ -46,6 +45,20 @@ def _reserve(host: str, port: int) -> socket.socket:
         holder.close()
         raise
     return holder
+
+
+def listen(flags: str, host: str, port: int) -> socket.socket:
+    """A socket that listens on a port of its own. Raises PortTaken, ConfigError; both name the flags."""
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise explain(flags, host, port, error) from error
+
+
+def explain(flags: str, host: str, port: int, error: OSError) -> ConfigError:
+    """What keeps a port from being listened on: PortTaken if something else has it, else ConfigError."""
+    kind = PortTaken if error.errno == errno.EADDRINUSE else ConfigError
+    return kind(f"{flags}: cannot listen on {join_address(host, port)}; {error.strerror or error}")
 
 
 def join_address(host: str, port: int) -> str:

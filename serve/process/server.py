@@ -8,18 +8,21 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 
 from serve.api.gate import CallGate
 from serve.api.inkling_v1 import SERVICE, ClassifierService, check_description
+from serve.api.open_inference.control import NoControl
+from serve.api.open_inference.service import SERVICE as OPEN_INFERENCE
+from serve.api.open_inference.service import OpenInferenceService
 from serve.api.security.access import Access
 from serve.api.security.credentials import make_credentials
 from serve.api.standard import HEALTH, REFLECTIONS, Health, Reflection
 from serve.config import ServerConfig
-from serve.errors import ConfigError
+from serve.errors import PortTaken
 from serve.images.pool import DecodePool
 from serve.inference.device import choose_device
 from serve.inference.engine import Placement
@@ -34,6 +37,10 @@ from serve.machine.scheduling import lower_thread_priority
 from serve.machine.watchdog import Watchdog
 from serve.model_file.folder import ModelFile
 from serve.process.port import SPREADS_CONNECTIONS, join_address
+from serve.telemetry.counts import Counts, Tally
+from serve.telemetry.metrics import State
+from serve.telemetry.model_statistics import ModelStatistics, read_statistics
+from serve.telemetry.tracing import Tracing
 
 logger = logging.getLogger(__name__)
 
@@ -72,22 +79,34 @@ class Server:
         config: ServerConfig,
         idle_cores: IdleCores | None = None,
         on_loading: Callable[[ModelFile], None] = lambda file: None,
+        ask_sums: Callable[[], Awaitable[Tally]] | None = None,
     ) -> None:
-        """`idle_cores` is this worker's view of the cores that the others use; `on_loading` is told of each file."""
+        """`idle_cores` is this worker's view of the cores that the others use; `on_loading` is told of each file.
+
+        `ask_sums` gives the counts of all workers; without it there are no others.
+        """
         self._on_loading = on_loading
+        self.counts = Counts()
+        self._own_sums = Tally()
+        self.ask_sums = ask_sums or self._sum_own
+        """When the certificate in use expires, in seconds since 1970; 0 without one."""
         self._watchdog = Watchdog(config.hang_timeout_s / 2)
         self._config = config
         self.registry = Registry()
         self._cpu = CpuPolicy(config.workers, config.busy_poll_us, idle_cores)
+        self._tracing = Tracing(config.trace_endpoint) if config.trace_endpoint else None
         threads = min(count_usable_cores(), MOST_DECODERS)
         self._decoders = ThreadPoolExecutor(threads, "decoder", initializer=lower_thread_priority)
         self._pool = DecodePool(self._decoders, threads, config.max_pending_pixels, config.max_image_pixels)
         files = (config.tls_cert, config.tls_key, config.tls_client_ca, config.tokens)
         self._access = Access(*files, config.max_token_calls, is_quiet=True)  # the supervisor has them, too, and logs
-        self._gate = CallGate(self._access.tokens)
+        self._gate = CallGate(self.counts, self._tracing, self._access.tokens)
         self._service = ClassifierService(self.registry, config.max_request_images)
+        self._open_inference = OpenInferenceService(
+            self.registry, config.max_request_images, statistics=self._read_statistics, control=NoControl()
+        )
         self._health = Health()
-        self._reflection = Reflection([SERVICE.full_name])
+        self._reflection = Reflection([SERVICE.full_name, OPEN_INFERENCE.full_name])
         self._shares_port = config.workers > 1 or LISTENERS > 1
         self._listeners = [self._make_listener() for _ in range(LISTENERS)]
         self.port = config.port
@@ -105,10 +124,11 @@ class Server:
             await listener.start()
         self._access_task = asyncio.create_task(self._access.watch())
         self._memory_task = asyncio.create_task(return_after_bursts(lambda: self._gate.call_count))
-        self._health.set_serving(["", SERVICE.full_name, *self.registry.names])
+        self._health.set_serving(["", SERVICE.full_name, OPEN_INFERENCE.full_name, *self.registry.names])
 
     async def stop(self) -> None:
         """Say NOT_SERVING, send clients away, finish what was accepted, close."""
+        self._open_inference.is_ready = False
         self._health.end()
         await asyncio.sleep(self._config.lame_duck_s)
         ends_s = time.monotonic() + self._config.grace_s
@@ -117,6 +137,7 @@ class Server:
         # Each sends GOAWAY and closes its listening socket at once, then waits for its connections. These may be silent
         # for ever; the stop waits for handlers alone.
         stops = [asyncio.create_task(listener.stop(self._config.grace_s)) for listener in self._listeners]
+        self._gate.drain()
         await self._gate.wait_until_idle(max(0.0, ends_s - time.monotonic()))
         ended = asyncio.gather(*(listener.stop(None) for listener in self._listeners), *stops)
         with contextlib.suppress(TimeoutError):
@@ -124,9 +145,24 @@ class Server:
         for runner in self.registry.list():
             await runner.close()
         self._memory_task.cancel()
+        if self._tracing:
+            await self._tracing.close()
         self._access_task.cancel()
         # Not waited for: an image whose caller has left may still be decoding.
         self._decoders.shutdown(wait=False, cancel_futures=True)
+
+    def read_state(self) -> State:
+        """What is true now, for the metrics."""
+        runners = self.registry.list()
+        waiting = dict.fromkeys(self.registry.names, 0)
+        for runner in runners:
+            waiting[runner.name] += runner.admission.images
+        models = [(runner.name, str(runner.version), runner.spec.precision, runner.device) for runner in runners]
+        return State(waiting, models, self._access.pair.content.expires_s if self._access.pair else 0.0)
+
+    async def _sum_own(self) -> Tally:
+        self._own_sums.add(self.counts.take())
+        return self._own_sums
 
     def _make_loader(self) -> Loader:
         config = self._config
@@ -152,10 +188,11 @@ class Server:
             watchdog=self._watchdog,
             describe=check_description,
             on_loading=self._on_loading,
+            counts=self.counts,
         )
 
     def _listen(self) -> None:
-        """Take the port with every listener; port 0 becomes a free one. Raises ConfigError if it cannot be had."""
+        """Take the port with every listener; port 0 becomes a free one. Raises PortTaken if it cannot be had."""
         pair = self._access.pair
         for listener in self._listeners:
             address = join_address(self._config.host, self.port)
@@ -166,12 +203,16 @@ class Server:
                     self.port = listener.add_insecure_port(address)
             except RuntimeError as error:
                 causes = "is another server there, or the certificate of a kind that gRPC does not take?"
-                raise ConfigError(f"--host, --port: cannot listen on {address}; {causes}") from error
+                raise PortTaken(f"--host, --port: cannot listen on {address}; {causes}") from error
 
     def _make_listener(self) -> grpc.aio.Server:
         server = grpc.aio.server(options=self._make_options())
         handlers = self._service.handlers(self._gate)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE.full_name, handlers),))
+        open_inference = self._open_inference.handlers(self._gate)
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(OPEN_INFERENCE.full_name, open_inference),)
+        )
         server.add_registered_method_handlers(SERVICE.full_name, {name: handlers[name] for name in REGISTERED})
         standard = {HEALTH: self._health.handlers(self._gate)}
         standard |= dict.fromkeys(REFLECTIONS, self._reflection.handlers(self._gate))
@@ -179,6 +220,10 @@ class Server:
             tuple(grpc.method_handlers_generic_handler(name, methods) for name, methods in standard.items())
         )
         return server
+
+    async def _read_statistics(self, name: str, version: str) -> ModelStatistics:
+        """What a version of a model did in all workers."""
+        return read_statistics(await self.ask_sums(), name, version)
 
     def _make_options(self) -> list[tuple[str, int]]:
         """The settings of gRPC itself."""

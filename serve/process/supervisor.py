@@ -16,7 +16,7 @@ import signal
 import socket
 import sys
 import time
-from asyncio.subprocess import DEVNULL, Process
+from asyncio.subprocess import DEVNULL, PIPE, Process
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +27,9 @@ from serve.machine.idle_cores import share_memory
 from serve.process.link import Link, Serving, Start
 from serve.process.port import join_address, reserve_port
 from serve.process.startup import STOP_SIGNALS
+from serve.process.status import Status, open_http
 from serve.process.watch import WorkerWatch
+from serve.telemetry.logs import LONGEST_LINE, forward_lines
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +38,8 @@ FIRST_BACKOFF_S = 0.1
 LONGEST_BACKOFF_S = 10.0
 STABLE_S = 30.0
 """Seconds. A worker that ran this long did not end because of its start: the pause before the next is short again."""
+LAST_MESSAGES_S = 1.0
+"""Seconds within which what a worker sent before its end is read."""
 STOP_MARGIN_S = 5.0
 """Seconds that a worker needs beside its grace to finish a batch and close."""
 
@@ -43,12 +47,16 @@ STOP_MARGIN_S = 5.0
 class Supervisor:
     """Keeps `config.workers` workers alive until it is told to stop."""
 
-    def __init__(self, config: ServerConfig) -> None:
-        """Raises ConfigError if the port cannot be had, or a file of certificates or tokens is wrong."""
+    def __init__(self, config: ServerConfig, needs_metrics_port: bool = False) -> None:
+        """Raises ConfigError if a port cannot be had, that of the metrics only if it is needed, or a file is wrong."""
         self._access = Access(config.tls_cert, config.tls_key, config.tls_client_ca, config.tokens)
+        self.status = Status(config.workers)
+        self._http = open_http(config, self.status, needs_metrics_port)
         self._reserved = reserve_port(config.host, config.port)
         self._config = replace(config, port=self._reserved.getsockname()[1])
         self._memory = share_memory(config.workers)
+        # Lines of JSON come through this process, which wraps what libraries print on their own.
+        self._pipe = PIPE if config.log_format == "json" else None
         self._stopping = asyncio.Event()
         self._killing = asyncio.Event()
         self._exit_code = 0
@@ -63,6 +71,7 @@ class Supervisor:
             self._killing.set()
         else:
             logger.info("stopping; accepted calls have %d s to finish", self._config.grace_s)
+        self.status.is_stopping = True
         self._stopping.set()
 
     async def run(self) -> int:
@@ -70,11 +79,15 @@ class Supervisor:
         logger.info("starting %s", _count(self._config.workers))
         self._warn_of_plaintext()
         watching = [asyncio.create_task(self._access.watch()), asyncio.create_task(self._access.warn_of_expiry())]
+        if self._http:
+            await self._http.start()
         async with asyncio.TaskGroup() as group:
             for number in range(self._config.workers):
                 group.create_task(self._keep_alive(number))
         for task in watching:
             task.cancel()
+        if self._http:
+            await self._http.close()
         self._reserved.close()
         os.close(self._memory)
         logger.info("stopped")
@@ -100,6 +113,7 @@ class Supervisor:
                 return
             backoff_s = FIRST_BACKOFF_S if time.monotonic() - started_s > STABLE_S else backoff_s
             logger.error("worker %d ended with %s; starting another in %.1f s", number, name_end(code), backoff_s)
+            self.status.metrics.worker_restarts += 1
             await self._pause(backoff_s)
             backoff_s = min(2 * backoff_s, LONGEST_BACKOFF_S)
 
@@ -125,6 +139,9 @@ class Supervisor:
             sys.executable,
             *("-m", "serve.process.worker", str(link)),
             stdin=DEVNULL,
+            stdout=self._pipe,
+            stderr=self._pipe,
+            limit=LONGEST_LINE,
             process_group=0,
             pass_fds=(link, self._memory),
             env=_environment(),
@@ -133,21 +150,28 @@ class Supervisor:
     async def _attend(self, process: Process, link: Link, number: int) -> int:
         """Wait for a worker to serve and to end, and end it when told to stop or when it hangs: its exit code."""
         watched = WorkerWatch(f"worker {number}", self._config.start_timeout_s, self._config.hang_timeout_s)
-        tasks = [
+        reading = [asyncio.create_task(self._listen(link, watched, number, process.pid))]
+        for stream, name in ((process.stdout, "stdout"), (process.stderr, "stderr")):
+            if stream:
+                reading.append(asyncio.create_task(forward_lines(stream, name)))
+        watching = [
             asyncio.create_task(self._end_when_told(process)),
-            asyncio.create_task(self._listen(link, watched, number, process.pid)),
             asyncio.create_task(self._kill_when_hung(process, watched)),
         ]
         try:
-            return await process.wait()
+            code = await process.wait()
+            await asyncio.wait(reading, timeout=LAST_MESSAGES_S)  # its last counts and lines are still on their way
+            return code
         finally:
-            for task in tasks:
+            for task in (*reading, *watching):
                 task.cancel()
             link.close()
+            self.status.note_end(number)
 
     async def _listen(self, link: Link, watched: WorkerWatch, number: int, pid: int) -> None:
         async for message in link.receive():
             watched.note(message)
+            self.status.note(message, number, link)
             if isinstance(message, Serving):
                 self._note_serving(message, number, pid)
 
@@ -179,6 +203,7 @@ class Supervisor:
         """A worker that never served has a reason that another start will not mend."""
         logger.error("worker %d could not start (%s); stopping", number, name_end(code))
         self._exit_code = code if code > 0 else 1
+        self.status.is_stopping = True
         self._stopping.set()
 
     async def _pause(self, seconds: float) -> None:
@@ -228,9 +253,9 @@ def _environment() -> dict[str, str]:
     return {"GRPC_VERBOSITY": "NONE", **os.environ, "OPENBLAS_NUM_THREADS": "1"}
 
 
-async def supervise(config: ServerConfig) -> int:
-    """Supervise until a stop signal; the exit code. Raises ConfigError if the port cannot be had."""
-    supervisor = Supervisor(config)
+async def supervise(config: ServerConfig, needs_metrics_port: bool = False) -> int:
+    """Supervise until a stop signal; the exit code. Raises ConfigError if a port cannot be had."""
+    supervisor = Supervisor(config, needs_metrics_port)
     for number in STOP_SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, supervisor.stop)
     return await supervisor.run()

@@ -75,7 +75,7 @@ def container() -> Iterator[tuple["subprocess.Popen[str]", str, list[str]]]:
 
 
 @pytest.mark.slow
-def test_the_container_answers_a_client_and_stops_on_sigterm_with_exit_code_0(
+def test_the_container_answers_a_client_and_stops_on_sigterm(
     container: tuple["subprocess.Popen[str]", str, list[str]],
 ) -> None:
     process, address, lines = container

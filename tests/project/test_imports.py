@@ -70,9 +70,14 @@ OWNERS = {
     "grpc": ("serve.api", "serve.process.server", "serve.client", "serve.bench", "serve.pb"),
     "grpc_health": ("serve.api", "serve.process.server", "serve.client", "serve.bench"),
     "grpc_reflection": ("serve.api", "serve.process.server"),
+    "prometheus_client": ("serve.telemetry",),
+    "opentelemetry": ("serve.telemetry",),
     "onnxruntime": ("serve.inference", "serve.bench.ceiling", "serve.bench.peers", "train.export"),
 }
 """Packages that only some rooms or modules may import."""
+OPEN_INFERENCE_STUBS = {"serve.pb.open_inference_pb2", "serve.pb.open_inference_pb2_grpc"}
+OPEN_INFERENCE_OWNERS = ("serve.api", "serve.pb")
+"""The stubs define the package `inference`, as those of tritonclient do: a process may have one of the two."""
 
 
 def room_of(module: str) -> str:
@@ -145,6 +150,11 @@ def test_a_package_is_imported_by_its_owners_alone(name: str, package: str) -> N
     assert package not in packages_of(name) or is_in(name, OWNERS[package])
 
 
+@pytest.mark.parametrize("name", MODULES)
+def test_the_stubs_that_clash_with_tritonclients_are_imported_by_their_owners(name: str) -> None:
+    assert not imports_of(name) & OPEN_INFERENCE_STUBS or is_in(name, OPEN_INFERENCE_OWNERS)
+
+
 @pytest.mark.parametrize("name", [name for name in MODULES if room_of(name) in ("serve.images", "serve.model_file")])
 def test_what_training_shares_needs_numpy_and_pillow_alone(name: str) -> None:
     assert packages_of(name) <= sys.stdlib_module_names | {"numpy", "PIL", "serve"}
@@ -162,10 +172,11 @@ def test_a_folder_has_at_most_nine_files() -> None:
     ("name", "absent"),
     [
         ("serve.process.server", {"tensorflow", "keras", "tf2onnx", "onnx", "train"}),
-        ("serve.client", {"onnxruntime", "serve.inference.engine", "serve.process.server"}),
+        ("serve.client", {"onnxruntime", "serve.inference.engine", "serve.process.server", *OPEN_INFERENCE_STUBS}),
         ("serve.client.__main__", {"onnxruntime"}),
         ("serve.images.policies.find", {"onnxruntime", "grpc"}),
-        ("serve.process.supervisor", {"onnxruntime", "grpc"}),
+        ("serve.process.supervisor", {"onnxruntime", "grpc", "prometheus_client", "opentelemetry"}),
+        ("serve.process.worker", {"prometheus_client", "opentelemetry"}),
         ("train.export.from_keras", {"tensorflow", "keras", "grpc"}),
         ("train.export.onnx_file", {"tensorflow", "keras", "grpc"}),
     ],

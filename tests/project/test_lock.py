@@ -14,7 +14,12 @@ from packaging.utils import canonicalize_name
 from tests.support import ROOT
 
 FOLDER = ROOT / "requirements"
-EXTRAS = {"ci": {"cpu", "train", "test", "docs"}, "cpu": {"cpu"}, "gpu": {"gpu"}, "build": set[str]()}
+EXTRAS = {
+    "ci": {"cpu", "train", "test", "docs", "trace"},
+    "cpu": {"cpu", "trace"},
+    "gpu": {"gpu", "trace"},
+    "build": set[str](),
+}
 """What each file is locked for."""
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 

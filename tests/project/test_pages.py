@@ -1,6 +1,7 @@
 """The pages: every fenced command is run by a test, or listed here with the reason why not; so is all their Python."""
 
 import dataclasses
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 from serve.client.client import Client
 from serve.config import PREFIX, ServerConfig
+from serve.process.status import Status
 from tests.support import ROOT, RunningServer
 
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"{page.relative_to(ROOT)}" for page in (ROOT / "docs").rglob("*.md"))]
@@ -35,7 +37,9 @@ RUN_BY = {
     "python -m serve.client": "tests/serve/client/test_command.py",
     "python -m serve.evaluate": "tests/serve/client/test_evaluate.py",
     "python -m serve.health": "tests/serve/process/test_server.py",
+    "curl": "tests/serve/telemetry/test_metrics.py [another client of HTTP]",
     "python -m serve.bench": "tests/serve/bench/test_bench.py [--short]",
+    "perf_analyzer": "tests/serve/api/test_open_inference_triton.py [a free port and shorter intervals]",
 }
 NOT_RUN = {
     "make serve": "it runs until it is stopped; tests/serve/process/test_server.py starts the same command",
@@ -50,6 +54,7 @@ NOT_RUN = {
 EXAMPLES = {
     "README.md": "test_the_example_that_asks_runs",
     "docs/serving/client.md": "test_the_example_that_asks_about_many_images_runs",
+    "docs/serving/open-inference.md": "test_the_example_with_tritonclient_runs",
     "docs/training/own-keras-model.md": "test_the_example_that_exports_leaves_a_model_that_is_served",
 }
 """The pages with Python, and the test here that runs it. A page has one block of it."""
@@ -121,6 +126,20 @@ def test_the_example_that_asks_about_many_images_runs(
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert len(lines) == len(list((ROOT / "samples/objects").glob("*.jpg")))
     assert all(label.isalpha() and 0 < float(probability) <= 1 for label, probability in lines)
+
+
+@pytest.mark.skipif("INKLING_TRITON_PYTHON" not in os.environ, reason="needs INKLING_TRITON_PYTHON, with tritonclient")
+def test_the_example_with_tritonclient_runs(start_server: Callable[..., RunningServer]) -> None:
+    """In a process of its own, on a server with the shipped models: a line for each PNG, and one for the tensor."""
+    (example,) = find_blocks("python", "docs/serving/open-inference.md")
+    example = example.replace("127.0.0.1:50051", start_server(ROOT / "models").address)
+    command = [os.environ["INKLING_TRITON_PYTHON"], "-c", example]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    *answers, shape = done.stdout.splitlines()
+    files = sorted((ROOT / "samples/digits").glob("*.png"))
+    assert [answer.split()[0] for answer in answers] == [file.name[0] for file in files]
+    assert shape == "(2, 10)"
 
 
 def test_the_example_that_exports_leaves_a_model_that_is_served(
@@ -200,6 +219,9 @@ def test_the_pod_has_the_servers_port_and_more_time_than_its_grace() -> None:
     (block,) = find_blocks("yaml", "docs/serving/kubernetes.md")
     pod = yaml.safe_load(block)["spec"]["template"]["spec"]
     (container,) = pod["containers"]
-    assert container["ports"] == [{"containerPort": ServerConfig().port}]
-    assert container["readinessProbe"]["grpc"] == container["livenessProbe"]["grpc"] == {"port": ServerConfig().port}
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert ports == {"grpc": ServerConfig().port, "metrics": ServerConfig().metrics_port}
+    probes = {name: container[name]["httpGet"] for name in ("startupProbe", "readinessProbe", "livenessProbe")}
+    assert {probe["port"] for probe in probes.values()} == {"metrics"}
+    assert {probe["path"] for probe in probes.values()} == {"/readyz", "/healthz"} <= set(Status(1).routes)
     assert pod["terminationGracePeriodSeconds"] > ServerConfig().grace_s

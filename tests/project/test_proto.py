@@ -18,11 +18,12 @@ from google.protobuf.descriptor_pb2 import (
 )
 from google.rpc import status_pb2
 
-from serve.pb import classifier_pb2
+from serve.pb import classifier_pb2, open_inference_pb2
 from tests.support import ROOT
 
 SOURCE = "inkling/v1/classifier.proto"
-STUBS = ["classifier_pb2.py", "classifier_pb2.pyi", "classifier_pb2_grpc.py"]
+OPEN_INFERENCE = "open_inference/open_inference.proto"
+STUBS = [f"{name}_{kind}" for name in ("classifier", "open_inference") for kind in ("pb2.py", "pb2.pyi", "pb2_grpc.py")]
 DESCRIPTOR = classifier_pb2.DESCRIPTOR
 (SERVICE,) = DESCRIPTOR.services_by_name.values()
 METHODS = list(SERVICE.methods)
@@ -30,6 +31,12 @@ METHODS = list(SERVICE.methods)
 with_protoc = pytest.mark.skipif(
     importlib.util.find_spec("grpc_tools") is None, reason="needs grpcio-tools, from the extra [test]"
 )
+
+KNOWN = {
+    SOURCE: {f"{SOURCE}.ClassifierService", "ClassifierService.Classify", "Classification.classes"},
+    OPEN_INFERENCE: {"GRPCInferenceService.ModelInfer", "InferInputTensor.shape", "Format.FORMAT_NHWC"},
+}
+"""Some elements of each file that `walk` has to find."""
 
 Parts = DescriptorProto | EnumDescriptorProto | FileDescriptorProto | ServiceDescriptorProto
 Place = tuple[int, ...]
@@ -50,13 +57,13 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> FileDescriptorProto:
-    """The .proto as the compiler parses it, with comments and positions."""
+@pytest.fixture(scope="module", params=[SOURCE, OPEN_INFERENCE])
+def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> FileDescriptorProto:
+    """A .proto as the compiler reads it, with the comments and where everything stands."""
     written = tmp_path_factory.mktemp("descriptor") / "set"
     includes = (ROOT / "proto", files("grpc_tools") / "_proto", Path(status_pb2.__file__).parents[2])
     command = [sys.executable, "-m", "grpc_tools.protoc", *(f"-I{include}" for include in includes)]
-    command += ["--include_source_info", f"--descriptor_set_out={written}", SOURCE]
+    command += ["--include_source_info", f"--descriptor_set_out={written}", request.param]
     subprocess.run(command, check=True, capture_output=True)
     (file,) = FileDescriptorSet.FromString(written.read_bytes()).file
     return file
@@ -92,7 +99,14 @@ def test_the_descriptor_has_the_name_that_a_users_stubs_give_it() -> None:
     assert DESCRIPTOR.name == SOURCE
 
 
-def test_the_package_is_named_as_its_folder() -> None:
+def test_the_open_inference_package_and_service_have_the_protocols_names() -> None:
+    """Clients send these names, whatever the folder is called."""
+    file = open_inference_pb2.DESCRIPTOR
+    assert (file.name, file.package) == (OPEN_INFERENCE, "inference")
+    assert list(file.services_by_name) == ["GRPCInferenceService"]
+
+
+def test_the_package_is_its_folder() -> None:
     assert DESCRIPTOR.package == "inkling.v1"
     assert SOURCE.rpartition("/")[0] == DESCRIPTOR.package.replace(".", "/")
 
@@ -101,9 +115,7 @@ def test_the_package_is_named_as_its_folder() -> None:
 def test_every_element_has_a_comment(source: FileDescriptorProto) -> None:
     commented = {tuple(each.path) for each in source.source_code_info.location if each.leading_comments.strip()}
     elements = dict(walk(source))
-    assert {f"{SOURCE}.ClassifierService", "ClassifierService.Classify", "Classification.classes"} <= set(
-        elements.values()
-    )
+    assert KNOWN[source.name] <= set(elements.values())
     assert [name for place, name in elements.items() if place not in commented] == []
 
 
@@ -117,7 +129,7 @@ def test_comments_are_sentences(source: FileDescriptorProto) -> None:
 def test_the_service_comes_first(source: FileDescriptorProto) -> None:
     lines = {tuple(each.path): each.span[0] for each in source.source_code_info.location}
     first, *others = sorted((lines[place], name) for place, name in walk(source) if len(place) == 2)
-    assert first[1] == f"{SOURCE}.{SERVICE.name}"
+    assert first[1] == f"{source.name}.{source.service[0].name}"
     assert others
 
 

@@ -32,10 +32,10 @@ def twin_of(name: str) -> str:
 
 
 def other_values(name: str) -> tuple[tuple[str, Any], tuple[str, Any]]:
-    """Two texts that are not the default, each with the value that it means."""
+    """Two texts, each with the value that it means; the first is never the default, the second only of two choices."""
     setting = SETTINGS[name]
     if setting.metadata["choices"]:
-        first, second, *_ = (choice for choice in setting.metadata["choices"] if choice != setting.default)
+        first, second, *_ = sorted(setting.metadata["choices"], key=lambda choice: choice == setting.default)
         return (first, first), (second, second)
     if setting.metadata["kind"] is int:
         least, most = setting.metadata["least"], setting.metadata["most"]
@@ -98,7 +98,7 @@ def test_a_number_at_either_end_of_its_range_is_taken(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NUMBERS)
-def test_a_number_out_of_its_range_is_refused_with_the_range_and_the_source(name: str) -> None:
+def test_a_number_out_of_range_is_refused_with_the_range_and_source(name: str) -> None:
     least, most = SETTINGS[name].metadata["least"], SETTINGS[name].metadata["most"]
     for value in (least - 1, most + 1):
         for source, arguments, environment in wrong_sources(name, str(value)):
@@ -139,7 +139,7 @@ def test_variables_without_our_prefix_are_nobodys_business() -> None:
     assert read_config([], environment) == ServerConfig()
 
 
-def test_the_variables_of_a_kubernetes_service_called_inkling_serve_are_refused_with_what_to_do() -> None:
+def test_variables_of_a_service_called_inkling_serve_are_refused() -> None:
     environment = {"INKLING_SERVE_PORT": "tcp://10.0.0.1:50051", "INKLING_SERVE_SERVICE_HOST": "10.0.0.1"}
     with pytest.raises(ConfigError, match=r"Service called inkling-serve .* enableServiceLinks: false"):
         read_config([], environment)

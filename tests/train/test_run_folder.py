@@ -1,12 +1,13 @@
-"""train.run_folder: one process at a time writes to a folder, and is told so before it has trained for hours."""
+"""`train.run_folder`: one process at a time writes to a folder, and a version appears as a whole."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from train.run_folder import FolderTaken, claim
+from train.run_folder import FolderTaken, claim, partial_folder, publish
 
 HOLD = """
 import pathlib, sys
@@ -18,12 +19,12 @@ with claim(pathlib.Path(sys.argv[1])):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="wanted flock, which Windows has not")
-def test_a_folder_is_taken_while_another_process_works_there_and_free_when_it_was_killed(tmp_path: Path) -> None:
+def test_a_folder_is_locked_until_its_process_ends(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "mnist"
     with subprocess.Popen([sys.executable, "-c", HOLD, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"held\n"
-        sentence = "mnist: wanted it for this run alone, another process trains there"
+        sentence = "mnist: wanted it for this run only, but another process trains there"
         with pytest.raises(FolderTaken, match=sentence), claim(folder):
             pass
         with claim(tmp_path / "runs" / "cifar10"):
@@ -33,17 +34,34 @@ def test_a_folder_is_taken_while_another_process_works_there_and_free_when_it_wa
         assert list(folder.iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_written_to_is_an_error_before_the_training(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_to_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "runs").touch()
     with pytest.raises(OSError, match="runs"), claim(tmp_path / "runs" / "mnist"):
         pass
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="wanted flock, which Windows has not")
-def test_a_file_system_without_locks_is_worked_in_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_locks_can_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: int) -> None:
         raise OSError(95, "Operation not supported")
 
     monkeypatch.setattr("fcntl.flock", refuse)
     with claim(tmp_path):
         pass
+
+
+def test_the_rest_of_a_killed_process_with_the_same_number_is_removed(tmp_path: Path) -> None:
+    """In a container, every training may be process 1."""
+    stale = tmp_path / f".{os.getpid()}.partial"
+    stale.mkdir()
+    (stale / "model.onnx").touch()
+    with partial_folder(tmp_path) as partial:
+        assert list(partial.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_version_is_the_highest_one_plus_1(tmp_path: Path) -> None:
+    for name in ("1", "9", "10", "notes", ".4"):
+        (tmp_path / name).mkdir()
+    (tmp_path / ".5.partial").mkdir()
+    assert publish(tmp_path / ".5.partial") == tmp_path / "11"

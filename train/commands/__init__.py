@@ -1,1 +1,1 @@
-"""Flags -> the whole way, for each door of this package."""
+"""The flags of each door -> the whole way from data to files."""

@@ -1,8 +1,8 @@
-"""A fitted model -> its version's folder, whole or not at all, and the lines that say what is in it.
+"""A fitted model -> the folder of its version, whole or not at all, and printed lines about it.
 
 Enters: a float32 keras.Model, its dataset, recipe and progress. Leaves: `<out>/<model>/<version>/` with model.onnx,
-model.keras, history.csv, classes.csv, four pictures, a card, and TensorBoard's files if asked for. Does not know:
-flags, or how anything was computed.
+model.keras, history.csv, classes.csv, four pictures, a card, and optionally TensorBoard's files. Does not know: flags,
+or how anything was computed.
 """
 
 import csv
@@ -12,12 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
 from train.evaluation.calibration import measure_calibration_error
 from train.evaluation.card import write_card
-from train.evaluation.metrics import measure_accuracy, measure_class_accuracy
+from train.evaluation.metrics import Floats, measure_accuracy, measure_class_accuracy
 from train.recipes.recipe import Recipe, describe
 from train.run_folder import partial_folder, publish
 
@@ -28,10 +25,8 @@ if TYPE_CHECKING:
     from train.export.from_keras import Exported
     from train.fitting.checkpoint import Progress
 
-Floats = npt.NDArray[np.floating]
 
-
-def publish_run(  # what a run leaves is what it had
+def publish_run(
     model: "keras.Model",
     dataset: "Dataset",
     recipe: Recipe,
@@ -41,8 +36,8 @@ def publish_run(  # what a run leaves is what it had
     out: Path,
     tensorboard: bool = False,
 ) -> "Exported":
-    """Export, check and describe a fitted model, and print what came of it. Raises ParityFailed, and leaves nothing."""
-    from train.evaluation import figures  # these bring matplotlib and ONNX, which --help does without
+    """Export, check and describe a fitted model, and print its figures. Raises ParityFailed; then nothing is left."""
+    from train.evaluation import figures  # not above: it imports matplotlib
     from train.export.from_keras import export
 
     facts, source_commit = describe_run(recipe, progress, precision), find_source_commit()
@@ -62,11 +57,11 @@ def publish_run(  # what a run leaves is what it had
             partial,
             history=progress.history,
             labels=dataset.labels["en"],
-            images=dataset.test_images,
-            truth=dataset.test_labels,
+            images=dataset.test.images,
+            truth=dataset.test.labels,
             probabilities=exported.probabilities,
         )
-        write_card(partial / "README.md", exported.spec, progress.history, exported.probabilities, dataset.test_labels)
+        write_card(partial / "README.md", exported.spec, progress.history, exported.probabilities, dataset.test.labels)
         if tensorboard:
             write_tensorboard(progress.history, partial / "tensorboard")
         folder = publish(partial)
@@ -75,11 +70,11 @@ def publish_run(  # what a run leaves is what it had
 
 
 def describe_run(recipe: Recipe, progress: "Progress", precision: str) -> dict[str, Any]:
-    """The metadata's `recipe`: the settings used and what came of them; JSON values alone."""
-    left_out = {"name", "dataset", "prepare", "measured_accuracy"}  # said elsewhere in the metadata, or not settings
+    """The metadata's `recipe`, as JSON values: the settings and what the run reached with them."""
+    left_out = {"name", "dataset", "prepare", "measured_accuracy"}  # elsewhere in the metadata, or no settings
     settings = {key: value for key, value in describe(recipe).items() if key not in left_out}
     return settings | {
-        "seed": progress.settings["seed"],
+        "seed": progress.settings.seed,
         "precision": precision,
         "best_epoch": progress.best_epoch,
         "stopped_early": len(progress.history) < recipe.epochs,
@@ -90,7 +85,7 @@ def describe_run(recipe: Recipe, progress: "Progress", precision: str) -> dict[s
 
 
 def find_source_commit() -> str:
-    """The commit of this checkout, with `-dirty` where its code differs from it; `unknown` outside a checkout."""
+    """The commit of this checkout, with `-dirty` if its code was changed; `unknown` outside a checkout."""
     head = _ask_git("rev-parse", "HEAD")
     changes = _ask_git("status", "--porcelain", "--", "train", "serve")
     return "unknown" if head is None else head + ("-dirty" if changes else "")
@@ -106,7 +101,7 @@ def _ask_git(*arguments: str) -> str | None:
 
 
 def write_history(history: Sequence[Mapping[str, float]], path: Path) -> None:
-    """A row per epoch."""
+    """Write a CSV file with a row for each epoch."""
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(history[0]))
         writer.writeheader()
@@ -114,10 +109,10 @@ def write_history(history: Sequence[Mapping[str, float]], path: Path) -> None:
 
 
 def write_tensorboard(history: Sequence[Mapping[str, float]], folder: Path) -> None:
-    """TensorBoard's event files, a scalar per figure and epoch: `training` and `validation`, drawn over each other."""
-    import tensorflow as tf  # not above: only who asks for these files needs it here
+    """Write TensorBoard's event files: the runs `training` and `validation` with a scalar for each figure and epoch."""
+    import tensorflow as tf  # not above: only these files need it here
 
-    # `tf.summary.scalar` writes the same, and needs the package tensorboard.
+    # `tf.summary.scalar` writes the same, but needs the package tensorboard.
     kind = tf.compat.v1.SummaryMetadata(plugin_data={"plugin_name": "scalars"}, data_class="DATA_CLASS_SCALAR")
     for run, prefix in (("training", ""), ("validation", "val_")):
         names = [name for name in history[0] if name != "epoch" and name.startswith("val_") == bool(prefix)]
@@ -131,30 +126,33 @@ def write_tensorboard(history: Sequence[Mapping[str, float]], folder: Path) -> N
 
 
 def print_outcome(exported: "Exported", progress: "Progress", dataset: "Dataset", folder: Path, out: Path) -> None:
-    """What was reached, where it is, and how to serve it."""
+    """Print the figures, the folder, and how to serve the model."""
     spec, parity = exported.spec, exported.parity
     if spec.recipe["stopped_early"]:
         done, wanted, patience = len(progress.history), spec.recipe["epochs"], spec.recipe["patience"]
-        print(f"stopped early, after epoch {done} of {wanted}: {patience} in a row had no better validation accuracy")
+        print(
+            f"stopped early, after epoch {done} of {wanted}: {patience} in a row without a better validation accuracy"
+        )
     print(f"validation accuracy {progress.best_accuracy:.4f} in epoch {progress.best_epoch}, whose weights were kept")
     if progress.is_balanced:
-        print(f"validation accuracy {progress.final_accuracy:.4f} with the classes balanced on plain images")
+        print(f"validation accuracy {progress.final_accuracy:.4f} with the classes balanced on unchanged images")
     elif spec.recipe["mirrors"]:
-        print(f"validation accuracy {progress.final_accuracy:.4f} with the mirror image's answer")
+        print(f"validation accuracy {progress.final_accuracy:.4f} averaged with the mirror image")
     if progress.calibration:
         before, after = progress.calibration.error_before, progress.calibration.error_after
-        print(f"calibration error {before:.4f}, {after:.4f} at a temperature of {progress.calibration.temperature:.3f}")
+        temperature = progress.calibration.temperature
+        print(f"calibration error {before:.4f}, {after:.4f} with a temperature of {temperature:.3f}")
     else:
-        print("the probabilities are not calibrated: too few images were held out to fit a temperature to")
+        print("the probabilities are not calibrated: too few images were held out to fit a temperature")
     print_test_figures(exported.probabilities, dataset)
     print(
         f"parity with Keras over {parity.image_count} images: largest difference of a probability "
-        f"{parity.largest_difference:.2g}, {parity.changed_classes} other classes"
+        f"{parity.largest_difference:.2g}, {parity.changed_classes} images of another class"
     )
     if moved := spec.recipe.get("rounding_parity"):
         print(
             f"weights in 16 bits: largest difference of a probability {moved['largest_difference']:.2g}, "
-            f"{moved['changed_classes']} other classes"
+            f"{moved['changed_classes']} images of another class"
         )
     print(f"wrote {folder / 'model.onnx'}, and beside it model.keras, README.md, history.csv, classes.csv and pictures")
     print("serve it with")
@@ -163,8 +161,8 @@ def print_outcome(exported: "Exported", progress: "Progress", dataset: "Dataset"
 
 
 def print_test_figures(probabilities: Floats, dataset: "Dataset") -> None:
-    """What an ONNX file's probabilities, float32 [N, K], for a dataset's test images come to."""
-    truth, labels = dataset.test_labels, dataset.labels["en"]
+    """Print the figures of an ONNX file's probabilities float32 [N, K] for the test images."""
+    truth, labels = dataset.test.labels, dataset.labels["en"]
     by_class = measure_class_accuracy(probabilities, truth)
     print(f"calibration error {measure_calibration_error(probabilities, truth):.4f} over the test images")
     print(f"test accuracy {measure_accuracy(probabilities, truth):.4f} over {len(truth)} images, by the ONNX file")

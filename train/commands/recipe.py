@@ -1,13 +1,12 @@
-"""A command line -> a trained, exported model. What `train.mnist` and `train.cifar` share.
+"""`python -m train.mnist` and `train.cifar`: a recipe -> a trained, exported model.
 
-Enters: flags. Leaves: the folder `<out>/<model>/<version>/` (`publish.py` says what is in it), or with `--epochs 0`
-nothing but what is printed of a file that exists; and an exit code: 0 done; 3 an unmodified recipe ended below its
-target accuracy (the files are written all the same); 2 bad usage; 1 otherwise.
-Does not know: how anything is computed. `--help`, usage errors and `--epochs 0` answer without TensorFlow.
+Enters: flags. Leaves: the folder `<out>/<model>/<version>/` (`publish.py` lists its files), and an exit code. With
+`--epochs 0` it only prints the figures of a file that exists. The code is 0 when done, 2 for bad usage, and 1 for any
+other failure. It is 3 if an unmodified recipe ended below its target accuracy; its files are written.
+Does not know: how anything is computed. `--help`, usage errors and `--epochs 0` need no TensorFlow.
 """
 
 import argparse
-import dataclasses
 import importlib.util
 import os
 import re
@@ -16,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from serve.model_file.folder import find_newest
 from train.commands.publish import print_test_figures, publish_run
 from train.data.datasets import load
 from train.evaluation.metrics import measure_accuracy
-from train.flags import add_data_flag, add_run_flags, read_count
+from train.flags import RunFlags, add_data_flag, add_run_flags, read_count, read_flags
 from train.recipes.notebooks import ALL, NOTEBOOKS
 from train.recipes.recipe import Recipe
 from train.recipes.shipped import QUICK, RECIPES
@@ -34,28 +34,34 @@ if TYPE_CHECKING:
     from train.data.datasets import Dataset
     from train.export.from_keras import Exported
 
-SHIPPED = Path(__file__).parents[2] / "models"
-"""The files that ship with a checkout."""
-EXTRA_PACKAGES = {"keras", "matplotlib", "onnx", "onnxruntime", "tensorflow", "tf2onnx"}
-"""What the project is installed without where nobody asked for its extras."""
+SHIPPED = Path(__file__).parents[2] / "models"  # the files that ship with a checkout
+EXTRA_PACKAGES = {"keras", "matplotlib", "onnx", "onnxruntime", "tensorflow", "tf2onnx"}  # of the extras cpu and train
 _NOISE = re.compile(r"I\d{4} |WARNING: All log messages before absl::InitializeLog")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeFlags(RunFlags):
+    """The flags of `python -m train.mnist` and `train.cifar`."""
+
+    model: str
+    data: Path | None
 
 
 def main(module: str, default: str) -> int:
     """Parse the flags of `python -m train.<module>`, train or evaluate, and return the exit code."""
     flags = parse_flags(module, default)
-    unfinished = flags.out / flags.model / "unfinished.npz"
+    checkpoint = flags.out / flags.model / "unfinished.npz"
     return run(
-        lambda: evaluate(flags) if flags.epochs == 0 else train(flags, unfinished), lambda: advise_resuming(unfinished)
+        lambda: evaluate(flags) if flags.epochs == 0 else train(flags, checkpoint), lambda: advise_resuming(checkpoint)
     )
 
 
 def run(work: Callable[[], int], advise: Callable[[], str]) -> int:
-    """Do the work; an interruption and every failure that has a name end in a sentence, and exit code 1 or 2.
+    """Do the work and return its exit code. Interruptions and named failures end with a sentence, and code 1 or 2.
 
     `advise` says what an interrupted run left.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM cleans up as Ctrl-C does
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that SIGTERM cleans up as Ctrl-C does
     try:
         return work()
     except KeyboardInterrupt:
@@ -68,18 +74,18 @@ def run(work: Callable[[], int], advise: Callable[[], str]) -> int:
     except ModuleNotFoundError as error:
         if error.name not in EXTRA_PACKAGES:
             raise
-        print(f'error: {error.name} is not installed; pip install ".[cpu,train]" brings it', file=sys.stderr)
+        print(f'error: {error.name} is not installed; pip install ".[cpu,train]" installs it', file=sys.stderr)
     return 1
 
 
-def advise_resuming(unfinished: Path) -> str:
-    """What an interruption left of a training run."""
-    hint = f"; go on with --resume ({unfinished})" if unfinished.exists() else ""
+def advise_resuming(checkpoint: Path) -> str:
+    """Say what an interrupted training left."""
+    hint = f"; continue with --resume ({checkpoint})" if checkpoint.exists() else ""
     return f"no model file was written{hint}"
 
 
-def parse_flags(module: str, default: str) -> argparse.Namespace:
-    """The flags; exits with code 2 on bad ones."""
+def parse_flags(module: str, default: str) -> RecipeFlags:
+    """Read the flags. Exits with code 2 on bad usage."""
     dataset = RECIPES[default].dataset
     names = [name for name, recipe in ALL.items() if recipe.dataset == dataset]
     parser = argparse.ArgumentParser(
@@ -88,20 +94,17 @@ def parse_flags(module: str, default: str) -> argparse.Namespace:
         epilog=list_models(dataset),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--model", choices=names, default=default, metavar="NAME", help=f"default: {default}")
-    parser.add_argument(
-        "--epochs",
-        type=read_count,
-        metavar="N",
-        help="default: the recipe's; 0 trains nothing, and evaluates the newest file in --out, else the shipped one",
-    )
+    add = parser.add_argument
+    add("--model", choices=names, default=default, metavar="NAME", help=f"train this recipe; default: {default}")
+    epochs = "train N epochs; 0 evaluates the newest file in --out, or else the shipped one; default: the recipe's"
+    add("--epochs", type=read_count, metavar="N", help=epochs)
     add_data_flag(parser)
     add_run_flags(parser)
-    return parser.parse_args()
+    return read_flags(parser, RecipeFlags)
 
 
 def list_models(dataset: str) -> str:
-    """The dataset's recipes with an accuracy each: the models that ship, quick ones, then the notebooks' rows."""
+    """List the recipes of a dataset with their accuracy: shipped models, quick ones, and rows of the notebooks."""
     kinds = {
         "models, with the test accuracy of the file that ships:": RECIPES,
         "trained in less time, with the test accuracy:": QUICK,
@@ -121,16 +124,16 @@ def _list_model(recipe: Recipe) -> str:
     return f"  {recipe.name:28} {recipe.measured_accuracy:.4f}{notebook}, {recipe.epochs} epochs"
 
 
-def train(flags: argparse.Namespace, unfinished: Path) -> int:
-    """The whole way: dataset, fit, export, report."""
+def train(flags: RecipeFlags, checkpoint: Path) -> int:
+    """Load the dataset, fit, export and report. Returns the exit code."""
     recipe = adapt(ALL[flags.model], flags)
-    exported = train_recipe(recipe, load(recipe.dataset, flags.data), flags, unfinished)
+    exported = train_recipe(recipe, load(recipe.dataset, flags.data, recipe.validation_count), flags, checkpoint)
     return exit_code(recipe, exported.spec.test_accuracy)
 
 
-def evaluate(flags: argparse.Namespace) -> int:
-    """What a file that exists reaches on the published test set; nothing is written."""
-    from train.export.onnx_file import run_file  # it brings ONNX, which --help does without
+def evaluate(flags: RecipeFlags) -> int:
+    """Print the figures of an existing file on the published test set. Returns the exit code; writes nothing."""
+    from train.export.onnx_file import run_file  # not above: it imports ONNX
 
     refuse_training_flags(flags)
     recipe, path = ALL[flags.model], find_newest(flags.model, (flags.out, SHIPPED))
@@ -139,54 +142,56 @@ def evaluate(flags: argparse.Namespace) -> int:
     spec, probabilities = run_file(path, dataset)
     print(f"trained with seed {spec.recipe.get('seed')} in {spec.recipe.get('precision')}")
     print_test_figures(probabilities, dataset)
-    return exit_code(restore(recipe, spec.recipe), measure_accuracy(probabilities, dataset.test_labels))
+    return exit_code(restore(recipe, spec.recipe), measure_accuracy(probabilities, dataset.test.labels))
 
 
-def refuse_training_flags(flags: argparse.Namespace) -> None:
-    """Raise ConfigError where `--epochs 0` stands beside a flag that only a training run can follow."""
-    for name in ("seed", "precision", "resume", "patience", "tensorboard", "no_augment"):
-        value = getattr(flags, name)
-        if value is not None and value is not False:  # a seed may be 0
-            raise ConfigError(f"--epochs 0 trains nothing: wanted it without --{name.replace('_', '-')}")
+def refuse_training_flags(flags: RunFlags) -> None:
+    """Raise ConfigError if `--epochs 0` is given with a flag that only a training run can follow."""
+    untouched = RunFlags(out=flags.out, epochs=flags.epochs)
+    given = [each.name for each in fields(RunFlags) if getattr(flags, each.name) != getattr(untouched, each.name)]
+    if given:
+        raise ConfigError(f"--epochs 0 trains nothing: wanted it without --{given[0].replace('_', '-')}")
 
 
 def restore(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
-    """The recipe as the run had it that left a file, by the settings in its metadata: with what flags can change."""
-    return dataclasses.replace(
+    """The recipe of the run that wrote a file: what flags can change comes from the file's metadata."""
+    return replace(
         recipe,
         epochs=settings.get("epochs", 0),
-        patience=settings.get("patience"),  # files of before it have none
+        patience=settings.get("patience"),  # older files have none
         augmentation=recipe.augmentation if settings.get("augmentation") else None,
     )
 
 
-def train_recipe(recipe: Recipe, dataset: "Dataset", flags: argparse.Namespace, unfinished: Path) -> "Exported":
-    """Fit a recipe's net to a dataset under the flags of `add_run_flags`, and leave its folder."""
+def train_recipe(recipe: Recipe, dataset: "Dataset", flags: RunFlags, checkpoint: Path) -> "Exported":
+    """Fit a recipe's net to a dataset and publish it. Raises InklingError, also if another process trains there."""
     if flags.tensorboard and importlib.util.find_spec("tensorflow") is None:
-        raise InklingError("--tensorboard: wanted TensorFlow, which writes those files; it is not installed")
-    with claim(unfinished.parent):
-        return _train_alone(recipe, dataset, flags, unfinished)
+        raise InklingError("--tensorboard: wanted TensorFlow, which writes these files; it is not installed")
+    with claim(checkpoint.parent):
+        return _train_locked(recipe, dataset, flags, checkpoint)
 
 
-def _train_alone(recipe: Recipe, dataset: "Dataset", flags: argparse.Namespace, unfinished: Path) -> "Exported":
+def _train_locked(recipe: Recipe, dataset: "Dataset", flags: RunFlags, checkpoint: Path) -> "Exported":
     with less_noise():
-        import keras  # TensorFlow comes in here: after the flags and the dataset, which fail faster
+        import keras  # not above: TensorFlow is slow to import, and other errors come first
 
         from train.fitting import fit
         from train.nets import build, precision
-    if unfinished.exists() and not flags.resume:
-        print(f"starting over; an interrupted run is in {unfinished}, and --resume would go on with it")
+    if checkpoint.exists() and not flags.resume:
+        print(
+            f"starting over; the checkpoint of an interrupted run is {checkpoint}, and --resume would continue from it"
+        )
     chosen, seed = precision.choose_precision(flags.precision), flags.seed or 0
     print(f"{recipe.name}: {recipe.epochs} epochs in {chosen} on {keras.backend.backend()}, seed {seed}")
     keras.utils.set_random_seed(seed)
     model = build.build(recipe.net, dataset.shape, len(dataset.labels["en"]), precision.POLICIES[chosen], recipe.name)
     progress = fit.fit(
         model,
-        dataset.train_images,
-        dataset.train_labels,
+        dataset.train,
+        dataset.validation,
         recipe,
         seed=seed,
-        unfinished=unfinished,
+        checkpoint=checkpoint,
         resume=flags.resume,
     )
     whole = build.complete(
@@ -195,28 +200,28 @@ def _train_alone(recipe: Recipe, dataset: "Dataset", flags: argparse.Namespace, 
     exported = publish_run(
         whole, dataset, recipe, progress, precision=chosen, out=flags.out, tensorboard=flags.tensorboard
     )
-    unfinished.unlink()
+    checkpoint.unlink()
     return exported
 
 
-def adapt(recipe: Recipe, flags: argparse.Namespace) -> Recipe:
-    """The recipe with what the flags change. Raises ConfigError where a flag does not fit it."""
+def adapt(recipe: Recipe, flags: RunFlags) -> Recipe:
+    """The recipe with the changes of the flags. Raises ConfigError if a flag does not fit the recipe."""
     epochs, patience = flags.epochs or recipe.epochs, flags.patience or recipe.patience
     if patience and recipe.keeps_last:
-        raise ConfigError(f"--patience: {recipe.name} keeps the last epoch, not the best, and cannot be cut short")
+        raise ConfigError(f"--patience: {recipe.name} keeps the last epoch, not the best, and cannot stop early")
     if patience and patience >= epochs:
         raise ConfigError(
-            f"--patience: wanted fewer than the run's {epochs} epochs, or it changes nothing; got {patience}"
+            f"--patience: wanted fewer than the run's {epochs} epochs, or it has no effect; got {patience}"
         )
     augmentation = None if flags.no_augment else recipe.augmentation
-    return dataclasses.replace(recipe, epochs=epochs, patience=patience, augmentation=augmentation)
+    return replace(recipe, epochs=epochs, patience=patience, augmentation=augmentation)
 
 
 @contextmanager
 def less_noise() -> Iterator[None]:
-    """Hold back what TensorFlow's C++ side writes to stderr on import, and then pass on all but its INFO lines.
+    """Keep back what TensorFlow writes to stderr on import, and then write it without its INFO lines.
 
-    Its own setting, TF_CPP_MIN_LOG_LEVEL, does not reach the lines it writes before its logging is set up.
+    TF_CPP_MIN_LOG_LEVEL has no effect on the lines that TensorFlow writes before its logging is set up.
     """
     sys.stderr.flush()
     stderr = os.dup(2)
@@ -232,7 +237,7 @@ def less_noise() -> Iterator[None]:
 
 
 def exit_code(recipe: Recipe, test_accuracy: float) -> int:
-    """3 where a recipe that no flag changed missed its target."""
+    """3 if a recipe that no flag changed missed its target, otherwise 0."""
     if recipe != ALL[recipe.name] or test_accuracy >= recipe.target_accuracy:
         return 0
     print(f"below the target of {recipe.name}: wanted {recipe.target_accuracy}, found {test_accuracy}", file=sys.stderr)

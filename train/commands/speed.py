@@ -1,26 +1,28 @@
-"""`python -m train.speed`: how much faster a recipe trains here than in the way of the notebooks it comes from.
+"""`python -m train.speed`: compare the training speed of a recipe with that of the notebooks it comes from.
 
-Enters: flags. Leaves: images a second of both, measured in turn, and their ratio, as a table and a last line of JSON.
-Does not know: accuracy. The notebooks' way is Keras' ImageDataGenerator with the recipe's ranges in front of
-`Model.fit`, the same net and batch size, Adam, float32; ours is what `fit.py` does in the precision that is chosen.
-ImageDataGenerator needs SciPy, which nothing else here does.
+Enters: flags. Leaves: images per second of both, measured in turn, and their ratio, as a table and a last line of JSON.
+Does not know: accuracy.
+
+The notebooks train with Keras' ImageDataGenerator, `Model.fit`, Adam and float32. Net, batch size and augmentation are
+the same. Ours is what `fitting/fit.py` does, in the chosen precision. Only ImageDataGenerator needs SciPy.
 """
 
 import argparse
-import dataclasses
 import json
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib import import_module
 from importlib.metadata import version
-from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from train.commands.recipe import less_noise, run
 from train.data.datasets import load
-from train.flags import add_data_flag, add_precision_flag, read_positive
+from train.flags import add_data_flag, add_precision_flag, read_flags, read_positive
 from train.recipes.recipe import Augmentation, Recipe
 from train.recipes.shipped import NOTEBOOK_AUGMENTATION, RECIPES
 
@@ -28,20 +30,33 @@ if TYPE_CHECKING:
     import keras
 
 Step = Callable[[], int]
-"""Trains for a while and says on how many images."""
+"""Trains on some images and returns their number."""
+
+
+@dataclass(frozen=True)
+class SpeedFlags:
+    """The flags of `python -m train.speed`."""
+
+    model: str
+    rounds: int
+    batches: int
+    precision: str | None
+    data: Path | None
 
 
 def main() -> int:
-    """Parse the flags, measure, print; 1 where SciPy is missing."""
+    """Parse the flags, measure, and return the exit code: 1 if SciPy is missing."""
     flags = parse_flags()
-    if not has_scipy():
-        print("error: ImageDataGenerator wants SciPy, and it is not installed: pip install scipy", file=sys.stderr)
+    try:
+        import_module("scipy")
+    except ImportError:
+        print("error: ImageDataGenerator needs SciPy, which is not installed: pip install scipy", file=sys.stderr)
         return 1
     return run(lambda: measure(flags), lambda: "nothing was written")
 
 
-def measure(flags: argparse.Namespace) -> int:
-    """Load the data, train both ways in turn, and report."""
+def measure(flags: SpeedFlags) -> int:
+    """Load the data, train both ways in turn, and report. Returns the exit code."""
     recipe = RECIPES[flags.model]
     with less_noise():
         import keras
@@ -49,7 +64,7 @@ def measure(flags: argparse.Namespace) -> int:
         from train.nets import precision
     chosen = precision.choose_precision(flags.precision)
     dataset = load(recipe.dataset, flags.data)
-    images, targets = dataset.train_images, keras.utils.to_categorical(dataset.train_labels)
+    images, targets = dataset.train.images, keras.utils.to_categorical(dataset.train.labels)
     ways = {
         "ours": make_our_step(recipe, images, targets, flags.batches, precision.POLICIES[chosen]),
         "ImageDataGenerator": make_notebook_step(recipe, images, targets, flags.batches),
@@ -58,29 +73,23 @@ def measure(flags: argparse.Namespace) -> int:
     return 0
 
 
-def has_scipy() -> bool:
-    """Whether ImageDataGenerator can work here."""
-    try:
-        return find_spec("scipy") is not None
-    except ValueError:  # a None in sys.modules, by which an import is forbidden
-        return False
-
-
-def parse_flags() -> argparse.Namespace:
-    """The flags; exits with code 2 on bad ones."""
-    # The others move images in ways that the generator has not, and mnist trains with another optimizer.
+def parse_flags() -> SpeedFlags:
+    """Read the flags. Exits with code 2 on bad usage."""
+    # The generator has no counterpart of other augmentations, and mnist trains with another optimizer.
     names = [name for name, recipe in RECIPES.items() if recipe.augmentation == NOTEBOOK_AUGMENTATION]
-    parser = argparse.ArgumentParser(prog="python -m train.speed", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--model", choices=names, default="cifar10-cnn", help="default: cifar10-cnn")
-    parser.add_argument("--rounds", type=read_positive, default=3, metavar="N", help="of both, in turn; default: 3")
-    parser.add_argument("--batches", type=read_positive, default=10, metavar="N", help="a round; default: 10")
+    about = "Compare training speed with that of Keras' ImageDataGenerator and Model.fit."
+    parser = argparse.ArgumentParser(prog="python -m train.speed", description=about)
+    add = parser.add_argument
+    add("--model", choices=names, default="cifar10-cnn", help="train this recipe; default: cifar10-cnn")
+    add("--rounds", type=read_positive, default=3, metavar="N", help="measure both ways N times, in turn; default: 3")
+    add("--batches", type=read_positive, default=10, metavar="N", help="train on N batches a round; default: 10")
     add_precision_flag(parser)
     add_data_flag(parser)
-    return parser.parse_args()
+    return read_flags(parser, SpeedFlags)
 
 
 def make_our_step(recipe: Recipe, images: Any, targets: Any, batches: int, policy: str) -> Step:
-    """As `fit.fit` trains: one transform a batch inside the compiled step."""
+    """Make a step that trains as `fit.fit` does, with the augmentation inside the compiled step."""
     import keras
 
     from train.fitting import fit
@@ -100,7 +109,7 @@ def make_our_step(recipe: Recipe, images: Any, targets: Any, batches: int, polic
 
 
 def make_notebook_step(recipe: Recipe, images: Any, targets: Any, batches: int) -> Step:
-    """As the notebooks trained: a generator of augmented batches and `Model.fit`, all of it Keras' defaults."""
+    """Make a step that trains as the notebooks did: a generator of augmented batches, and `Model.fit`."""
     import keras
 
     from train.nets import build
@@ -117,7 +126,7 @@ def make_notebook_step(recipe: Recipe, images: Any, targets: Any, batches: int) 
 
 
 def make_plain(model: "keras.Model") -> "keras.Model":
-    """The same net of Keras' own layers: the notebooks knew no others."""
+    """A copy of a net with Keras' own layers in place of ours, as in the notebooks."""
     import keras
 
     def take(layer: keras.Layer) -> keras.Layer:
@@ -128,8 +137,8 @@ def make_plain(model: "keras.Model") -> "keras.Model":
 
 
 def make_generator(recipe: Recipe) -> Any:
-    """Keras' ImageDataGenerator with the ranges of a recipe."""
-    from tensorflow.keras.preprocessing.image import ImageDataGenerator  # Keras alone has it no more
+    """Make Keras' ImageDataGenerator with the ranges of a recipe."""
+    from tensorflow.keras.preprocessing.image import ImageDataGenerator  # Keras 3 no longer has it
 
     ranges = recipe.augmentation
     assert isinstance(ranges, Augmentation)  # noqa: S101  # --model offers no other
@@ -143,7 +152,7 @@ def make_generator(recipe: Recipe) -> Any:
 
 
 def measure_in_turn(ways: dict[str, Step], rounds: int) -> dict[str, list[float]]:
-    """Images a second of each way in each round, after a first one that compiles and is left out."""
+    """Images per second of each way in each round. A first round compiles and is left out."""
     found: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds + 1):
         for name, step in ways.items():
@@ -157,7 +166,7 @@ def measure_in_turn(ways: dict[str, Step], rounds: int) -> dict[str, list[float]
 
 
 def report(recipe: Recipe, precision: str, found: dict[str, list[float]]) -> None:
-    """Medians, the ratio of each round, and all of it as JSON."""
+    """Print the medians, the ratio of the rounds, and all of it as a line of JSON."""
     ours, theirs = found["ours"], found["ImageDataGenerator"]
     ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
     print(f"{'way':20} {'images/s':>9}")
@@ -168,7 +177,7 @@ def report(recipe: Recipe, precision: str, found: dict[str, list[float]]) -> Non
     )
     facts = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "recipe": dataclasses.asdict(recipe)["name"],
+        "recipe": recipe.name,
         "precision": precision,
         "images_per_s": found,
         "ratio": statistics.median(ratios),

@@ -1,120 +1,115 @@
-"""`python -m train.study NAME`: train a named comparison over values and seeds, for hours if need be.
+"""`python -m train.study NAME`: compare values of one setting over several seeds.
 
-Enters: flags. Leaves: `<out>/<study>-<dataset>/` with results.jsonl (a line per finished run), table.md and plot.png,
-and an exit code: 0 done; 2 bad usage; 1 otherwise, an interruption too. The same command goes on where it was.
-Does not know: how a net is fitted, what a study varies. `--help`, `--list` and usage errors answer without TensorFlow.
+Enters: flags. Leaves: `<out>/<study>-<dataset>/` with results.jsonl (a line for each finished run), table.md and
+plot.png. The exit code is 0: done; 2: bad usage; 1: otherwise. After an interruption the same command continues.
+Does not know: how a net is fitted, what a study varies. `--help`, `--list` and usage errors need no TensorFlow.
 
-Runs are compared by training images that are held out; the test images are loaded with the others and never looked at.
+Runs are compared on held-out training images. The test images are loaded with the others and not used.
 """
 
 import argparse
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from serve.errors import ConfigError
 from train.commands.recipe import less_noise, run
-from train.data.datasets import load, split
+from train.data.datasets import Dataset, Part, load
 from train.flags import add_data_flag, add_precision_flag, read_positive, read_seed
+from train.recipes.recipe import Recipe
 from train.studies.catalogue import BASES, STUDIES, Study, Value
 from train.studies.plan import Plan
-from train.studies.runner import Material, pursue
+from train.studies.runner import Material, run_plan
 
-Images = npt.NDArray[np.uint8]
-Labels = npt.NDArray[np.int64]
+SUBSET_SEED = 1  # of the choice of --train-count images
 
-SUBSET_SEED = 1
+
+@dataclass(frozen=True)
+class StudyFlags:
+    """The flags of `python -m train.study`, with names replaced by what they stand for."""
+
+    study: Study
+    base: Recipe
+    values: tuple[Value, ...]
+    seeds: tuple[int, ...]
+    train_count: int | None
+    precision: str | None
+    data: Path | None
+    out: Path
 
 
 def main() -> int:
     """Parse the flags, and list the studies or run one."""
     flags = parse_flags()
-    if flags.list:
+    if flags is None:
         print(*(f"{study.name:14}{study.question}" for study in STUDIES.values()), sep="\n")
         return 0
-    return run(lambda: run_study(flags), lambda: "finished runs are kept; the same command goes on from here")
+    return run(lambda: run_study(flags), lambda: "finished runs are kept; the same command continues")
 
 
-def parse_flags() -> argparse.Namespace:
-    """The flags, with the study, its base recipe and its values as they will be used; exits with code 2 on bad ones."""
-    parser = argparse.ArgumentParser(prog="python -m train.study", description="Compare values of one setting.")
-    parser.add_argument("name", nargs="?", choices=STUDIES, metavar="NAME", help=", ".join(STUDIES))
-    parser.add_argument("--list", action="store_true", help="print the studies with their questions")
-    parser.add_argument("--dataset", choices=BASES, default="cifar10", help="default: cifar10")
-    parser.add_argument("--values", metavar="A,B,...", help="default: the study's own")
-    parser.add_argument("--seeds", type=read_seeds, default=(0, 1, 2), metavar="A,B,...", help="default: 0,1,2")
-    parser.add_argument("--epochs", type=read_positive, metavar="N", help="default: the base recipe's")
-    parser.add_argument(
-        "--batch-size", type=read_positive, metavar="N", help="default: the base recipe's, for all images"
-    )
+def parse_flags() -> StudyFlags | None:
+    """Read the flags; None stands for `--list`. Exits with code 2 on bad usage."""
+    about = "Compare values of one setting over several seeds."
+    parser = argparse.ArgumentParser(prog="python -m train.study", description=about)
+    add = parser.add_argument
+    add("name", nargs="?", choices=STUDIES, metavar="NAME", help=f"run this study: {', '.join(STUDIES)}")
+    add("--list", action="store_true", help="print the studies with their questions, and exit")
+    add("--dataset", choices=BASES, default="cifar10", help="train on this dataset; default: cifar10")
+    add("--values", metavar="A,B,...", help="compare these values; default: the study's own")
+    add("--seeds", type=read_seeds, default=(0, 1, 2), metavar="A,B,...", help="train with these seeds; default: 0,1,2")
+    add("--epochs", type=read_positive, metavar="N", help="train N epochs; default: the base recipe's")
+    add("--batch-size", type=read_positive, metavar="N", help="take N images a step; default: the base recipe's")
     add_precision_flag(parser)
-    parser.add_argument("--train-count", type=read_positive, metavar="N", help="train on N images, always the same")
+    add("--train-count", type=read_positive, metavar="N", help="train on the same N images each time; default: all")
     add_data_flag(parser)
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs", "studies"), metavar="DIR", help="default: runs/studies"
-    )
-    flags = parser.parse_args()
-    if not flags.list:
-        _complete(parser, flags)
-    return flags
+    where = "write to DIR/<study>-<dataset>; default: runs/studies"
+    add("--out", type=Path, default=Path("runs", "studies"), metavar="DIR", help=where)
+    given = parser.parse_args()
+    return None if given.list else _complete(parser, given)
 
 
-def _complete(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> None:
-    """Set `study`, `base` and `values`; exits with code 2 where flags do not fit together."""
-    if flags.name is None:
+def _complete(parser: argparse.ArgumentParser, given: argparse.Namespace) -> StudyFlags:
+    """Find the study, its base recipe and its values. Exits with code 2 if flags contradict each other."""
+    if given.name is None:
         parser.error("wanted the NAME of a study; --list prints them")
-    if flags.epochs and flags.name == "epochs":
-        parser.error("--epochs: the study `epochs` has its epochs from --values")
-    flags.study, base = STUDIES[flags.name], BASES[flags.dataset]
-    flags.base = replace(base, epochs=flags.epochs or base.epochs, batch_size=flags.batch_size or base.batch_size)
+    if given.epochs and given.name == "epochs":
+        parser.error("--epochs: the study `epochs` takes its epochs from --values")
+    study, base = STUDIES[given.name], BASES[given.dataset]
+    base = replace(base, epochs=given.epochs or base.epochs, batch_size=given.batch_size or base.batch_size)
     try:
-        flags.values = read_values(flags.study, flags.values)
-        for value in flags.values:
-            flags.study.vary(flags.base, value)
+        values = (
+            study.values if given.values is None else tuple(dict.fromkeys(map(study.read, given.values.split(","))))
+        )
+        for value in values:
+            study.vary(base, value)
     except ValueError as error:
-        parser.error(f"--values and --epochs of {flags.name}: {error}")
-
-
-def read_values(study: Study, text: str | None) -> tuple[Value, ...]:
-    """The study's own, or those named, each once. Raises ValueError."""
-    return study.values if text is None else tuple(dict.fromkeys(study.read(part) for part in text.split(",")))
+        parser.error(f"--values and --epochs of {given.name}: {error}")
+    return StudyFlags(study, base, values, given.seeds, given.train_count, given.precision, given.data, given.out)
 
 
 def read_seeds(text: str) -> tuple[int, ...]:
-    """A flag's seeds, each once."""
+    """Read seeds, each once. Raises argparse.ArgumentTypeError."""
     return tuple(dict.fromkeys(map(read_seed, text.split(","))))
 
 
-def run_study(flags: argparse.Namespace) -> int:
-    """Load the data, then train what is not finished."""
-    dataset = load(flags.dataset, flags.data)
-    images, labels = choose_images(
-        dataset.train_images, dataset.train_labels, flags.train_count, flags.base.validation_count
-    )
+def run_study(flags: StudyFlags) -> int:
+    """Load the data, and train the runs that are not finished. Returns the exit code."""
+    dataset = load(flags.base.dataset, flags.data, flags.base.validation_count)
+    material = Material(choose_images(dataset, flags.train_count), dataset.validation, len(dataset.labels["en"]))
     with less_noise():
-        from train.nets import precision  # TensorFlow comes in here: after the flags and the dataset, which fail faster
+        from train.nets import precision  # not above: TensorFlow is slow to import
     chosen = precision.choose_precision(flags.precision)
     plan = Plan(flags.study, flags.base, flags.values, flags.seeds, flags.train_count, chosen)
-    pursue(plan, Material(images, labels, len(dataset.labels["en"])), flags.out / f"{flags.name}-{flags.dataset}")
+    run_plan(plan, material, flags.out / f"{flags.study.name}-{flags.base.dataset}")
     return 0
 
 
-def choose_images(
-    images: Images, labels: Labels, train_count: int | None, validation_count: int
-) -> tuple[Images, Labels]:
-    """Cut images [N, H, W, C] and labels [N] to `train_count` and those that are held out, which stay the same ones.
-
-    They are laid so that `split`, which `fit` calls, holds out what it would of all images. Raises ConfigError.
-    """
-    train, validation = split(len(images), validation_count)
-    if train_count is None:
-        return images, labels
-    if train_count > len(train):
-        raise ConfigError(f"--train-count: wanted at most {len(train)}, as {validation_count} are held out")
-    chosen = np.random.default_rng(SUBSET_SEED).permutation(train)[:train_count]
-    places = np.empty(train_count + validation_count, np.int64)
-    new_train, new_validation = split(len(places), validation_count)
-    places[new_train], places[new_validation] = np.sort(chosen), validation
-    return images[places], labels[places]
+def choose_images(dataset: Dataset, count: int | None) -> Part:
+    """Choose `count` training images, always the same ones; None takes all. Raises ConfigError."""
+    train = dataset.train
+    if count is None:
+        return train
+    if count > len(train):
+        raise ConfigError(f"--train-count: wanted at most {len(train)}, as {len(dataset.validation)} are held out")
+    return train.take(np.sort(np.random.default_rng(SUBSET_SEED).permutation(len(train))[:count]))

@@ -1,4 +1,4 @@
-"""Published files and one's own pictures -> a split `Dataset`. No TensorFlow comes in with this room."""
+"""Published files or a folder of pictures -> a split `Dataset`. This room imports no TensorFlow."""
 
 from train.data.datasets import Dataset, load
 

@@ -7,53 +7,64 @@ Does not know: how the files are found and read (`datasets.py`).
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
-from train.data.datasets import Images, Labels, load
+from train.data.datasets import Part, load
 from train.data.sources import SOURCES, DatasetError
-from train.flags import add_data_flag
+from train.flags import add_data_flag, read_flags
 
 
-def export_folders(images: Images, labels: Labels, names: Sequence[str], folder: Path) -> None:
-    """Write images as `folder`/<class name>/<index>.png. Raises OSError."""
+@dataclass(frozen=True)
+class ExportFlags:
+    """The flags of `python -m train.data`."""
+
+    dataset: str
+    export: Path
+    data: Path | None
+    split: str
+
+
+def export_folders(part: Part, names: Sequence[str], folder: Path) -> None:
+    """Write each image to `folder`/<class name>/<index>.png. Raises OSError."""
     for name in names:
         (folder / name).mkdir(parents=True)
-    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
-        picture = Image.fromarray(image.squeeze())  # grey has no channel axis in Pillow
+    for index, (image, label) in enumerate(zip(part.images, part.labels, strict=True)):
+        picture = Image.fromarray(image.squeeze())  # Pillow has no channel axis for grey
         picture.save(folder / names[label] / f"{index:05d}.png", compress_level=1)
 
 
 def require_room(folder: Path) -> None:
-    """Raise DatasetError where a folder to export to holds something already, or is none."""
+    """Raise DatasetError if a path is a file, or a folder that is not empty."""
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise DatasetError(f"wanted a new or an empty folder to export to, found {folder} with something in it")
+        raise DatasetError(f"wanted a new or an empty folder to export to, found {folder}, which is neither")
+
+
+def parse_flags() -> ExportFlags:
+    """Read the flags. Exits with code 2 on bad usage."""
+    parser = argparse.ArgumentParser(prog="python -m train.data", description="Write a dataset as folders of PNG.")
+    add = parser.add_argument
+    add("--dataset", choices=SOURCES, required=True, help="export this dataset")
+    add("--export", type=Path, required=True, metavar="DIR", help="write to DIR/<class name>, if DIR is new or empty")
+    add_data_flag(parser)
+    add("--split", choices=("test", "train"), default="test", help="export these images; default: test")
+    return read_flags(parser, ExportFlags)
 
 
 def main() -> int:
-    """`python -m train.data`: exit code 0, 1 for an unusable dataset, 2 for bad usage."""
-    parser = argparse.ArgumentParser(
-        prog="python -m train.data", description="Write a dataset as class folders of PNG."
-    )
-    parser.add_argument("--dataset", choices=SOURCES, required=True)
-    parser.add_argument("--export", type=Path, required=True, metavar="DIR", help="a new or an empty folder")
-    add_data_flag(parser)
-    parser.add_argument("--split", choices=("test", "train"), default="test")
-    flags = parser.parse_args()
+    """Parse the flags, export, and return the exit code."""
+    flags = parse_flags()
     try:
-        require_room(flags.export)  # first: the dataset may have to be fetched
+        require_room(flags.export)  # first, because the dataset may have to be fetched
         dataset = load(flags.dataset, flags.data)
-        splits = {
-            "test": (dataset.test_images, dataset.test_labels),
-            "train": (dataset.train_images, dataset.train_labels),
-        }
-        images, labels = splits[flags.split]
-        export_folders(images, labels, dataset.labels["en"], flags.export)
+        part = dataset.test if flags.split == "test" else dataset.train
+        export_folders(part, dataset.labels["en"], flags.export)
     except (DatasetError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"{len(images)} images in {len(dataset.labels['en'])} class folders under {flags.export}")
+    print(f"{len(part)} images in {len(dataset.labels['en'])} class folders under {flags.export}")
     return 0
 
 

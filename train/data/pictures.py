@@ -1,12 +1,12 @@
-"""A folder of class folders -> a `train.data.datasets.Dataset` of images prepared as the server prepares a request.
+"""A folder of class folders -> a `Dataset` of images prepared as the server prepares a request.
 
-Enters: a folder whose sub-folders are named by label, the model's input, a preparation. Leaves: `Pictures`.
-Does not know: nets, how they are fitted, command lines. No TensorFlow comes in with this module.
+Enters: a folder with a sub-folder for each class, the model's input, a preparation. Leaves: `Pictures`.
+Does not know: nets, how they are fitted, command lines. It imports no TensorFlow.
 
-A class is split by the rank of the SHA-256 of each file's bytes. Unlike a permutation of the listing, that depends on
-no seed, name or file system, and a file that is added moves few others, while every set gets its exact share.
-Files that give the model the same pixels are copies, however they are stored: one of them is taken, so that none is in
-two sets.
+Each class is split by the rank of the SHA-256 of its files' bytes. That depends on no seed, name or file system. A new
+file moves few others, and every part gets its exact share.
+Files with the same prepared pixels are copies, however they are stored. One of them is taken, so that no picture is in
+two parts.
 """
 
 import hashlib
@@ -24,20 +24,18 @@ from serve.images.decode import decode
 from serve.images.pixels import Pixels, Policy
 from serve.images.policies.find import find_policy
 from serve.model_file.spec import InputSpec, PrepareSpec
-from train.data.datasets import Dataset, Images, Labels, split
+from train.data.datasets import Dataset, Part
 from train.data.sources import DatasetError
 
-MOST_PIXELS = 50_000_000  # the server's limit, where no setting changes it
-HELD_OUT_SHARE = 0.15  # of each class for validation, and as much again for the test
-LEAST_IMAGES = 10  # two, two and six
-NAMED_AT_MOST = 5
-_NOT_PICTURES = {"thumbs.db", "desktop.ini"}  # Windows' own, hidden without a dot
+MOST_PIXELS = 50_000_000  # of a picture that is decoded: the server's default limit
+HELD_OUT_SHARE = 0.15  # of each class, for validation; the test part gets the same share
+LEAST_IMAGES = 10  # in each class: six to train on, two to validate, two to test
+NAMED_AT_MOST = 5  # broken files in an error; it counts the others
+_NOT_PICTURES = {"thumbs.db", "desktop.ini"}  # Windows hides them without a dot
 
 
 class FolderUnusable(DatasetError):
-    """It is not a folder of class folders with enough images that can be decoded."""
-
-    reason = "FOLDER_UNUSABLE"
+    """A folder does not hold class folders with enough images that can be decoded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +44,13 @@ class Picture:
 
     file: Path
     label: int
-    """Index of its class."""
+    """The index of its class."""
     digest: str
     """SHA-256 of the file's bytes, in hexadecimal."""
     pixels: Pixels
-    """As the model takes them: uint8 [H, W, C]."""
+    """The model's input, uint8 [H, W, C]."""
     content: str
-    """SHA-256 of the pixels, in hexadecimal: what copies have in common."""
+    """SHA-256 of the pixels, in hexadecimal. Copies have the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,41 +63,40 @@ class Broken:
 
 @dataclass(frozen=True)
 class Pictures:
-    """What a folder holds. The dataset's training images stand so that `data.split` holds out those for validation."""
+    """What a folder holds."""
 
     dataset: Dataset
-    validation_count: int
     broken: Sequence[Broken]
-    """Left out, because `skip_broken` said so."""
+    """Files that were left out because `skip_broken` was set."""
     copy_count: int
-    """Left out, because another file has the same pixels."""
+    """Files that were left out because another one has the same pixels."""
 
 
 def read_folder(folder: Path, target: InputSpec, prepare: PrepareSpec, skip_broken: bool = False) -> Pictures:
-    """Read, prepare and split a folder. Raises FolderUnusable, for broken files too unless they are skipped."""
+    """Read, prepare and split a folder. Raises FolderUnusable, also for broken files unless `skip_broken` is set."""
     classes = find_classes(folder)
     read = read_pictures(classes, find_policy(prepare, target))
     good, broken = set_conflicts_apart(read)
     if broken and not skip_broken:
         raise FolderUnusable(describe_broken(broken))
-    # Of copies the one of the lowest digest, whatever they are called.
+    # Of several copies, keep the one with the lowest digest: the choice does not depend on names.
     unique = {picture.content: picture for picture in sorted(good, key=lambda each: each.digest, reverse=True)}
     by_label: dict[int, list[Picture]] = {label: [] for label in range(len(classes))}
     for picture in unique.values():
         by_label[picture.label].append(picture)
     require_enough(list(classes), [len(members) for members in by_label.values()])
     parts = zip(*map(split_class, by_label.values()), strict=True)
-    train, validation, test = ([picture for members in part for picture in members] for part in parts)
+    train, validation, test = (stack([picture for members in part for picture in members]) for part in parts)
     labels = tuple(classes)
-    arrays = (*stack(arrange(train, validation)), *stack(test))
-    name = f"{folder.resolve().name} sha256:{fingerprint(labels, *arrays)[:12]}"
-    return Pictures(Dataset(name, *arrays, {"en": labels}), len(validation), broken, len(good) - len(unique))
+    name = f"{folder.resolve().name} sha256:{fingerprint(labels, (train, validation, test))[:12]}"
+    dataset = Dataset(name, train, validation, test, {"en": labels})
+    return Pictures(dataset, broken, len(good) - len(unique))
 
 
 def find_classes(folder: Path) -> dict[str, list[Path]]:
-    """The files of each class by its label, both in order; hidden ones and files beside the class folders left out.
+    """The files of each class by its label, both sorted. Raises FolderUnusable.
 
-    Raises FolderUnusable.
+    Hidden files, and files beside the class folders, are left out.
     """
     if not folder.is_dir():
         found = "a file" if folder.exists() else "nothing"
@@ -107,39 +104,39 @@ def find_classes(folder: Path) -> dict[str, list[Path]]:
     classes = {each.name: list_files(each) for each in list_visible(folder) if each.is_dir()}
     if len(classes) < 2:
         raise FolderUnusable(f"wanted at least 2 class folders in {folder}, found {', '.join(classes) or 'none'}")
-    unprintable = [name for name in classes if not name.isprintable()]  # names that are not UTF-8, too
-    unprintable += [] if folder.resolve().name.isprintable() else [folder.resolve().name]  # the dataset's name
+    names = [*classes, folder.resolve().name]  # the last one names the dataset
+    unprintable = [name for name in names if not name.isprintable()]  # also those that are not UTF-8
     if unprintable:
         raise FolderUnusable(f"wanted folders whose names can be shown, found {unprintable[0]!r}")
     return classes
 
 
 def list_files(class_folder: Path) -> list[Path]:
-    """The files of one class folder. Raises FolderUnusable where there is none, or a folder among them."""
+    """The files of one class folder. Raises FolderUnusable if it is empty or holds a folder."""
     files = list_visible(class_folder)
     folders = [file.name for file in files if file.is_dir()]
     if folders:
-        raise FolderUnusable(f"wanted images alone in the class folder {class_folder}, found the folder {folders[0]}")
+        raise FolderUnusable(f"wanted only images in the class folder {class_folder}, found the folder {folders[0]}")
     if not files:
         raise FolderUnusable(f"wanted at least {LEAST_IMAGES} images in {class_folder}, found an empty class folder")
     return files
 
 
 def list_visible(folder: Path) -> list[Path]:
-    """What is in a folder, by name, without hidden files and folders."""
+    """The entries of a folder that are not hidden, sorted by name."""
     names = (path for path in folder.iterdir() if not path.name.startswith("."))
     return sorted(path for path in names if path.name.lower() not in _NOT_PICTURES)
 
 
 def read_pictures(classes: Mapping[str, Sequence[Path]], policy: Policy) -> list[Picture | Broken]:
-    """Every file of every class, in order."""
+    """Read every file of every class, in order."""
     files = [(file, label) for label, members in enumerate(classes.values()) for file in members]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow's decoders run without the interpreter's lock
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow's decoders release the interpreter's lock
         return list(pool.map(lambda each: read_picture(each[0], each[1], policy), files))
 
 
 def read_picture(file: Path, label: int, policy: Policy) -> Picture | Broken:
-    """One file through the server's own decoder and preparation."""
+    """Read one file with the server's own decoder and preparation."""
     try:
         data = file.read_bytes()
         pixels = policy(decode(data, MOST_PIXELS))
@@ -150,7 +147,7 @@ def read_picture(file: Path, label: int, policy: Policy) -> Picture | Broken:
 
 
 def set_conflicts_apart(read: Iterable[Picture | Broken]) -> tuple[list[Picture], list[Broken]]:
-    """What can be trained on, and what cannot: a file whose copy is in another class says nothing of either."""
+    """Divide files into usable and broken ones. A file with a copy in another class counts as broken."""
     read = list(read)
     labels = defaultdict(set)
     for each in read:
@@ -161,59 +158,52 @@ def set_conflicts_apart(read: Iterable[Picture | Broken]) -> tuple[list[Picture]
         if isinstance(each, Broken):
             broken.append(each)
         elif len(labels[each.content]) > 1:
-            broken.append(Broken(each.file, "the model sees the same picture in another class folder, too"))
+            broken.append(Broken(each.file, "the model sees the same picture in another class folder"))
         else:
             good.append(each)
     return good, broken
 
 
 def describe_broken(broken: Sequence[Broken]) -> str:
-    """The first few by name, and what can be done."""
+    """Name the first few broken files, and say what can be done."""
     lines = [f"  {each.file}: {each.problem}" for each in broken[:NAMED_AT_MOST]]
     if len(broken) > NAMED_AT_MOST:
         lines.append(f"  and {len(broken) - NAMED_AT_MOST} more")
-    head = f"{len(broken)} of the files cannot be used; mend or remove them, or leave them out with --skip-broken"
+    head = f"{len(broken)} of the files cannot be used; repair or remove them, or leave them out with --skip-broken"
     return "\n".join([head, *lines])
 
 
 def require_enough(labels: Sequence[str], counts: Sequence[int]) -> None:
-    """Raise FolderUnusable where a class is too small to be split."""
+    """Raise FolderUnusable if a class is too small to be split."""
     few = [f"{label} {count}" for label, count in zip(labels, counts, strict=True) if count < LEAST_IMAGES]
     if few:
         raise FolderUnusable(
-            f"wanted at least {LEAST_IMAGES} different images in every class that can be used, found {', '.join(few)}"
+            f"wanted at least {LEAST_IMAGES} different usable images in every class, found {', '.join(few)}"
         )
 
 
 def split_class(pictures: Sequence[Picture]) -> tuple[list[Picture], list[Picture], list[Picture]]:
-    """One class -> training, validation and test, by the rank of the digests."""
+    """Split one class into training, validation and test pictures, by the rank of their digests."""
     ranked = sorted(pictures, key=lambda picture: picture.digest)
     count = round(len(ranked) * HELD_OUT_SHARE)
     return ranked[2 * count :], ranked[count : 2 * count], ranked[:count]
 
 
-def arrange(train: Sequence[Picture], validation: Sequence[Picture]) -> list[Picture]:
-    """Both in one list, those for validation where `data.split` will look for them."""
-    places = np.concatenate(split(len(train) + len(validation), len(validation)))
-    pictures = [*train, *validation]
-    return [pictures[index] for index in np.argsort(places)]
-
-
-def stack(pictures: Sequence[Picture]) -> tuple[Images, Labels]:
-    """Images uint8 [N, H, W, C] and labels int64 [N]."""
+def stack(pictures: Sequence[Picture]) -> Part:
+    """Put pixels and labels into arrays."""
     labels = np.array([picture.label for picture in pictures], np.int64)
-    return np.stack([picture.pixels for picture in pictures]), labels
+    return Part.whole(np.stack([picture.pixels for picture in pictures]), labels)
 
 
 def count_by_class(dataset: Dataset) -> dict[str, int]:
-    """How many images each class has in all sets together."""
-    counts = Counter([*dataset.train_labels.tolist(), *dataset.test_labels.tolist()])
+    """Count the images of each class over all parts."""
+    counts = Counter(label for part in (dataset.train, dataset.validation, dataset.test) for label in part.labels)
     return {name: counts[label] for label, name in enumerate(dataset.labels["en"])}
 
 
-def fingerprint(labels: Sequence[str], *arrays: Images | Labels) -> str:
-    """SHA-256 of all that is trained on, in hexadecimal: a run is resumed on the same alone."""
+def fingerprint(labels: Sequence[str], parts: Iterable[Part]) -> str:
+    """SHA-256 of class names, images and labels, in hexadecimal. A run is resumed only on the same data."""
     digest = hashlib.sha256("\0".join(labels).encode())
-    for array in arrays:
+    for array in (array for part in parts for array in (part.images, part.labels)):
         digest.update(str(array.shape).encode() + array.tobytes())
     return digest.hexdigest()

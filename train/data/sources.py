@@ -1,7 +1,7 @@
 """Where a dataset is published -> the bytes of its files, checked.
 
 Enters: a `Source` and a folder; the network only where files are absent. Leaves: the published bytes by file name.
-Does not know: what is in them. No TensorFlow comes in with this module; Keras' downloader does when it is needed.
+Does not know: what is in them. It imports no TensorFlow, except with Keras' downloader when a file is absent.
 
 MNIST: Y. LeCun, C. Cortes, C. Burges, "The MNIST database of handwritten digits" (1998).
 CIFAR-10: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images" (2009).
@@ -19,24 +19,22 @@ from serve.errors import InklingError
 
 
 class DatasetError(InklingError):
-    """A dataset is absent and cannot be fetched, or its files are not the published ones."""
-
-    reason = "DATASET_UNUSABLE"
+    """A dataset cannot be used: it is absent and cannot be fetched, or its files are not the published ones."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a dataset's files stand, what they must be, and where they can be had."""
+    """Where a dataset's files lie, which checksums they have, and where to fetch them."""
 
     folder: str
-    """Below the data folder."""
+    """The name of its folder in the data folder."""
     md5s: Mapping[str, str]
-    """Of every file in `folder`, as published."""
+    """The published checksum of every file in `folder`, by file name."""
     archive: str | None
-    """The published archive that holds `folder`, where there is one; it may stand in the data folder instead."""
+    """The published archive that holds `folder`, or None. It may lie in the data folder instead."""
     archive_md5: str | None
     addresses: tuple[str, ...]
-    """Folders on the web that hold the files, or the archive; tried in order."""
+    """Addresses of web folders that hold the files or the archive, tried in order."""
 
 
 SOURCES = {
@@ -50,7 +48,7 @@ SOURCES = {
         },
         archive=None,
         archive_md5=None,
-        # The author's own address has refused since 2024; these two are mirrors of the same bytes.
+        # The author's own address has refused downloads since 2024. These two mirror the same bytes.
         addresses=(
             "https://storage.googleapis.com/cvdf-datasets/mnist/",
             "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -75,8 +73,8 @@ SOURCES = {
 
 
 def read_files(source: Source, folder: Path) -> dict[str, bytes]:
-    """The bytes of each published file by name, checked. Raises DatasetError."""
-    if not _is_present(source, folder):
+    """Read the published files, fetch them if absent, and check them: bytes by file name. Raises DatasetError."""
+    if not (_has_members(source, folder) or (source.archive and (folder / source.archive).is_file())):
         fetch(source, folder)
     if source.archive and not _has_members(source, folder):
         files = _read_archive(source, folder / source.archive)
@@ -88,7 +86,7 @@ def read_files(source: Source, folder: Path) -> dict[str, bytes]:
 
 
 def check_md5(file: str, data: bytes, wanted: str) -> None:
-    """Compare with the published checksum. Raises DatasetError with the file's name and both sums."""
+    """Raise DatasetError if the bytes of `file` do not have the published checksum."""
     found = hashlib.md5(data, usedforsecurity=False).hexdigest()
     if found != wanted:
         raise DatasetError(
@@ -97,7 +95,7 @@ def check_md5(file: str, data: bytes, wanted: str) -> None:
 
 
 def fetch(source: Source, folder: Path) -> None:
-    """Download what is absent into `folder`. Raises DatasetError, with what to put where by hand."""
+    """Download absent files into `folder`. Raises DatasetError, which says which files to put where by hand."""
     wanted = {source.archive: source.archive_md5} if source.archive else source.md5s
     place = folder if source.archive else folder / source.folder
     for file, md5 in wanted.items():
@@ -115,7 +113,7 @@ def _fetch_file(source: Source, file: str, md5: str, place: Path, folder: Path) 
                 f'{file} is not there, and {error.name}, which fetches it, comes with pip install ".[cpu,train]"\n'
             )
             raise DatasetError(missing + explain_placement(source, folder)) from error
-        except Exception as error:  # get_file raises plain Exception for whatever the network did
+        except Exception as error:  # get_file raises a plain Exception for every failure of the network
             failures.append(f"  {address + file}: {error}")
     raise DatasetError(
         f"{file} could not be fetched:\n" + "\n".join(failures) + "\n" + explain_placement(source, folder)
@@ -123,7 +121,7 @@ def _fetch_file(source: Source, file: str, md5: str, place: Path, folder: Path) 
 
 
 def _download(address: str, md5: str, target: Path) -> None:
-    from keras.utils import get_file  # brings a backend with it: seconds, and only a first run needs it
+    from keras.utils import get_file  # not above: it imports a backend, and only a first run needs it
 
     target.parent.mkdir(parents=True, exist_ok=True)
     print(f"fetching {address} into {target.parent}", file=sys.stderr)
@@ -133,7 +131,7 @@ def _download(address: str, md5: str, target: Path) -> None:
 
 
 def explain_placement(source: Source, folder: Path) -> str:
-    """Which files to put where on a machine without a network."""
+    """Say which files to put where on a machine without a network."""
     files = "\n".join(f"  {folder / source.folder / file}  (md5 {md5})" for file, md5 in source.md5s.items())
     archive = f"or the archive\n  {folder / source.archive}  (md5 {source.archive_md5})\n" if source.archive else ""
     return (
@@ -144,10 +142,6 @@ def explain_placement(source: Source, folder: Path) -> str:
 
 def _has_members(source: Source, folder: Path) -> bool:
     return all((folder / source.folder / file).is_file() for file in source.md5s)
-
-
-def _is_present(source: Source, folder: Path) -> bool:
-    return _has_members(source, folder) or bool(source.archive and (folder / source.archive).is_file())
 
 
 def _read_archive(source: Source, path: Path) -> dict[str, bytes]:

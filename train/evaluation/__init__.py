@@ -1,1 +1,1 @@
-"""Probabilities and labels -> figures, pictures, a model card."""
+"""Probabilities and labels -> figures, pictures and a model card."""

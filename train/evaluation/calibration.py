@@ -1,22 +1,19 @@
-"""A fitted model's logits for held-out images, their labels -> how they become truthful probabilities.
+"""Logits for held-out images, and their labels -> how the logits become calibrated probabilities.
 
 Enters: logits float [N, K] and labels int [N]. Leaves: a `Calibration`, and the calibration error of probabilities.
-Does not know: how the model was fitted, images, Keras (`models.complete` puts a calibration into a model).
+Does not know: how the model was fitted, images, Keras (`nets/build.py` puts a calibration into a model).
 
-Nets that are fitted for long are surer than they are right. Temperature scaling (Guo et al. 2017, "On Calibration of
-Modern Neural Networks") fits one number, which changes no answer and has little to overfit with. The images should
-be none that the weights were fitted to: a net is right about those more often than about others.
+A net that is fitted for long is more confident than it is accurate. Temperature scaling (Guo et al. 2017, "On
+Calibration of Modern Neural Networks") fits a single number, which changes no answer and hardly overfits. It needs
+images that the weights were not fitted to, because a net is right about its training images more often.
 
-A net that was trained with smoothed labels (Szegedy et al. 2016) predicts those: a share for every class, however sure
-it may be. The temperature that makes up for that in its sure answers makes the others too sure. What was added to the
-labels is therefore subtracted first. Either step is the same for all images, and keeps the order of a row's classes.
+A net that is trained on smoothed labels (Szegedy et al. 2016) predicts smoothed labels, with a share for every class. A
+temperature that corrects the confident answers makes the others too confident. So the share is subtracted first. Both
+steps are the same for all images and keep the order of the classes.
 
-Tried on halves of the held-out images of four nets of `cifar10`, fitted to one half and measured on the other: the
-temperature at which mean confidence is the accuracy (Clarté et al. 2023); a second number, be it a floor under all
-probabilities, how much smoothing to undo, or a slope of the temperature. None was better for three of the four. Nor
-are the 2,000 images held out easier by themselves than the others, though these nets answer them better than the test
-set: the net of `cifar10-half-hour`, fitted to 20,000 others for six epochs, is right about 0.884 of them, and about
-0.889 of 12,000 others that it has not seen. Weights by how hard they are would make the probabilities no more careful.
+Four alternatives were tried on four nets of `cifar10`, fitted to one half of the held-out images and measured on the
+other. None was better for three of the nets. Two changed the temperature: mean confidence equal to accuracy (Clarté et
+al. 2023), and a slope. The others were a floor under all probabilities, and a fitted amount of smoothing.
 """
 
 from dataclasses import dataclass
@@ -25,32 +22,29 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from train.evaluation.metrics import check_pairs
+from train.evaluation.metrics import Floats, Integers, check_pairs
 
-Floats = npt.NDArray[np.floating]
-Integers = npt.NDArray[np.integer]
-
-BIN_COUNT = 15
+BIN_COUNT = 15  # as in Guo et al. 2017
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.05, 20.0
-HALVINGS = 45  # of a range of log T of 6: below 1e-12
-# What is left at least of a probability, where the net gave a class less than smoothing did. Of 0.02 to 0.5 this had
-# the least mean negative log likelihood over the held-out images of two nets of `cifar10`.
+HALVINGS = 45  # steps of a bisection, which narrow a range of 6 in log T to less than 1e-12
+# The share of a probability that is kept at least when smoothing is subtracted. Among 0.02 to 0.5 it gave two nets of
+# `cifar10` the lowest mean negative log-likelihood on held-out images.
 LEAST_LEFT = 0.1
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How logits become probabilities. The errors are those of the images that it was fitted to."""
+    """How logits become probabilities. The errors were measured on the images that it was fitted to."""
 
     temperature: float
     error_before: float
     error_after: float
     smoothing: float = 0.0
-    """Of the labels in training."""
+    """The label smoothing of the training, from 0 to 1."""
 
 
 class Bins(NamedTuple):
-    """Images by how sure their answer is: arrays [bins]; confidence and accuracy are means, NaN in an empty bin."""
+    """Images by the confidence of their answer: arrays [bins] with counts and means. A mean is NaN in an empty bin."""
 
     counts: npt.NDArray[np.int64]
     confidence: npt.NDArray[np.float64]
@@ -58,7 +52,7 @@ class Bins(NamedTuple):
 
 
 def calibrate(logits: Floats, labels: Integers, smoothing: float = 0.0) -> Calibration:
-    """Fit to what a model gives before its softmax, float [N, K], after training with labels smoothed so much."""
+    """Fit a calibration to logits float [N, K] of a net trained with this label smoothing. Raises ValueError."""
     plain = undo_smoothing(logits, smoothing)
     temperature = fit_temperature(plain, labels)
     before, after = apply_softmax(logits), apply_softmax(plain, temperature)
@@ -68,7 +62,7 @@ def calibrate(logits: Floats, labels: Integers, smoothing: float = 0.0) -> Calib
 
 
 def undo_smoothing(logits: Floats, smoothing: float) -> Floats:
-    """Logits float [N, K] of the labels themselves, of the logits of labels that were smoothed."""
+    """Logits float [N, K] for smoothed labels -> logits float [N, K] for the labels themselves."""
     if not smoothing:
         return logits
     shares = apply_softmax(logits)
@@ -76,9 +70,9 @@ def undo_smoothing(logits: Floats, smoothing: float) -> Floats:
 
 
 def undo_calibration(probabilities: Floats, temperature: float, smoothing: float = 0.0) -> npt.NDArray[np.float64]:
-    """The probabilities float64 [N, K] before a calibration, of those after it: the way back.
+    """Calibrated probabilities float [N, K] -> the probabilities float64 [N, K] before their calibration.
 
-    `undo_smoothing` has forgotten a factor of each row. It is the one with which the row of before sums to 1.
+    `undo_smoothing` lost a factor of each row. A bisection finds it, because the row summed to 1 before.
     """
     powers = np.maximum(probabilities.astype(np.float64), np.finfo(np.float32).tiny) ** temperature
     powers /= powers.sum(axis=1, keepdims=True)
@@ -94,14 +88,14 @@ def undo_calibration(probabilities: Floats, temperature: float, smoothing: float
 
 
 def measure_calibration_error(probabilities: Floats, labels: Integers, bins: int = BIN_COUNT) -> float:
-    """The expected calibration error of the highest probability in each row of float [N, K], from 0 to 1."""
+    """The expected calibration error, 0 to 1, of the highest value in each row of float [N, K]. Raises ValueError."""
     found = bin_confidences(probabilities, labels, bins)
     gaps = np.abs(found.accuracy - found.confidence)
     return float(np.nansum(found.counts * gaps) / len(labels))
 
 
 def bin_confidences(probabilities: Floats, labels: Integers, bins: int = BIN_COUNT) -> Bins:
-    """Count the rows of float [N, K] by their highest probability, in bins of one width: (0, 1/bins] and so on."""
+    """Count the rows of float [N, K] by their highest value, in bins of equal width: (0, 1/bins], and so on."""
     check_pairs(probabilities, labels)
     confidence = probabilities.max(axis=1).astype(np.float64)
     right = probabilities.argmax(axis=1) == labels
@@ -112,10 +106,10 @@ def bin_confidences(probabilities: Floats, labels: Integers, bins: int = BIN_COU
 
 
 def fit_temperature(logits: Floats, labels: Integers) -> float:
-    """The T at which softmax(logits / T) of float [N, K] has the least mean negative log likelihood of labels [N].
+    """The temperature T that gives softmax(logits / T) the lowest mean negative log-likelihood. Raises ValueError.
 
-    That is convex in 1 / T, so that the sign of its slope says on which side the one answer lies. It is searched
-    between 0.05 and 20, and is that end where it lies beyond: logits that are always right want T = 0.
+    The likelihood of labels int [N] under logits float [N, K] is convex in 1 / T, so a bisection by its slope finds T.
+    The result stays between LOWEST_TEMPERATURE and HIGHEST_TEMPERATURE: for logits that are always right it would be 0.
     """
     check_pairs(logits, labels)
     logits = logits.astype(np.float64)
@@ -123,19 +117,19 @@ def fit_temperature(logits: Floats, labels: Integers) -> float:
     low, high = np.log(LOWEST_TEMPERATURE), np.log(HIGHEST_TEMPERATURE)
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        too_sure = _measure_slope(logits, labels, np.exp(middle)) > 0
-        low, high = (middle, high) if too_sure else (low, middle)
+        is_too_confident = _measure_slope(logits, labels, np.exp(middle)) > 0
+        low, high = (middle, high) if is_too_confident else (low, middle)
     return float(np.exp((low + high) / 2))
 
 
 def apply_softmax(logits: Floats, temperature: float = 1.0) -> npt.NDArray[np.float64]:
-    """Probabilities float64 [N, K] of logits [N, K] at a temperature."""
+    """Logits float [N, K] at a temperature -> probabilities float64 [N, K]."""
     scaled = logits.astype(np.float64) / temperature
     powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
 def _measure_slope(logits: Floats, labels: Integers, temperature: float) -> float:
-    """Of the mean negative log likelihood, by 1 / T: the mean logit under the softmax, less that of the label."""
+    """The derivative of the mean negative log-likelihood by 1 / T: expected logit minus the label's logit."""
     expected = (apply_softmax(logits, temperature) * logits).sum(axis=1)
     return float(np.mean(expected - logits[np.arange(len(labels)), labels]))

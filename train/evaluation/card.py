@@ -1,31 +1,25 @@
-"""The facts of an exported model -> its card: README.md beside the file, in the form that Hugging Face's hub reads.
+"""The facts of an exported model -> its card, a README.md beside the file in the form of Hugging Face's hub.
 
 Enters: a `ModelSpec`, the history of the epochs, probabilities and true labels of the test set. Leaves: a Markdown
-file that shows the pictures of `report.py` and says nothing that was not measured. Does not know: Keras, ONNX.
+file that shows the pictures of `figures.py`. Does not know: Keras, ONNX, how anything was measured.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from serve.model_file.spec import ModelSpec
 from train.evaluation.calibration import measure_calibration_error, undo_calibration
-from train.evaluation.metrics import count_confusions
-
-Floats = npt.NDArray[np.floating]
-Integers = npt.NDArray[np.integer]
+from train.evaluation.metrics import Floats, Integers, count_confusions
 
 PUBLISHED = {"mnist": "ylecun/mnist", "cifar10": "uoft-cs/cifar10"}
-"""Names on the hub; a user's own folder has none."""
+"""Names of the published datasets on the hub. A user's own folder has none."""
 
 
 def write_card(
     path: Path, spec: ModelSpec, history: Sequence[Mapping[str, float]], probabilities: Floats, truth: Integers
 ) -> None:
-    """Write the card for a model that gave probabilities [N, K] for the test images of labels `truth` [N]."""
+    """Write the card of a model that gave probabilities float [N, K] for test images of labels `truth` int [N]."""
     parts = [
         describe_front(spec, probabilities, truth),
         describe_use(spec),
@@ -37,12 +31,12 @@ def write_card(
 
 
 def describe_front(spec: ModelSpec, probabilities: Floats, truth: Integers) -> str:
-    """The YAML that the hub reads: what the model is, and its result."""
+    """The YAML front matter that the hub reads: what the model is, and its result."""
     dataset = PUBLISHED.get(spec.dataset)
     error = measure_calibration_error(probabilities, truth)
     lines = [
         "---",
-        *(["license: apache-2.0"] if dataset else []),  # one's own pictures have the licence that one gives them
+        *(["license: apache-2.0"] if dataset else []),  # users choose the licence of their own pictures
         "library_name: onnx",
         "pipeline_tag: image-classification",
         "tags: [keras, onnx, image-classification]",
@@ -62,7 +56,7 @@ def describe_front(spec: ModelSpec, probabilities: Floats, truth: Integers) -> s
 
 
 def describe_use(spec: ModelSpec) -> str:
-    """What goes in, what comes out, and the commands."""
+    """The section with input, output and the commands that serve the model."""
     height, width, _ = spec.input.shape
     return f"""
 # {spec.name}
@@ -80,7 +74,7 @@ python -m serve.client --model {spec.name} image.png
 
 
 def describe_results(spec: ModelSpec, probabilities: Floats, truth: Integers) -> str:
-    """Accuracy, calibration, a row per class, and the pictures."""
+    """The section with accuracy, calibration, a row for each class, and the pictures."""
     after, before = measure_calibration_error(probabilities, truth), _measure_uncalibrated(spec, probabilities, truth)
     matrix = count_confusions(probabilities, truth)
     rows = zip(spec.labels["en"], matrix.sum(axis=1), matrix.diagonal(), matrix.sum(axis=0), strict=True)
@@ -108,7 +102,7 @@ def describe_results(spec: ModelSpec, probabilities: Floats, truth: Integers) ->
 
 
 def _measure_uncalibrated(spec: ModelSpec, probabilities: Floats, truth: Integers) -> float | None:
-    """The error as it was before the calibration, which is taken out of probabilities [N, K] again."""
+    """The calibration error without the calibration, of calibrated probabilities float [N, K]; None without one."""
     calibration = spec.recipe.get("calibration")
     if not calibration:
         return None
@@ -117,14 +111,14 @@ def _measure_uncalibrated(spec: ModelSpec, probabilities: Floats, truth: Integer
 
 
 def describe_training(spec: ModelSpec, history: Sequence[Mapping[str, float]]) -> str:
-    """The recipe, how long it took, and what made it."""
+    """The section with the recipe, the duration, and the origin."""
     settings = [f"- {key}: {_word(value)}" for key, value in spec.recipe.items() if value is not None]
     seconds = sum(row["seconds"] for row in history)
     versions = ", ".join(f"{name} {version}" for name, version in spec.versions.items())
     return "\n".join([
         "## Training",
         "",
-        f"{len(history)} epochs in {seconds:,.0f} s, from random weights, on the training set alone.",
+        f"{len(history)} epochs in {seconds:,.0f} s, from random weights, only on the training set.",
         "",
         *settings,
         "",
@@ -136,12 +130,12 @@ def describe_training(spec: ModelSpec, history: Sequence[Mapping[str, float]]) -
 
 
 def describe_limits(spec: ModelSpec) -> str:
-    """What the model cannot do."""
-    calibrated = "The probabilities are truthful for images like those of the test set; for others, the accuracy"
-    uncalibrated = "The probabilities were not calibrated, as too few images were held out. For others, the accuracy"
+    """The section that says what the model cannot do."""
+    calibrated = "The probabilities are calibrated for images like those of the test set. For others, the accuracy"
+    uncalibrated = "The probabilities are not calibrated, as too few images were held out. For others, the accuracy"
     return f"""## Limits
 
-It knows its {spec.class_count} classes alone and answers every image with one of them.
+It knows only its {spec.class_count} classes and answers every image with one of them.
 {calibrated if spec.recipe.get("calibration") else uncalibrated} has to be measured
 (`python -m serve.evaluate DIR`).
 """

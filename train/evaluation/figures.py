@@ -1,9 +1,9 @@
-"""What came of a run -> pictures and a table in its folder.
+"""The results of a run -> pictures and a table in its folder.
 
 Enters: the history of the epochs, and the images of a test set with true labels and probabilities. Leaves: curves.png,
 confusion.png, reliability.png, mistakes.png and classes.csv. Does not know: models, Keras, where the images came from.
 
-The colours are Okabe and Ito's and one scale from light to dark: both can be told apart by colour-blind readers.
+Colour-blind readers can tell the colours apart: they are Okabe and Ito's, and a scale from light to dark.
 """
 
 import csv
@@ -17,11 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from train.evaluation.calibration import BIN_COUNT, bin_confidences, measure_calibration_error
-from train.evaluation.metrics import count_confusions
+from train.evaluation.metrics import Floats, Integers, count_confusions
 
 Images = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.floating]
-Integers = npt.NDArray[np.integer]
 Matrix = npt.NDArray[np.int64]
 History = Sequence[Mapping[str, float]]
 
@@ -35,7 +33,7 @@ LONGEST_LABEL = 20
 def write_report(
     folder: Path, *, history: History, labels: Sequence[str], images: Images, truth: Integers, probabilities: Floats
 ) -> list[Path]:
-    """Write the files for images uint8 [N, H, W, C], truth int [N] and probabilities float32 [N, K]; where they are."""
+    """Write the files for images uint8 [N, H, W, C], truth int [N], probabilities float [N, K]. Raises ValueError."""
     matrix = count_confusions(probabilities, truth)
     if (len(labels), len(images)) != (len(matrix), len(truth)):
         wanted = f"{len(matrix)} labels and {len(truth)} images"
@@ -48,13 +46,13 @@ def write_report(
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
-        figure.savefig(folder / name, dpi=DOTS_PER_INCH)  # a Figure without pyplot draws PNGs with Agg, on no screen
+        figure.savefig(folder / name, dpi=DOTS_PER_INCH)  # without pyplot, Agg draws it and needs no screen
     write_classes(matrix, labels, folder / "classes.csv")
     return [folder / name for name in (*figures, "classes.csv")]
 
 
 def draw_curves(history: History) -> Figure:
-    """Loss and accuracy by epoch, of training and of validation."""
+    """Loss and accuracy of training and validation by epoch."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     for place, name in enumerate(("loss", "accuracy"), 1):
         axes = figure.add_subplot(1, 2, place)
@@ -67,14 +65,14 @@ def draw_curves(history: History) -> Figure:
 
 
 def _draw_lines(axes: Axes, history: History, name: str) -> None:
-    """Dots on the lines, because a history may be of one epoch; another stroke each, for prints without colours."""
+    """Draw dots too, as a history may have one epoch, and a dashed line, as a print may have no colours."""
     epochs = [row["epoch"] for row in history]
     for key, label, colour, style in ((name, "training", BLUE, "-o"), (f"val_{name}", "validation", VERMILION, "--o")):
         axes.plot(epochs, [row[key] for row in history], style, markersize=3, color=colour, label=label)
 
 
 def draw_confusions(matrix: Matrix, labels: Sequence[str]) -> Figure:
-    """Counts int64 [K, K], a row per true class and a column per found class, coloured by their share of the row."""
+    """Counts int64 [K, K] of true classes (rows) and answers (columns), coloured by their share of the row."""
     count = len(labels)
     side = float(np.clip(2.5 + 0.5 * count, 4.5, 13))
     figure = Figure(figsize=(side + 1, side), layout="constrained")
@@ -99,19 +97,19 @@ def _name_ticks(axes: Axes, labels: Sequence[str]) -> None:
 
 
 def _write_counts(axes: Axes, matrix: Matrix, shares: npt.NDArray[np.float64]) -> None:
-    """A cell without images stays empty: what is not there needs no reading."""
+    """Write each count into its cell. A cell without images stays empty."""
     for row, column in np.argwhere(matrix):
         colour = "white" if shares[row, column] > 0.5 else "black"
         axes.text(column, row, f"{matrix[row, column]}", ha="center", va="center", color=colour, fontsize=8)
 
 
 def draw_reliability(probabilities: Floats, truth: Integers) -> Figure:
-    """How often answers of float [N, K] are right by how sure they are; on the diagonal they are as sure as right."""
+    """Accuracy by confidence of probabilities float [N, K]. On the diagonal they are equal."""
     bins = bin_confidences(probabilities, truth)
     figure = Figure(figsize=(5.5, 7), layout="constrained")
     grid = figure.add_gridspec(2, 1, height_ratios=(3, 1))
     above = figure.add_subplot(grid[0])
-    above.plot((0, 1), (0, 1), "--", color=GREY, label="as sure as right")
+    above.plot((0, 1), (0, 1), "--", color=GREY, label="perfectly calibrated")
     filled = bins.counts > 0
     above.plot(bins.confidence[filled], bins.accuracy[filled], "-o", color=BLUE, markersize=5, label="this model")
     above.set(ylabel="accuracy", ylim=(-0.02, 1.02))
@@ -125,7 +123,7 @@ def draw_reliability(probabilities: Floats, truth: Integers) -> Figure:
 
 
 def _draw_counts(axes: Axes, counts: Matrix) -> None:
-    """Bars on a logarithmic scale: most images are in the last bin, and the points above rest on the others too."""
+    """Draw the images of each bin on a logarithmic scale, because most are in the last bin."""
     axes.bar((np.arange(BIN_COUNT) + 0.5) / BIN_COUNT, counts, width=0.9 / BIN_COUNT, color=BLUE)
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
@@ -135,10 +133,12 @@ def _draw_counts(axes: Axes, counts: Matrix) -> None:
 
 
 def draw_mistakes(images: Images, truth: Integers, probabilities: Floats, labels: Sequence[str]) -> Figure:
-    """The surest wrong answers, the surest first; a sentence where there are none."""
+    """The most confident wrong answers, the most confident first; a sentence if there are none."""
     chosen = choose_mistakes(truth, probabilities)
     if not len(chosen):
-        return _draw_sentence(f"No mistakes: all {len(truth)} images were given their true label.")
+        figure, sentence = Figure(figsize=(8, 2)), f"No mistakes: all {len(truth)} images got their true label."
+        figure.text(0.5, 0.5, sentence, ha="center", va="center", fontsize=13)
+        return figure
     down = -(-len(chosen) // MISTAKES_ACROSS)
     figure = Figure(figsize=(2 * MISTAKES_ACROSS, 2.45 * down), layout="constrained")
     for place, index in enumerate(chosen, 1):
@@ -151,7 +151,7 @@ def draw_mistakes(images: Images, truth: Integers, probabilities: Floats, labels
 
 
 def choose_mistakes(truth: Integers, probabilities: Floats) -> npt.NDArray[np.int64]:
-    """Indices of up to 25 rows whose highest probability is not at the label, the highest first."""
+    """Indices int64 of up to 25 rows whose highest probability is not at the label, the highest first."""
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != truth)
     order = np.argsort(-probabilities[wrong].max(axis=1), kind="stable")
     return wrong[order][: MISTAKES_ACROSS**2]
@@ -159,18 +159,12 @@ def choose_mistakes(truth: Integers, probabilities: Floats) -> npt.NDArray[np.in
 
 def _draw_image(axes: Axes, image: Images) -> None:
     pixels = image[..., 0] if image.shape[-1] == 1 else image
-    axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")  # colour images have no use for the map
+    axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")  # colour images ignore the map
     axes.set_axis_off()
 
 
-def _draw_sentence(sentence: str) -> Figure:
-    figure = Figure(figsize=(8, 2))
-    figure.text(0.5, 0.5, sentence, ha="center", va="center", fontsize=13)
-    return figure
-
-
 def write_classes(matrix: Matrix, labels: Sequence[str], path: Path) -> None:
-    """A row per class: its images, precision, recall and F1; 0 where nothing was there to divide by."""
+    """Write a row for each class: images, precision, recall and F1. A figure is 0 if its divisor is."""
     right, true, found = matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)
     figures = (_divide(right, found), _divide(right, true), _divide(2 * right, true + found))
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -181,7 +175,7 @@ def write_classes(matrix: Matrix, labels: Sequence[str], path: Path) -> None:
 
 
 def _divide(parts: Matrix, wholes: Matrix) -> npt.NDArray[np.float64]:
-    """0 where the whole is 0."""
+    """Parts over wholes, float64; 0 where the whole is 0."""
     return np.divide(parts, wholes, out=np.zeros(parts.shape), where=wholes > 0)
 
 

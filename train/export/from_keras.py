@@ -1,8 +1,8 @@
-"""A fitted model and the facts about it -> an ONNX graph that equals it, and its model.onnx.
+"""A fitted Keras model and facts about it -> an ONNX graph with the same answers, in a model.onnx.
 
-Enters: a keras.Model that takes uint8 images, a dataset's test set, and what the metadata needs.
+Enters: a keras.Model that takes uint8 images, a dataset with a test set, facts for the metadata.
 Leaves: `<folder>/model.onnx`, or an exception and no file. Does not know: how the model was fitted, or how a file is
-sealed and checked (`onnx_file.py`). Importing this module brings no TensorFlow.
+sealed and checked (`onnx_file.py`). Importing this module imports no TensorFlow.
 """
 
 import os
@@ -34,8 +34,8 @@ COLOURS = {channels: colour for colour, channels in COLOUR_CHANNELS.items()}
 RECORDED_PACKAGES = ("keras", "tensorflow", "tf2onnx", "onnx", "onnxruntime", "numpy")
 OPSET = 18  # the highest that tf2onnx 1.17 writes
 LARGEST_DIFFERENCE = 1e-5
-TIE = 2e-5  # two classes closer than twice that difference may change places
-MOST_CHANGED = 0.002  # of the images, by rounding the weights
+TIE = 2e-5  # two classes closer than twice LARGEST_DIFFERENCE may swap
+MOST_CHANGED = 0.002  # share of the images whose class may change when weights are rounded
 
 
 class ParityFailed(ModelFileError):
@@ -44,24 +44,24 @@ class ParityFailed(ModelFileError):
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """How far an ONNX file is from its Keras model on the same images."""
+    """The difference between two models on the same images, such as a Keras model and its ONNX graph."""
 
     largest_difference: float
-    """Of one probability, over all images and classes."""
+    """Largest difference of a probability, over all images and classes."""
     changed_classes: int
-    """Images whose top class differs although the top two are at least TIE apart."""
+    """Images whose top class differs although the top two probabilities are at least TIE apart."""
     image_count: int
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What an export left, and what was measured on the way."""
+    """The file of an export, and what was measured on the way."""
 
     path: Path
     spec: ModelSpec
     parity: Parity
     probabilities: Probabilities
-    """Of the test set, by the ONNX file: float32 [N, K]."""
+    """Probabilities float32 [N, K] of the test set, by the ONNX file."""
 
 
 def export(
@@ -74,22 +74,22 @@ def export(
     source_commit: str = "unknown",
     halves_weights: bool = False,
 ) -> Exported:
-    """Convert a float32 model, compare it with the original on the test set, and write `folder`/model.onnx.
+    """Convert a float32 model, compare both on the test set, and write `folder`/model.onnx.
 
-    `prepare`, `recipe` and `source_commit` go into the file's metadata as they are. With `halves_weights`, the graph
-    that was found equal is rounded, and `recipe` also says how far that moved it. Raises ModelFileError for a model of
-    another shape than the dataset's, and ParityFailed.
+    `prepare`, `recipe` and `source_commit` go into the metadata unchanged. With `halves_weights`, large weights are
+    rounded to 16 bits after the comparison, and `recipe` says by how much that changed the probabilities. Raises
+    ModelFileError if the shapes of model and dataset differ, and ParityFailed.
     """
-    from train.nets.build import predict  # brings Keras in, as convert() does
+    from train.nets.build import predict  # not above: it imports Keras, as convert() does
 
     require_shapes(model, dataset)
     onnx_model = convert(model)
-    probabilities = run_onnx(onnx_model.SerializeToString(), dataset.test_images)
-    parity = measure_parity(predict(model, dataset.test_images), probabilities)
+    probabilities = run_onnx(onnx_model.SerializeToString(), dataset.test.images)
+    parity = measure_parity(predict(model, dataset.test.images), probabilities)
     require_parity(parity)
     if halves_weights:
         onnx_model, exact = halve(onnx_model), probabilities
-        probabilities = run_onnx(onnx_model.SerializeToString(), dataset.test_images)
+        probabilities = run_onnx(onnx_model.SerializeToString(), dataset.test.images)
         moved = measure_parity(exact, probabilities)
         require_few_changes(moved)
         recipe = {**recipe, "rounding_parity": asdict(moved)}
@@ -100,8 +100,8 @@ def export(
         input=InputSpec(dataset.shape, "uint8", COLOURS[dataset.shape[2]]),
         prepare=prepare,
         precision="float32",
-        test_accuracy=measure_accuracy(probabilities, dataset.test_labels),
-        test_count=len(dataset.test_labels),
+        test_accuracy=measure_accuracy(probabilities, dataset.test.labels),
+        test_count=len(dataset.test),
         recipe=recipe,
         parameters=model.count_params(),
         created=datetime.now(UTC).replace(microsecond=0),
@@ -113,16 +113,16 @@ def export(
 
 
 def require_shapes(model: "keras.Model", dataset: Dataset) -> None:
-    """Raise ModelFileError where a model does not take a dataset's images, or give a probability for each class."""
-    class_count = max(2, len(next(iter(dataset.labels.values()))))  # what one class alone would say is always the same
+    """Raise ModelFileError unless a model takes the dataset's images and gives a probability for each class."""
+    class_count = max(2, len(next(iter(dataset.labels.values()))))  # one class alone would always have probability 1
     wanted, found = ((None, *dataset.shape), (None, class_count)), (model.input_shape, model.output_shape)
     if found != wanted:
         raise ModelFileError("wanted a model from {} to {}, got one from {} to {}".format(*wanted, *found))
 
 
 def convert(model: "keras.Model") -> onnx.ModelProto:
-    """The graph of a model: `images` uint8 [N, H, W, C] -> `probabilities` float32 [N, K], without metadata."""
-    import keras  # here and below, not above: a file can then be written and checked without TensorFlow
+    """Convert a model to a graph without metadata: `images` uint8 [N, H, W, C] -> `probabilities` float32 [N, K]."""
+    import keras  # not above: files can be written and checked without TensorFlow
 
     if keras.backend.backend() != "tensorflow":
         return _convert_under_tensorflow(model)
@@ -130,8 +130,8 @@ def convert(model: "keras.Model") -> onnx.ModelProto:
     import tf2onnx
 
     images = tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8, name="images")
-    # A function that returns a dict keeps the output's name; tf2onnx reads no Keras 3 model by itself.
-    # AutoGraph has nothing to rewrite in it, and would want the source of this line.
+    # tf2onnx cannot read a Keras 3 model itself. A function that returns a dict keeps the name of the output.
+    # AutoGraph has nothing to rewrite here, and would need the source of this line.
     answer = tf.function(
         lambda images: {"probabilities": model(images, training=False)}, input_signature=[images], autograph=False
     )
@@ -142,7 +142,7 @@ def convert(model: "keras.Model") -> onnx.ModelProto:
 
 
 def _write_erfc(graph: Any, node: Any, name: str, _: list[Any]) -> None:
-    """1 - erf(x): ONNX has no erfc, by which Keras writes its GELU. Called by tf2onnx, on its own kind of graph."""
+    """Write erfc(x) of Keras' GELU as 1 - erf(x), as ONNX has no erfc. tf2onnx calls this with its own graph."""
     erf, one = graph.make_node("Erf", node.input), graph.make_const(f"{name}/one", np.array(1, np.float32))
     shapes, kinds = node.output_shapes, node.output_dtypes
     graph.remove_node(name)
@@ -152,25 +152,25 @@ def _write_erfc(graph: Any, node: Any, name: str, _: list[Any]) -> None:
 def _clean(onnx_model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     graph = onnx_model.graph
     graph.name = name
-    del graph.value_info[:]  # they repeat tf2onnx's name of the batch dimension, and can be inferred
+    del graph.value_info[:]  # they can be inferred, and contain another name of the batch dimension
     for value in (*graph.input, *graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "N"
     return onnx_model
 
 
 def _convert_under_tensorflow(model: "keras.Model") -> onnx.ModelProto:
-    """tf2onnx reads TensorFlow's functions alone: a model of another backend is converted in a process that has it."""
+    """Convert in another process with TensorFlow as backend, because tf2onnx reads only TensorFlow's functions."""
     with tempfile.TemporaryDirectory() as folder:
         saved, converted = Path(folder, "model.keras"), Path(folder, "model.onnx")
         model.save(saved)
         command = [sys.executable, "-m", "train.export.from_keras", str(saved), str(converted)]
         environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
-        subprocess.run(command, env=environment, cwd=Path(__file__).parents[2], check=True)  # noqa: S603 our own module
+        subprocess.run(command, env=environment, cwd=Path(__file__).parents[2], check=True)  # noqa: S603  # our own module
         return onnx.load(converted)
 
 
 def measure_parity(expected: Probabilities, found: Probabilities) -> Parity:
-    """Compare probabilities [N, K] of Keras with those of ONNX on the same images."""
+    """Compare probabilities float [N, K] of two models for the same images."""
     lowest, highest = np.sort(expected, axis=1)[:, -2:].T
     changed = expected.argmax(axis=1) != found.argmax(axis=1)
     return Parity(
@@ -181,30 +181,30 @@ def measure_parity(expected: Probabilities, found: Probabilities) -> Parity:
 
 
 def require_parity(parity: Parity) -> None:
-    """Raise ParityFailed for a file that must not be written."""
-    # Written so that a NaN fails.
+    """Raise ParityFailed if a graph differs too much from its Keras model."""
+    # `not <=`, so that NaN fails too.
     if not parity.largest_difference <= LARGEST_DIFFERENCE or parity.changed_classes:
         raise ParityFailed(
-            f"the ONNX graph departs from the Keras model: wanted probabilities within {LARGEST_DIFFERENCE} and the "
-            f"same classes, found a difference of {parity.largest_difference:.3g} and {parity.changed_classes} "
-            f"other classes in {parity.image_count} images; nothing was written"
+            f"the ONNX graph differs from the Keras model: wanted probabilities within {LARGEST_DIFFERENCE} and the "
+            f"same classes, found a difference of {parity.largest_difference:.3g} and another class in "
+            f"{parity.changed_classes} of {parity.image_count} images; nothing was written"
         )
 
 
 def require_few_changes(moved: Parity) -> None:
-    """Raise ParityFailed where rounding the weights changed more classes than it may."""
+    """Raise ParityFailed if rounding the weights changed the class of too many images."""
     if not moved.changed_classes <= MOST_CHANGED * moved.image_count:
         raise ParityFailed(
-            f"16 bits are too few for these weights: wanted other classes in at most {MOST_CHANGED:.1%} of the images, "
+            f"16 bits are too few for these weights: wanted another class in at most {MOST_CHANGED:.1%} of the images, "
             f"found {moved.changed_classes} in {moved.image_count}; nothing was written"
         )
 
 
 def main(arguments: Sequence[str]) -> None:
-    """`python -m train.export.from_keras MODEL.keras GRAPH.onnx`: the bare graph, for fitting under a backend without tf2onnx."""
+    """Convert the file `arguments[0]` to the graph `arguments[1]`, for `_convert_under_tensorflow`."""
     import keras
 
-    import train.nets.build  # noqa: F401  # Keras reads our layers by what it has seen of them
+    import train.nets.build  # noqa: F401  # registers our layers with Keras
 
     saved, converted = arguments
     onnx.save(convert(keras.saving.load_model(saved)), converted)

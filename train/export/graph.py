@@ -1,9 +1,8 @@
-"""An ONNX graph: who makes and who uses each value, and its large weights kept in 16 bits.
+"""An ONNX graph: its nodes linked by their values, and its large weights kept in 16 bits.
 
-Enters: an ONNX graph whose weights are float32. Leaves: `Links`, which finds the neighbours of a node; or a graph whose
-large weights are float16 initialisers, each made float32 by a Cast, which ONNX Runtime does once, when it loads the
-file. Does not know: Keras, metadata, branches and loops.
-Such rounding moves a weight by 1 in 2,048 at most, or by 3e-8 where it is nearly 0.
+Enters: an ONNX graph whose weights are float32. Leaves: `Links`, which finds the nodes before and after a node; or a
+graph whose large weights are float16 initialisers with a Cast to float32. ONNX Runtime runs these casts once, when it
+loads the file. Does not know: Keras, metadata, branches and loops.
 """
 
 import numpy as np
@@ -13,13 +12,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 Array = npt.NDArray[np.float32]
 
-LEAST_SIZE = 4096
-"""Numbers of a tensor below which there is nothing to save."""
+LEAST_SIZE = 4096  # numbers in a tensor; rounding a smaller one saves nothing
 ENDING = ".float16"
 
 
 class Links:
-    """Who makes and who uses each value of a graph, as it is now."""
+    """The nodes of a graph by the values that they make and take, at the time of the call."""
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         self.weights = {tensor.name: tensor for tensor in graph.initializer}
@@ -28,35 +26,35 @@ class Links:
         self._nodes = graph.node
 
     def user(self, node: onnx.NodeProto | None, kind: str) -> onnx.NodeProto | None:
-        """The only node that takes what `node` makes, if it is of a kind."""
+        """The node that takes the output of `node`, if it is the only one and of this kind."""
         users = [each for each in self._nodes if node and node.output[0] in each.input]
-        is_alone = len(users) == 1 and node and node.output[0] not in self.results
-        return users[0] if is_alone and users[0].op_type == kind else None
+        is_only = len(users) == 1 and node and node.output[0] not in self.results
+        return users[0] if is_only and users[0].op_type == kind else None
 
     def maker(self, name: str, kind: str) -> onnx.NodeProto | None:
-        """The node that makes a value, if it is of a kind."""
+        """The node that makes a value, if it is of this kind."""
         node = self.makers.get(name)
         return node if node and node.op_type == kind else None
 
     def weight(self, node: onnx.NodeProto) -> Array | None:
-        """The weights among what a node of two inputs takes."""
+        """The weight among the two inputs of a node, if one of them is a weight."""
         found = [self.weights[name] for name in node.input if name in self.weights]
         return numpy_helper.to_array(found[0]) if len(found) == 1 else None
 
     def is_by(self, node: onnx.NodeProto, number: float) -> bool:
-        """Whether one input of a node is this number."""
+        """Whether one of the two inputs of a node is this number."""
         weight = self.weight(node)
         return weight is not None and weight.size == 1 and bool(np.isclose(weight, number, rtol=1e-6).all())
 
     def value(self, node: onnx.NodeProto) -> str | None:
-        """The first input of a node that is no weight."""
+        """The name of the first input that is no weight."""
         return next((name for name in node.input if name not in self.weights), None)
 
 
 def halve(model: onnx.ModelProto, least_size: int = LEAST_SIZE) -> onnx.ModelProto:
-    """A copy with every float32 initialiser of `least_size` or more in float16, under its name and ENDING.
+    """A copy in which float32 initialisers of at least `least_size` numbers are float16, named with ENDING.
 
-    Raises ValueError for a weight that float16 has no number for.
+    A weight changes by at most 1 in 2,048, or 3e-8. Raises ValueError for a weight that float16 cannot represent.
     """
     halved = onnx.ModelProto()
     halved.CopyFrom(model)
@@ -73,18 +71,18 @@ def _is_float_of(least_size: int, tensor: onnx.TensorProto) -> bool:
 
 
 def _halve_tensor(tensor: onnx.TensorProto) -> onnx.NodeProto:
-    """Round a tensor in place, and give the node that makes it float32 again under the name that it had."""
+    """Round a tensor in place, and return the node that makes it float32 again under its old name."""
     name, weights = tensor.name, numpy_helper.to_array(tensor)
     with np.errstate(over="ignore"):
         rounded = weights.astype(np.float16)
     if not np.isfinite(rounded).all():
-        raise ValueError(f"{name} has a weight of {np.abs(weights).max():.3g}: float16 ends at 65504")
+        raise ValueError(f"{name} has a weight of {np.abs(weights).max():.3g}: wanted at most 65504 for float16")
     tensor.CopyFrom(numpy_helper.from_array(rounded, name + ENDING))
     return helper.make_node("Cast", [name + ENDING], [name], name=name + "/cast", to=TensorProto.FLOAT)
 
 
 def restore(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy with the weights that `halve` rounded in float32 again, rounded as they are, and without its casts."""
+    """A copy without the casts of `halve`, whose rounded weights are float32 again."""
     restored = onnx.ModelProto()
     restored.CopyFrom(model)
     names = set()

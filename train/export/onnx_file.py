@@ -1,13 +1,10 @@
-"""An ONNX graph and the facts about it -> a sealed model file that was read back; and such a file -> what it answers.
+"""An ONNX graph and facts about it -> a sealed model file that was read back; a model file -> its probabilities.
 
-Enters: an onnx.ModelProto and a `ModelSpec`, or a path. Leaves: a whole file or none; a file's bytes and facts;
-probabilities. Does not know: Keras, or how a graph came about.
+Enters: an onnx.ModelProto and a `ModelSpec`, or a path. Leaves: a whole file or none; the bytes and facts of a file;
+probabilities. Does not know: Keras, or where a graph came from.
 """
 
 import os
-
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime reads it once, at import
-
 from pathlib import Path
 
 import numpy as np
@@ -18,22 +15,20 @@ import onnxruntime
 from serve.errors import ModelFileError, SelfTestFailed
 from serve.images.policies.find import find_policy
 from serve.model_file.spec import ModelSpec, SelfTest, check_seal, from_metadata, seal, self_test_images, to_metadata
-from train.data.datasets import Dataset, choose_batch_size
+from train.data.datasets import Dataset, Images, choose_batch_size
 
-Images = npt.NDArray[np.uint8]
 Probabilities = npt.NDArray[np.float32]
 
 SELF_TEST_SEED = 1
 SELF_TEST_COUNT = 4
-# A GPU rounds the inputs of a product to TF32's 10 bits: simulated on trained files, that moved a probability by 9e-4.
-SELF_TEST_TOLERANCE = 5e-3
+SELF_TEST_TOLERANCE = 5e-3  # of a probability: a GPU rounds the inputs of products to the 10 bits of TF32
 
 
 def write_model_file(onnx_model: onnx.ModelProto, spec: ModelSpec, folder: Path, name: str = "model.onnx") -> Path:
-    """Write `folder`/`name` with its metadata, sealed; under a temporary name until it has been read back.
+    """Write `folder`/`name` with metadata and seal. It has a temporary name until it was read back. Returns its path.
 
-    Raises onnx.checker.ValidationError for a graph that is not valid ONNX, and ModelFileError for a file that does
-    not read back as `spec` or does not answer its self-test; neither leaves a file.
+    Raises onnx.checker.ValidationError for an invalid graph, and ModelFileError if the file does not read back as
+    `spec` or fails its self-test. Then no file is left.
     """
     folder.mkdir(parents=True, exist_ok=True)
     target, partial = folder / name, folder / f".{name}.{os.getpid()}.partial"
@@ -56,18 +51,18 @@ def seal_model(onnx_model: onnx.ModelProto, spec: ModelSpec) -> bytes:
 
 
 def read_model_file(path: Path) -> tuple[bytes, ModelSpec]:
-    """A whole file and what its metadata say. Raises ModelFileError and OSError."""
+    """Read and check a model file: its bytes and its metadata. Raises ModelFileError and OSError."""
     data = path.read_bytes()
     check_seal(data)
     return data, from_metadata(open_session(data).get_modelmeta().custom_metadata_map)
 
 
 def check_file(path: Path, spec: ModelSpec) -> None:
-    """Read a model file as a server would: seal, metadata, preparation, self-test. Raises ModelFileError."""
+    """Check a model file as a server does: seal, metadata, preparation, self-test. Raises ModelFileError."""
     data, found = read_model_file(path)
     find_policy(found.prepare, found.input)
     if found != spec:
-        raise ModelFileError(f"the metadata do not read back as written: wanted {spec}, found {found}")
+        raise ModelFileError(f"the metadata did not read back as written: wanted {spec}, found {found}")
     test = spec.self_test
     images = self_test_images(test.seed, len(test.probabilities), spec.input.shape)
     difference = float(np.abs(run_onnx(data, images) - np.array(test.probabilities)).max())
@@ -76,27 +71,27 @@ def check_file(path: Path, spec: ModelSpec) -> None:
 
 
 def measure_self_test(onnx_model: onnx.ModelProto, shape: tuple[int, int, int]) -> SelfTest:
-    """What a model with inputs uint8 [N, *shape] answers to synthetic images, to be repeated by whoever loads it."""
+    """The answers of a graph to synthetic images uint8 [N, *shape], which every server compares when it loads it."""
     images = self_test_images(SELF_TEST_SEED, SELF_TEST_COUNT, shape)
     rows = run_onnx(onnx_model.SerializeToString(), images)
     return SelfTest(SELF_TEST_SEED, tuple(tuple(float(p) for p in row) for row in rows), SELF_TEST_TOLERANCE)
 
 
 def open_session(data: bytes) -> onnxruntime.InferenceSession:
-    """An onnxruntime session on the CPU."""
+    """Open an ONNX Runtime session on the CPU for the bytes of a model."""
     return onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
 
 
 def run_onnx(data: bytes, images: Images) -> Probabilities:
-    """Probabilities float32 [N, K] of images uint8 [N, H, W, C] by the bytes of an ONNX model."""
+    """Run the bytes of a model on images uint8 [N, H, W, C]: probabilities float32 [N, K]."""
     session, batch_size = open_session(data), choose_batch_size(images)
     batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
     return np.concatenate([session.run(["probabilities"], {"images": batch})[0] for batch in batches])
 
 
 def run_file(path: Path, dataset: Dataset) -> tuple[ModelSpec, Probabilities]:
-    """A file's facts, and its probabilities float32 [N, K] for the test images. Raises ModelFileError."""
+    """Run a model file on a test set: its metadata and probabilities float32 [N, K]. Raises ModelFileError."""
     data, spec = read_model_file(path)
     if spec.dataset != dataset.name:
         raise ModelFileError(f"{path}: wanted a model of {dataset.name}, found one of {spec.dataset}")
-    return spec, run_onnx(data, dataset.test_images)
+    return spec, run_onnx(data, dataset.test.images)

@@ -1,15 +1,12 @@
-"""A graph of float32 and training images -> the graph that computes in 8 bits where that saves time.
+"""A float32 graph and training images -> a graph that computes in 8 bits where that saves time.
 
-Enters: an onnx.ModelProto of `export.convert`, images uint8 [N, H, W, C]. Leaves: another, in QDQ form.
+Enters: an onnx.ModelProto of `from_keras.convert`, images uint8 [N, H, W, C]. Leaves: another one, in QDQ form.
 Does not know: model files, accuracy, Keras.
 """
 
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime reads it once, at import
 
 import numpy as np
 import onnx
@@ -18,33 +15,31 @@ from onnxruntime import quantization
 from train.data.datasets import Images
 from train.export.graph import Links
 
-# What computes in 8 bits: the products, and what hands their values on. Elsewhere it saves nothing.
+# Products, and the operations that pass their values on. Elsewhere 8 bits save nothing.
 QUANTIZED = ("Conv", "Gemm", "MatMul", "MaxPool", "Relu", "Reshape", "Transpose")
 
-RANGE_SHARE = 0.1
-"""How far each batch of images moves the range of an activation to its own."""
+RANGE_SHARE = 0.1  # of each batch of images in the moving average of an activation's range
 
 
 class CalibrationImages(quantization.CalibrationDataReader):
-    """Training images, a batch at a time, for ONNX Runtime to measure the range of every activation."""
+    """Hands training images uint8 [N, H, W, C] to ONNX Runtime in batches, which measures the range of activations."""
 
     def __init__(self, images: Images, batch: int = 100) -> None:
         self._batches: Iterator[Images] = iter(np.array_split(images, max(1, len(images) // batch)))
 
     def get_next(self) -> dict[str, Images] | None:
-        """The next batch as the session's input, or None at the end."""
+        """The next batch as input of the session, or None at the end."""
         batch = next(self._batches, None)
         return None if batch is None else {"images": batch}
 
 
 def make_int8(model: onnx.ModelProto, calibration: Images) -> onnx.ModelProto:
-    """Static quantization in QDQ form, weights per channel, ranges from calibration images uint8 [N, H, W, C].
+    """Quantize statically in QDQ form: weights per channel, ranges from calibration images uint8 [N, H, W, C].
 
-    The logits and the softmax stay float32: they cost nothing, and probabilities in steps of 1/256 do not sum to 1. So
-    do convolutions of one channel, whose kernels in 8 bits take four times as long, and the first one of any: of three
-    channels it is no slower in 32 bits, and where it whitens, its ranges are the widest. A range is the mean of those
-    of batches, which one outlier does not decide. (Of 1,500 held-out images of `cifar10`, 3 instead of 22 get another
-    class than in float32: 6 by the first convolution alone.)
+    Three kinds of nodes stay float32. Logits and softmax cost little, and probabilities in steps of 1/256 would not sum
+    to 1. Convolutions of one channel are slower in 8 bits. The first convolution gains nothing with three channels, and
+    has the widest ranges if it whitens. A range is the moving average over batches, so that one outlier does not decide
+    it. What each choice gives is in `docs/benchmarks/history.md`.
     """
     with tempfile.TemporaryDirectory() as folder:
         whole, ready, small = (str(Path(folder, name)) for name in ("whole.onnx", "ready.onnx", "small.onnx"))
@@ -70,13 +65,13 @@ def make_int8(model: onnx.ModelProto, calibration: Images) -> onnx.ModelProto:
 
 
 def name_nodes(graph: onnx.GraphProto) -> None:
-    """Give a name to every node without one: quantization leaves nodes out by name, and "" is the name of many."""
+    """Give each node without a name one, in place, because quantization excludes nodes by name."""
     for index, node in enumerate(graph.node):
         node.name = node.name or f"{node.op_type}_{index}"
 
 
 def find_head(graph: onnx.GraphProto) -> list[str]:
-    """The names of the softmax and of what makes its logits: back to the nearest product with weights."""
+    """The names of the nodes from the last product with weights to the softmax."""
     makers = {output: node for node in graph.node for output in node.output}
     head = [node for node in graph.node if node.op_type == "Softmax"][-1:]
     while head and head[-1].op_type not in ("Gemm", "MatMul") and head[-1].input[0] in makers:
@@ -90,23 +85,23 @@ def find_first(graph: onnx.GraphProto) -> list[str]:
 
 
 def find_grey(graph: onnx.GraphProto) -> list[str]:
-    """The names of the convolutions of one channel, and of the pooling and the Relu behind each."""
+    """The names of the convolutions of one channel, and of the MaxPool and Relu after each."""
     links = Links(graph)
     grey = [node for node in graph.node if _is_grey(links, node)]
-    for node in grey:  # grows meanwhile: what follows is followed
+    for node in grey:  # the list grows in the loop, so that whole chains are found
         grey += [user for kind in ("MaxPool", "Relu") if (user := links.user(node, kind))]
     return [node.name for node in grey]
 
 
 def pool_first(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy in which a pooling behind a convolution of one channel stands before its Relu; no value changes.
+    """A copy in which MaxPool comes before Relu after a convolution of one channel. No value changes.
 
-    ONNX Runtime makes values bytes before a pooling where it can, and pools bytes slowly that no convolution in 8 bits
-    has laid out for it. It does not do so across a Relu.
+    Otherwise ONNX Runtime quantizes before the MaxPool, which is slow for bytes in this layout. It does not move the
+    quantization across a Relu.
     """
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
-    del changed.graph.value_info[:]  # shapes that were noted between the two
+    del changed.graph.value_info[:]  # they hold the shapes between the two nodes
     links = Links(changed.graph)
     for conv in changed.graph.node:
         relu = links.user(conv, "Relu") if _is_grey(links, conv) else None
@@ -117,14 +112,14 @@ def pool_first(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _is_grey(links: Links, node: onnx.NodeProto) -> bool:
-    """Whether a node is a convolution that takes one channel; one that takes each channel by itself is another kind."""
+    """Whether a node is a convolution of images with one channel, and not a depthwise convolution."""
     groups = [attribute.i for attribute in node.attribute if attribute.name == "group"]
     kernel = links.weights.get(node.input[1]) if node.op_type == "Conv" else None
     return kernel is not None and kernel.dims[1] == 1 and groups in ([], [1])
 
 
 def _exchange(first: onnx.NodeProto, second: onnx.NodeProto) -> None:
-    """Let two nodes of one input, of which the second takes what the first makes, change places."""
+    """Swap two consecutive nodes with one input each, in place."""
     before, between, after = first.input[0], first.output[0], second.output[0]
     was_first = onnx.NodeProto()
     was_first.CopyFrom(first)

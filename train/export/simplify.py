@@ -1,13 +1,14 @@
-"""An exported graph -> the same function in fewer passes over its values, as ONNX Runtime runs it quickest.
+"""An exported graph -> the same function in operations that ONNX Runtime runs faster.
 
-Enters and leaves: an ONNX graph of float32. Does not know: Keras, metadata. Four things are put right:
-- Pixels. Made float32 and multiplied by 1/255 they take two passes, of which the second goes value by value where an
-  image has one channel: 7 us a digit, a quarter of what `mnist-cnn` took. DequantizeLinear does both, in 0.2 us.
-- GELU. tf2onnx writes opset 18, which has no such operation, and TensorFlow's constant folding spells the five that
-  make one in a way that ONNX Runtime does not recognise: five passes. Opset 20 has it.
-- A norm behind a max pooling. The largest of values times a positive number, plus another, is the largest value times
-  the one plus the other: both go into the convolution before, and no layout is changed for them in between.
-- Flattening. tf2onnx computes the new shape from the old one at each run; but for the number of images it is known.
+Enters and leaves: an ONNX graph of float32. Does not know: Keras, metadata. It makes four changes:
+- Pixels: Cast and Mul by 1/255 take two passes, and the second one is slow for images of one channel. A single
+  DequantizeLinear does both.
+- GELU: tf2onnx writes opset 18, which has no Gelu, as five operations that ONNX Runtime does not recognise. Opset 20
+  has one.
+- A normalisation after max pooling: its scale and shift move into the convolution before the pooling, if the scale is
+  positive. Then no values change their layout in between.
+- Flattening: tf2onnx computes the new shape in each run, although only the number of images is unknown.
+What each change gives is in `docs/benchmarks/history.md`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,15 +18,13 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper, version_converter
 
-from train.export.graph import Links
-
-Array = npt.NDArray[np.float32]
+from train.export.graph import Array, Links
 
 GELU_OPSET = 20  # the first with Gelu
 
 
 def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy that gives the same answers but for rounding."""
+    """A copy with the same answers up to rounding; unchanged if the graph has branches or loops."""
     simple = onnx.ModelProto()
     simple.CopyFrom(model)
     if _has_more_than_nodes(simple.graph):
@@ -45,13 +44,13 @@ def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _has_more_than_nodes(graph: onnx.GraphProto) -> bool:
-    """Whether a value may be used or set where `Links` does not look: in a branch or a loop, or by the caller."""
+    """Whether values are used or set where `Links` does not look: in branches and loops, or by the caller."""
     branches = any(attribute.HasField("g") or attribute.graphs for node in graph.node for attribute in node.attribute)
     return branches or bool({value.name for value in graph.input} & {tensor.name for tensor in graph.initializer})
 
 
 def _join_gelu(graph: onnx.GraphProto, erf: onnx.NodeProto) -> None:
-    """Where `erf` is that of 0.5 x (1 + erf(0.7071 x)), whatever the order of the factors: one operation."""
+    """Replace 0.5 x (1 + erf(0.7071 x)) around `erf` by one Gelu, for any order of the factors."""
     links = Links(graph)
     scale, sum_ = links.maker(erf.input[0], "Mul"), links.user(erf, "Add")
     product = links.user(sum_, "Mul")
@@ -67,13 +66,13 @@ def _join_gelu(graph: onnx.GraphProto, erf: onnx.NodeProto) -> None:
 
 
 def _fold_norm(graph: onnx.GraphProto, pool: onnx.NodeProto) -> None:
-    """Move what multiplies and shifts the channels behind a max pooling into the convolution before it."""
+    """Move scale and shift of the channels from after a max pooling into the convolution before it."""
     links = Links(graph)
     conv = links.maker(pool.input[0], "Conv")
     if conv is None or links.user(conv, "MaxPool") is None or not set(conv.input[1:]) <= links.weights.keys():
         return
     kernel, *biases = (numpy_helper.to_array(links.weights[name]) for name in conv.input[1:])
-    if kernel.ndim != 4:  # images alone: a number for each channel of others has another shape
+    if kernel.ndim != 4:  # only images: for other data, a number for each channel has another shape
         return
     scale, scales = _find_channels(links, pool, "Mul", len(kernel))
     if scale is not None and scales.min() <= 0:
@@ -91,7 +90,7 @@ def _fold_norm(graph: onnx.GraphProto, pool: onnx.NodeProto) -> None:
 
 
 def _find_channels(links: Links, before: onnx.NodeProto, kind: str, count: int) -> tuple[onnx.NodeProto | None, Array]:
-    """The node behind another that adds or multiplies a number for each channel, and the numbers [count]; else none."""
+    """The next node, if it adds or multiplies numbers float32 [count] to channels, and these; else None and neutral."""
     node = links.user(before, kind)
     weight = links.weight(node) if node else None
     if weight is None or weight.shape not in ((1, count, 1, 1), (count, 1, 1)):
@@ -100,7 +99,7 @@ def _find_channels(links: Links, before: onnx.NodeProto, kind: str, count: int) 
 
 
 def _join_scaling(model: onnx.ModelProto, cast: onnx.NodeProto) -> None:
-    """Where `cast` makes bytes float32, which a number multiplies and 0 is added to: one operation, the same values."""
+    """Replace the `cast` of bytes, a product with a number, and a sum with 0, by one DequantizeLinear."""
     links = Links(model.graph)
     product = links.user(cast, "Mul")
     step = links.weight(product) if product else None
@@ -115,7 +114,7 @@ def _join_scaling(model: onnx.ModelProto, cast: onnx.NodeProto) -> None:
 
 
 def _scale_last(pixels: str, mover: onnx.NodeProto | None, scale: str, result: str) -> list[onnx.NodeProto]:
-    """Bytes are moved where float32 was: they are fewer, and ONNX Runtime would go back to them and forth again."""
+    """The nodes that first move the bytes, if a `mover` comes next, and then scale them. Bytes are cheaper to move."""
     scaling = helper.make_node("DequantizeLinear", [pixels, scale], [result], name=f"{result}/scale")
     if mover is None:
         return [scaling]
@@ -127,7 +126,7 @@ def _scale_last(pixels: str, mover: onnx.NodeProto | None, scale: str, result: s
 
 
 def _is_step(weight: Array) -> bool:
-    """Whether it is one number of float32, above 0, by which a product has the shape that it had."""
+    """Whether a weight is a single positive float32, which changes no shape."""
     return weight.dtype == np.float32 and weight.shape in ((), (1,)) and weight.item() > 0
 
 
@@ -138,12 +137,12 @@ def _takes_bytes(model: onnx.ModelProto, node: onnx.NodeProto) -> bool:
 
 
 def _fix_shapes(model: onnx.ModelProto) -> None:
-    """Give every Reshape to a row of numbers for each image its shape, where it is computed."""
+    """Give each Reshape to [images, numbers] a constant shape in place of one that is computed."""
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     lengths = {
         value.name: dimensions[1].dim_value
         for value in (*inferred.value_info, *inferred.output)
-        if len(dimensions := value.type.tensor_type.shape.dim) == 2  # images, and numbers of each
+        if len(dimensions := value.type.tensor_type.shape.dim) == 2  # images and numbers
     }
     weights = {tensor.name for tensor in model.graph.initializer}
     for node in model.graph.node:
@@ -152,8 +151,8 @@ def _fix_shapes(model: onnx.ModelProto) -> None:
             node.input[1] = _add_weight(model.graph, f"{node.output[0]}/shape", shape)
 
 
-def _other(pair: Iterable[str], one: str) -> str:
-    return next((name for name in pair if name != one), one)
+def _other(pair: Iterable[str], known: str) -> str:
+    return next((name for name in pair if name != known), known)
 
 
 def _add_weight(graph: onnx.GraphProto, name: str, values: npt.NDArray[np.float32 | np.int64]) -> str:
@@ -165,7 +164,7 @@ def _add_weight(graph: onnx.GraphProto, name: str, values: npt.NDArray[np.float3
 
 
 def _replace(graph: onnx.GraphProto, old: Sequence[onnx.NodeProto], new: Sequence[onnx.NodeProto]) -> None:
-    """Put nodes where the last of others was."""
+    """Replace old nodes by new ones, at the position of the last old one."""
     gone = {node.output[0] for node in old}
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
@@ -178,7 +177,7 @@ def _replace(graph: onnx.GraphProto, old: Sequence[onnx.NodeProto], new: Sequenc
 
 
 def _drop_unused(graph: onnx.GraphProto) -> None:
-    """Take out what makes no result, from the results back, and then the weights that nothing takes."""
+    """Remove nodes that no result depends on, and then weights that no node takes."""
     used = {value.name for value in graph.output}
     kept: list[onnx.NodeProto] = []
     for node in reversed(graph.node):

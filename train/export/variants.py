@@ -2,7 +2,7 @@
 
 Enters: a folder with a model.onnx, and the dataset that it was trained on. Leaves: model.float16.onnx or
 model.int8.onnx with its own test accuracy, its distance from the float32 file, and its own self-test.
-Does not know: Keras; it works on the ONNX graph alone.
+Does not know: Keras. It works on the ONNX graph.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnxruntime.transformers import float16
 
-from serve.model_file.spec import ModelSpec, SelfTest
+from serve.model_file.spec import ModelSpec
 from train.data.datasets import Dataset
 from train.evaluation.metrics import measure_accuracy
 from train.export.from_keras import measure_parity
@@ -21,52 +21,48 @@ from train.export.graph import restore
 from train.export.onnx_file import measure_self_test, read_model_file, run_onnx, write_model_file
 from train.export.quantize import make_int8
 
-CALIBRATION_COUNT = 1000
+CALIBRATION_COUNT = 1000  # training images that the ranges of int8 are measured on
 CALIBRATION_SEED = 0
-# What a processor may round otherwise than the one that exported: int8 kernels differ where VNNI is missing.
+# Of a probability in the self-test: another processor rounds differently, above all without VNNI.
 TOLERANCES = {"float16": 0.02, "int8": 0.1}
 
 
 def make_float16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Weights and arithmetic in 16 bits; the output stays float32, and so does what pixels become at first."""
-    # Before opset 19 DequantizeLinear makes nothing else.
+    """Convert weights and arithmetic to 16 bits. The output stays float32, and so does the scaling of pixels."""
+    # Before opset 19, DequantizeLinear gives only float32.
     in_float32 = [*float16.DEFAULT_OP_BLOCK_LIST, "DequantizeLinear"]
     converted: onnx.ModelProto = float16.convert_float_to_float16(model, keep_io_types=True, op_block_list=in_float32)
     return converted
 
 
 def write_variant(folder: Path, precision: str, dataset: Dataset) -> ModelSpec:
-    """Write `folder`/model.<precision>.onnx from `folder`/model.onnx, measured over the whole test set.
+    """Write `folder`/model.<precision>.onnx from `folder`/model.onnx, and measure it on the whole test set.
 
-    Raises ModelFileError where that is no whole file.
+    Raises ModelFileError if model.onnx is damaged.
     """
     data, spec = read_model_file(folder / "model.onnx")
     variant = convert(onnx.load_from_string(data), precision, dataset)
-    expected = run_onnx(data, dataset.test_images)
-    found = run_onnx(variant.SerializeToString(), dataset.test_images)
+    expected = run_onnx(data, dataset.test.images)
+    found = run_onnx(variant.SerializeToString(), dataset.test.images)
     parity = measure_parity(expected, found)
     spec = dataclasses.replace(
         spec,
         precision=precision,
-        test_accuracy=measure_accuracy(found, dataset.test_labels),
-        test_count=len(dataset.test_labels),
+        test_accuracy=measure_accuracy(found, dataset.test.labels),
+        test_count=len(dataset.test),
         recipe={**spec.recipe, "variant_parity": dataclasses.asdict(parity)},
         created=datetime.now(UTC).replace(microsecond=0),
-        self_test=_measure_self_test(variant, spec, precision),
+        self_test=dataclasses.replace(measure_self_test(variant, spec.input.shape), tolerance=TOLERANCES[precision]),
     )
     write_model_file(variant, spec, folder, f"model.{precision}.onnx")
     return spec
 
 
 def convert(model: onnx.ModelProto, precision: str, dataset: Dataset) -> onnx.ModelProto:
-    """The graph in another precision, without metadata."""
+    """Convert a graph to `float16` or `int8`, without metadata. int8 takes ranges from training images."""
     bare = restore(model)
     del bare.metadata_props[:]
     if precision == "float16":
         return make_float16(bare)
-    chosen = np.random.default_rng(CALIBRATION_SEED).permutation(len(dataset.train_images))[:CALIBRATION_COUNT]
-    return make_int8(bare, dataset.train_images[chosen])
-
-
-def _measure_self_test(variant: onnx.ModelProto, spec: ModelSpec, precision: str) -> SelfTest:
-    return dataclasses.replace(measure_self_test(variant, spec.input.shape), tolerance=TOLERANCES[precision])
+    chosen = np.random.default_rng(CALIBRATION_SEED).permutation(len(dataset.train))[:CALIBRATION_COUNT]
+    return make_int8(bare, dataset.train.images[chosen])

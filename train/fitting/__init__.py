@@ -1,1 +1,1 @@
-"""A net and data -> weights, checkpoints, calibrated outputs."""
+"""A net and data -> weights, checkpoints and a calibration."""

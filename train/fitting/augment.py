@@ -1,10 +1,10 @@
-"""Training images -> the same images, each moved a little; whole batches, wherever the model runs.
+"""A batch of training images -> the same images, each rotated, moved and scaled a little at random.
 
 Enters and leaves: uint8 [N, H, W, C]. Does not know: labels, or what is trained. Plain Keras 3: any backend.
 
-Rotation, shifts, zoom and flip are one affine transform and so one interpolation per image (bilinear, the border
-repeated), as in Keras' ImageDataGenerator. A chain of one layer each interpolates again and again and blurs:
-measured on cifar10-cnn's net, it cost 4 points of accuracy.
+Rotation, shift, zoom, shear and flip are one affine transform with one bilinear interpolation, which repeats the
+border, as in Keras' ImageDataGenerator. A chain of Keras' layers would interpolate several times, blur the image and
+cost accuracy.
 """
 
 import math
@@ -17,15 +17,15 @@ from train.recipes.recipe import Augmentation
 
 
 class Augment(keras.layers.Layer):
-    """Transforms in training, and hands through otherwise. It wraps a model in fitting and is no part of it."""
+    """Augments images in training and hands them through otherwise. The exported model does not contain it."""
 
     def __init__(self, augmentation: Augmentation, seed: int) -> None:
-        super().__init__(name="augment", dtype="float32")  # coordinates need more than bfloat16's 8 bits
+        super().__init__(name="augment", dtype="float32")  # bfloat16 has too few bits for coordinates
         self.augmentation = augmentation
         self.seeds = keras.random.SeedGenerator(seed)
 
     def call(self, images: Any, training: bool = False) -> Any:
-        """Images uint8 [N, H, W, C] -> the same shape and dtype."""
+        """Augment images uint8 [N, H, W, C]: same shape and dtype."""
         if not training:
             return images
         transforms = draw_transforms(self.augmentation, ops.shape(images), self.seeds)
@@ -37,7 +37,7 @@ class Augment(keras.layers.Layer):
 
 
 def transform_images(images: Any, transforms: Any) -> Any:
-    """Apply transforms float32 [N, 8] (from `draw_transforms`) to images uint8 [N, H, W, C]."""
+    """Apply transforms float32 [N, 8] of `draw_transforms` to images uint8 [N, H, W, C]: same shape and dtype."""
     moved = ops.image.affine_transform(
         ops.cast(images, "float32"), transforms, "bilinear", fill_mode="nearest", data_format="channels_last"
     )
@@ -45,10 +45,10 @@ def transform_images(images: Any, transforms: Any) -> Any:
 
 
 def draw_transforms(augmentation: Augmentation, shape: Any, seeds: keras.random.SeedGenerator) -> Any:
-    """One random transform per image, float32 [N, 8], for a batch of shape (N, H, W, C).
+    """Draw a transform for each image of a batch of `shape` (N, H, W, C): float32 [N, 8].
 
-    With p a pixel's place from the centre, the output at p is the input at R(Z F S p + t): shear S, flip F, zoom Z,
-    shift t, rotation R. The eight numbers are those of `keras.ops.image.affine_transform`.
+    The output at p, counted from the centre, is the input at R(Z F S p + t). S is the shear, F the flip, Z the zoom,
+    t the shift and R the rotation. `keras.ops.image.affine_transform` defines the eight numbers.
     """
     count, height, width = shape[0], shape[1], shape[2]
     draws = keras.random.uniform((6, count), -1.0, 1.0, dtype="float32", seed=seeds)
@@ -58,19 +58,19 @@ def draw_transforms(augmentation: Augmentation, shape: Any, seeds: keras.random.
     if augmentation.horizontal_flip:
         zoom_x = ops.where(draws[5] < 0, -zoom_x, zoom_x)
     shear = 0.0
-    if augmentation.shear:  # drawn apart, so that recipes without it draw as before there was one
+    if augmentation.shear:  # drawn only if set, so that older recipes draw the same numbers as before
         shear = augmentation.shear * keras.random.uniform((count,), -1.0, 1.0, dtype="float32", seed=seeds)
     return _compose(angle, (shift_x, shift_y), (zoom_x, zoom_y), shear, ((width - 1) / 2, (height - 1) / 2))
 
 
 def draw_strokes(augmentation: Augmentation, count: Any, seeds: keras.random.SeedGenerator) -> tuple[Any, Any]:
-    """How far each image's strokes grow (below 0: shrink) and how far they are blurred, float32 [N, 1, 1, 1] each."""
+    """Draw how far strokes grow (negative: shrink) and how far they are blurred, each float32 [N, 1, 1, 1]."""
     draws = keras.random.uniform((2, count, 1, 1, 1), dtype="float32", seed=seeds)
     return augmentation.stroke * (2 * draws[0] - 1), augmentation.blur * draws[1]
 
 
 def redraw_strokes(images: Any, stroke: Any, blur: Any) -> Any:
-    """Mix images uint8 [N, H, W, C] with their 3 x 3 dilation or erosion, then with their 3 x 3 mean."""
+    """Mix images uint8 [N, H, W, C] with their 3 x 3 dilation or erosion, then with their 3 x 3 mean: same shape."""
     values = ops.cast(images, "float32")
     lightest = ops.max_pool(values, 3, strides=1, padding="same")
     darkest = -ops.max_pool(-values, 3, strides=1, padding="same")

@@ -1,12 +1,12 @@
-"""A fresh model and training images -> the same model, its layers before the logits pretrained by metric learning.
+"""A fresh model and training images -> the same model, with the layers before its logits pretrained.
 
-Enters: a keras.Model of `models.py`, images uint8 [N, H, W, C], labels int [N], a `Recipe`. Leaves: the model, and a
-file from which `train.fitting.fit` goes on. Does not know: studies, validation figures, ONNX. Plain Keras 3: any backend.
+Enters: a keras.Model of `build.py`, the training part of a dataset, a `Recipe`. Leaves: the model, and a file from
+which `train.fitting.fit` continues. Does not know: studies, validation figures, ONNX. Plain Keras 3: any backend.
 
-The loss is supervised contrastive (Khosla et al. 2020, "Supervised Contrastive Learning", L_out of equation 2): images
-of one class come close on a sphere, others part. One view of an image, where the paper has two: in a batch of hundreds
-each image has company of its class anyway, and an epoch costs about what one of `fit` does. Those epochs come on top
-of the recipe's own: whoever compares has to count them.
+The loss is supervised contrastive (Khosla et al. 2020, "Supervised Contrastive Learning", L_out of equation 2). It
+moves images of one class together on a sphere, and images of other classes apart. The paper shows each image twice in
+a batch. Here once is enough, as a batch of hundreds has others of each class; an epoch costs about as much as one of
+`fit`. These epochs come on top of the recipe's own, so a comparison has to count them.
 """
 
 import dataclasses
@@ -16,36 +16,28 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
-import numpy.typing as npt
 from keras import layers, ops
 
-from train.data.datasets import split
+from train.data.datasets import Part
 from train.fitting.augment import Augment
-from train.fitting.checkpoint import Progress, save_progress
-from train.fitting.fit import compile_for_training, describe_settings, schedule_learning_rate, train_epoch
+from train.fitting.checkpoint import Progress, Settings, save_checkpoint
+from train.fitting.fit import compile_for_training, schedule_learning_rate, train_epoch
 from train.nets.build import prepare_first_layer
 from train.nets.optimizer import make_optimizer
+from train.nets.precision import find_precision
 from train.recipes.recipe import Augmentation, Recipe
-
-Images = npt.NDArray[np.uint8]
-Labels = npt.NDArray[np.int64]
 
 TEMPERATURE = 0.1  # the paper's
 EMBEDDING_WIDTH = 128  # the paper's
 
 
-def pretrain(
-    model: keras.Model, images: Images, labels: Labels, recipe: Recipe, *, epochs: int, seed: int
-) -> list[dict[str, float]]:
-    """Train the layers before the logits in place; a row per epoch: `loss`, `accuracy` (below), seconds.
-
-    Sees the images that `fit` trains on, and never those it holds out.
-    """
-    train, _ = split(len(images), recipe.validation_count)
-    targets = keras.utils.to_categorical(labels, model.output_shape[1])
-    prepare_first_layer(model, images[train])
-    schedule = schedule_learning_rate(dataclasses.replace(recipe, epochs=epochs), count_steps(len(train), recipe))
+def pretrain(model: keras.Model, train: Part, recipe: Recipe, *, epochs: int, seed: int) -> list[dict[str, float]]:
+    """Train the layers before the logits in place; returns a row for each epoch: `loss`, `accuracy`, `seconds`."""
+    targets = keras.utils.to_categorical(train.labels, model.output_shape[1])
+    prepare_first_layer(model, train.images)
+    schedule = schedule_learning_rate(
+        dataclasses.replace(recipe, epochs=epochs), math.ceil(len(train) / recipe.batch_size)
+    )
     embedding = embed(model, recipe, seed)
     embedding.compile(
         optimizer=make_optimizer(recipe.optimizer, schedule),
@@ -57,15 +49,15 @@ def pretrain(
     for epoch in range(epochs):
         started_s = time.monotonic()
         print(f"pretraining epoch {epoch + 1} of {epochs}", flush=True)
-        figures = train_epoch(embedding, images, targets, train, recipe, seed=seed, epoch=epoch)
+        figures = train_epoch(embedding, train, targets, recipe, seed=seed, epoch=epoch)
         history.append(figures | {"seconds": time.monotonic() - started_s})
     return history
 
 
 def embed(model: keras.Model, recipe: Recipe, seed: int) -> keras.Model:
-    """Images -> points float32 [N, 128] of length 1, by what the model has before its logits and a dense layer.
+    """A model from images to points float32 [N, 128] of length 1: the layers before the logits, and a dense layer.
 
-    That layer is for this loss alone, and is thrown away: features before it serve a classifier better (the paper's).
+    The dense layer serves only this loss. The features before it make a better classifier, as the paper found.
     """
     images = keras.Input(model.input_shape[1:], dtype="uint8")
     values = Augment(recipe.augmentation, seed)(images) if isinstance(recipe.augmentation, Augmentation) else images
@@ -75,19 +67,19 @@ def embed(model: keras.Model, recipe: Recipe, seed: int) -> keras.Model:
 
 
 def contrast(targets: Any, points: Any) -> Any:
-    """The loss of each of the points float32 [N, D] of length 1, float32 [N]; `targets` are one-hot float32 [N, K].
+    """The loss float32 [N] of points float32 [N, D] of length 1; `targets` are one-hot float32 [N, K].
 
-    An image without company of its class has a loss of 0: there is nothing to come close to.
+    An image without another of its class in the batch has a loss of 0.
     """
     is_other = 1 - ops.eye(ops.shape(points)[0], dtype="float32")
-    company = _compare(targets) * is_other
+    is_positive = _compare(targets) * is_other
     logits = _compare(points) / TEMPERATURE - 1e9 * (1 - is_other)
     logarithms = ops.log_softmax(logits, axis=1)
-    return -ops.sum(company * logarithms, axis=1) / ops.maximum(ops.sum(company, axis=1), 1)
+    return -ops.sum(is_positive * logarithms, axis=1) / ops.maximum(ops.sum(is_positive, axis=1), 1)
 
 
 def accuracy(targets: Any, points: Any) -> Any:
-    """Whether each point's nearest neighbour in its batch is of its class, float32 [N]."""
+    """Whether the nearest other point in the batch has the same class: float32 [N] of points float32 [N, D]."""
     itself = ops.eye(ops.shape(points)[0], dtype="float32")
     nearest = ops.argmax(_compare(points) - 3 * itself, axis=1)
     return ops.take_along_axis(_compare(targets), nearest[:, None], axis=1)[:, 0]
@@ -99,16 +91,11 @@ def _compare(rows: Any) -> Any:
     return rows @ ops.transpose(rows)
 
 
-def write_start(model: keras.Model, image_count: int, recipe: Recipe, *, seed: int, unfinished: Path) -> None:
-    """Write the file of a run that is at its start and has this model's weights, for `fit` to resume.
+def write_start(model: keras.Model, train_count: int, recipe: Recipe, *, seed: int, checkpoint: Path) -> None:
+    """Write the checkpoint of a run before its first epoch, with this model's weights, for `fit` to resume.
 
-    Without it `fit` would prepare the first layer of a fresh model again, and undo a part of the pretraining.
+    Without it `fit` would prepare the first layer again, and undo a part of the pretraining.
     """
-    trained = compile_for_training(model, recipe, seed, count_steps(image_count - recipe.validation_count, recipe))
+    trained = compile_for_training(model, recipe, seed, math.ceil(train_count / recipe.batch_size))
     trained.optimizer.build(trained.trainable_variables)
-    save_progress(unfinished, trained, Progress(describe_settings(model, recipe, seed)))
-
-
-def count_steps(train_count: int, recipe: Recipe) -> int:
-    """Batches in an epoch."""
-    return math.ceil(train_count / recipe.batch_size)
+    save_checkpoint(checkpoint, trained, Progress(Settings(recipe, seed, find_precision(model))))

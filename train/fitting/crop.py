@@ -1,29 +1,29 @@
 """A batch of training images -> the same images, moved by whole pixels and mirrored in every other epoch.
 
-Enters and leaves: uint8 [N, H, W, C]. Does not know: labels, or what is trained. Numpy alone: it costs a hundredth of
-what a net does, and repeats for a seed whatever the backend.
+Enters and leaves: uint8 [N, H, W, C]. Does not know: labels, or what is trained. NumPy only: its cost is small beside
+a net's, and a seed gives the same crops under every backend.
 """
 
 import numpy as np
 import numpy.typing as npt
 
+from train.data.datasets import Images
 from train.recipes.recipe import Crop
 
-Images = npt.NDArray[np.uint8]
 Indices = npt.NDArray[np.int64]
 
 
 class Cropper:
-    """The crops of one epoch, drawn from the seed and the epoch's number: a resumed run draws the same."""
+    """The crops of one epoch. They depend only on seed, epoch and the part's `places`: a resumed run draws the same."""
 
-    def __init__(self, crop: Crop, image_count: int, *, seed: int, epoch: int) -> None:
+    def __init__(self, crop: Crop, places: Indices, *, seed: int, epoch: int) -> None:
         self.crop = crop
-        first_coins = np.random.default_rng(seed).integers(0, 2, image_count)
-        self._is_mirrored = (first_coins + epoch) % 2 == 1  # bool [image_count]
+        first_coins = np.random.default_rng(seed).integers(0, 2, places.max() + 1)[places]
+        self._is_mirrored = (first_coins + epoch) % 2 == 1  # bool [N]
         self._random = np.random.default_rng((seed, epoch, 1))
 
     def __call__(self, images: Images, indices: Indices) -> Images:
-        """Images uint8 [N, H, W, C], whose places in the training set are `indices` [N]."""
+        """Crop images uint8 [N, H, W, C], which stand at `indices` int64 [N] in the training part: same shape."""
         mirrored = np.where(self._is_mirrored[indices, None, None, None], images[:, :, ::-1], images)
         moved = shift_images(mirrored, self._draw_shifts(len(images)))
         if self.crop.cutout_pixels:
@@ -36,14 +36,14 @@ class Cropper:
 
 
 def move_often(images: Images, crop: Crop, times: int) -> Images:
-    """Images uint8 [N, H, W, C] -> [times N, H, W, C]: all of them, moved as in training and not cut out, and again."""
+    """Repeat images uint8 [N, H, W, C], each time with other shifts and no cutout: uint8 [times N, H, W, C]."""
     random, reach = np.random.default_rng(0), crop.shift_pixels
     draws = (random.integers(-reach, reach + 1, (len(images), 2)) for _ in range(times))
     return np.concatenate([shift_images(images, shifts) for shifts in draws])
 
 
 def shift_images(images: Images, shifts: Indices) -> Images:
-    """Move images uint8 [N, H, W, C] by whole pixels [N, 2] (down, right); a new border is the image mirrored there."""
+    """Move images uint8 [N, H, W, C] by whole pixels int [N, 2] (down, right). The border mirrors the image."""
     reach = int(np.abs(shifts).max(initial=0))
     height, width = images.shape[1:3]
     padded = np.pad(images, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="reflect")
@@ -53,7 +53,7 @@ def shift_images(images: Images, shifts: Indices) -> Images:
 
 
 def cut_out(images: Images, side: int, random: np.random.Generator) -> None:
-    """Make a square of each image, uint8 [N, H, W, C], grey in place, wherever in it the square fits."""
+    """Make a square of `side` pixels grey in each image uint8 [N, H, W, C], in place, at a random position."""
     height, width = images.shape[1:3]
     tops, lefts = (random.integers(0, length - side + 1, len(images))[:, None, None] for length in (height, width))
     rows, columns = np.arange(height)[None, :, None], np.arange(width)[None, None, :]

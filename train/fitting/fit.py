@@ -1,8 +1,8 @@
 """A model, training images and a recipe -> the model with its best weights.
 
-Enters: a keras.Model of `models.py`, images uint8 [N, H, W, C], labels int [N], a `Recipe`, a seed.
-Leaves: the same model fitted, and the history of its epochs. Does not know: datasets' files, test sets, ONNX.
-Plain Keras 3: any backend. What is needed to go on after an interruption is kept by `progress.py`.
+Enters: a keras.Model of `nets/build.py`, the training and validation parts of a dataset, a `Recipe`, a seed.
+Leaves: the same model fitted, and the history of its epochs. Does not know: the files of datasets, test sets, ONNX.
+Plain Keras 3: any backend. After each epoch, `checkpoint.py` saves what an interrupted run continues from.
 """
 
 import math
@@ -16,95 +16,88 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from train.data.datasets import choose_batch_size, split
+from train.data.datasets import Images, Part, choose_batch_size
 from train.evaluation.calibration import calibrate
 from train.evaluation.metrics import measure_accuracy
 from train.fitting.augment import Augment
-from train.fitting.checkpoint import Progress, load_progress, record, save_progress
+from train.fitting.checkpoint import Progress, Settings, load_checkpoint, record, save_checkpoint
 from train.fitting.crop import Cropper, move_often
 from train.fitting.logit_biases import balance_classes
 from train.nets.build import predict_logits, prepare_first_layer, take_logits
 from train.nets.optimizer import make_optimizer
 from train.nets.precision import find_precision
-from train.recipes.recipe import Augmentation, Crop, Recipe, describe
+from train.recipes.recipe import Augmentation, Crop, Recipe
 
-Images = npt.NDArray[np.uint8]
-Labels = npt.NDArray[np.int64]
-
-CALIBRATION_LEAST = 1000
-CALIBRATION_VIEWS = 4
+CALIBRATION_LEAST = 1000  # validation images; with fewer, the temperature would depend on chance
+CALIBRATION_VIEWS = 4  # of each validation image, moved as in training
 FIGURES = ("loss", "accuracy")
 
 
 def fit(
     model: keras.Model,
-    images: Images,
-    labels: Labels,
+    train: Part,
+    validation: Part,
     recipe: Recipe,
     *,
     seed: int,
-    unfinished: Path,
+    checkpoint: Path,
     resume: bool = False,
 ) -> Progress:
-    """Train `model` in place and leave it with the weights of its best epoch by validation accuracy.
+    """Train `model` in place, and leave it with the weights of its best epoch by validation accuracy.
 
-    Its classes are balanced afterwards, and its progress says how its probabilities become truthful (`finish`).
-    `unfinished` is the file that an interrupted run leaves; `resume` goes on from it, to the same end as without the
-    interruption. Raises CannotResume.
+    `finish` then balances its classes and fits its calibration. After each epoch the file `checkpoint` is replaced;
+    with `resume`, training continues from it to the same result. Raises CannotResume, and ValueError if the validation
+    part has another size than the recipe says.
     """
-    train, validation = split(len(images), recipe.validation_count)
-    targets = keras.utils.to_categorical(labels, model.output_shape[1])
-    prepare_first_layer(model, images[train])
+    if not 0 < recipe.validation_count == len(validation):
+        raise ValueError(f"wanted {recipe.validation_count} images for validation, found {len(validation)}")
+    targets = [keras.utils.to_categorical(part.labels, model.output_shape[1]) for part in (train, validation)]
+    prepare_first_layer(model, train.images)
     trained = compile_for_training(model, recipe, seed, math.ceil(len(train) / recipe.batch_size))
-    progress = Progress(describe_settings(model, recipe, seed))
+    progress = Progress(Settings(recipe, seed, find_precision(model)))
     if resume:
-        load_progress(unfinished, trained, progress)
+        load_checkpoint(checkpoint, trained, progress)
     while not is_over(progress.history, recipe):
         epoch, started_s = len(progress.history), time.monotonic()
         print(f"epoch {epoch + 1} of {recipe.epochs}", flush=True)
-        figures = train_epoch(trained, images, targets, train, recipe, seed=seed, epoch=epoch)
-        tested = run_epoch(trained.test_on_batch, images, targets, validation, choose_batch_size(images))
+        figures = train_epoch(trained, train, targets[0], recipe, seed=seed, epoch=epoch)
+        everything, batch_size = np.arange(len(validation)), choose_batch_size(validation.images)
+        tested = run_epoch(trained.test_on_batch, validation.images, targets[1], everything, batch_size)
         figures |= {f"val_{name}": value for name, value in tested.items()}
         record(progress, model, recipe, figures | {"seconds": time.monotonic() - started_s})
-        save_progress(unfinished, trained, progress)
+        save_checkpoint(checkpoint, trained, progress)
     model.set_weights(progress.best_weights)
-    finish(model, images, labels, recipe, progress)
+    finish(model, train, validation, recipe, progress)
     return progress
 
 
-def describe_settings(model: keras.Model, recipe: Recipe, seed: int) -> dict[str, Any]:
-    """What decides the course of a run: one that was interrupted is resumed under the same alone."""
-    return {"recipe": describe(recipe), "seed": seed, "precision": find_precision(model)}
+def finish(model: keras.Model, train: Part, validation: Part, recipe: Recipe, progress: Progress) -> None:
+    """Balance the classes if the model was trained only on affine augmentations, and fit its calibration.
 
-
-def finish(model: keras.Model, images: Images, labels: Labels, recipe: Recipe, progress: Progress) -> None:
-    """Balance the classes where the model saw augmented images alone, and fit what makes its probabilities truthful.
-
-    The balance is kept where it costs no validation accuracy. A temperature for less than CALIBRATION_LEAST
-    validation images would be chance: of few, all may be right, and nothing is ever that sure.
+    The balance is undone if it lowers validation accuracy. With fewer than CALIBRATION_LEAST validation images there
+    is no calibration.
     """
-    train, validation = split(len(images), recipe.validation_count)
     progress.final_accuracy = measure_accuracy(
-        predict_logits(model, images[validation], recipe.mirrors), labels[validation]
+        predict_logits(model, validation.images, recipe.mirrors), validation.labels
     )
     if isinstance(recipe.augmentation, Augmentation):
-        balance_classes(model, images[train], labels[train])
-        balanced = measure_accuracy(predict_logits(model, images[validation], recipe.mirrors), labels[validation])
+        balance_classes(model, train.images, train.labels)
+        balanced = measure_accuracy(predict_logits(model, validation.images, recipe.mirrors), validation.labels)
         progress.is_balanced = balanced >= progress.final_accuracy
         if not progress.is_balanced:
             model.set_weights(progress.best_weights)
         progress.final_accuracy = max(balanced, progress.final_accuracy)
     if len(validation) >= CALIBRATION_LEAST:
-        shown = show_as_in_training(images[validation], recipe)
-        truth = np.tile(labels[validation], len(shown) // len(validation))
+        shown = show_as_in_training(validation.images, recipe)
+        truth = np.tile(validation.labels, len(shown) // len(validation))
         progress.calibration = calibrate(predict_logits(model, shown, recipe.mirrors), truth, recipe.label_smoothing)
 
 
 def show_as_in_training(images: Images, recipe: Recipe) -> Images:
-    """Images uint8 [N, H, W, C], or with a `Crop` [CALIBRATION_VIEWS N, H, W, C], each moved as in training.
+    """Images uint8 [N, H, W, C] for the calibration; with a `Crop` each is moved CALIBRATION_VIEWS times.
 
-    Nobody's pictures are framed as the dataset's are. (The first net of `cifar10` that reached 0.95 was right about
-    0.957 of the images held out, and about 0.950 of them moved; those want a temperature 1.04 times as high.)
+    Users do not frame pictures as the dataset does. A net is slightly less accurate on moved images, so a temperature
+    for images as they are would be too low.
     """
     crop = recipe.augmentation
     return move_often(images, crop, CALIBRATION_VIEWS) if isinstance(crop, Crop) else images
@@ -112,19 +105,18 @@ def show_as_in_training(images: Images, recipe: Recipe) -> Images:
 
 def train_epoch(
     trained: keras.Model,
-    images: Images,
+    train: Part,
     targets: npt.NDArray[np.floating],
-    train: npt.NDArray[np.int64],
     recipe: Recipe,
     *,
     seed: int,
     epoch: int,
 ) -> dict[str, float]:
-    """Show a compiled model the images [N, H, W, C] at the places `train` once, as the recipe says; mean figures."""
-    order = train[draw_order(len(train), seed, epoch)]
+    """Train a compiled model for one epoch; `targets` are one-hot float [N, K]. Returns the mean loss and accuracy."""
+    order = draw_order(len(train), seed, epoch)
     crops = recipe.augmentation if isinstance(recipe.augmentation, Crop) else None
-    change = Cropper(crops, len(images), seed=seed, epoch=epoch) if crops else None
-    return run_epoch(trained.train_on_batch, images, targets, order, recipe.batch_size, change=change)
+    change = Cropper(crops, train.places, seed=seed, epoch=epoch) if crops else None
+    return run_epoch(trained.train_on_batch, train.images, targets, order, recipe.batch_size, change=change)
 
 
 def run_epoch(
@@ -136,10 +128,9 @@ def run_epoch(
     *,
     change: Cropper | None = None,
 ) -> dict[str, float]:
-    """Take images [N, H, W, C] in an order, a batch at a time, through a step of training or testing; mean figures.
+    """Give images uint8 [N, H, W, C] to a training or test step, batch by batch. Returns the mean loss and accuracy.
 
-    Not `Model.fit`: each call of it makes and ends a tf.data pipeline, and the end waits for a thread that sleeps
-    (measured: 12 s and more an epoch with both cores idle).
+    `Model.fit` is slower: each call builds a tf.data pipeline, and ends by waiting for a sleeping thread.
     """
     starts = range(0, len(order), batch_size)
     bar = keras.utils.Progbar(len(starts), verbose=1 if sys.stdout.isatty() else 2, stateful_metrics=FIGURES)
@@ -147,7 +138,7 @@ def run_epoch(
     for number, start in enumerate(starts, 1):
         batch = order[start : start + batch_size]
         inputs = change(images[batch], batch) if change else images[batch]
-        figures = step(inputs, targets[batch], return_dict=True)  # of this batch alone: Keras forgets the others
+        figures = step(inputs, targets[batch], return_dict=True)  # Keras gives the figures of this batch only
         seen += len(batch)
         sums = {name: total + float(figures[name]) * len(batch) for name, total in sums.items()}
         bar.update(number, [(name, total / seen) for name, total in sums.items()])
@@ -155,21 +146,21 @@ def run_epoch(
 
 
 def is_over(history: Sequence[Mapping[str, float]], recipe: Recipe) -> bool:
-    """Whether a run has had all its epochs, or as many without a better one as its patience: from its history alone."""
+    """Whether a run has done all its epochs, or as many as its patience without a better one."""
     accuracies = [row["val_accuracy"] for row in history]
     if recipe.patience is None or not accuracies:
         return len(history) >= recipe.epochs
-    since_best = len(accuracies) - 1 - accuracies.index(max(accuracies))  # of equals the first: no later one is better
+    since_best = len(accuracies) - 1 - accuracies.index(max(accuracies))  # equal is not better
     return len(history) >= recipe.epochs or since_best >= recipe.patience
 
 
 def draw_order(count: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
-    """The order of an epoch's images, from nothing else: a resumed run goes on as it would have."""
+    """The order of an epoch's images, int64 [count]. Nothing else decides it, so a resumed run draws the same."""
     return np.random.default_rng((seed, epoch)).permutation(count)
 
 
 def compile_for_training(model: keras.Model, recipe: Recipe, seed: int, steps_per_epoch: int) -> keras.Model:
-    """The model up to its logits, augmented if the recipe says so, with an optimizer and a loss: shares its weights."""
+    """The model up to its logits, with the recipe's augmentation, optimizer and loss. It shares the model's weights."""
     parts = [Augment(recipe.augmentation, seed)] if isinstance(recipe.augmentation, Augmentation) else []
     images = keras.Input(model.input_shape[1:], dtype="uint8")
     values = images
@@ -180,14 +171,14 @@ def compile_for_training(model: keras.Model, recipe: Recipe, seed: int, steps_pe
         optimizer=make_optimizer(recipe.optimizer, schedule_learning_rate(recipe, steps_per_epoch)),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
         metrics=["accuracy"],
-        # XLA made this slower on CPUs, and has no kernel for the affine transform. JAX has no other way.
+        # On a CPU, XLA is slower and cannot compile the affine transform. JAX always compiles.
         jit_compile=keras.backend.backend() == "jax",
     )
     return trained
 
 
 def schedule_learning_rate(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.schedules.LearningRateSchedule:
-    """From 0 up to the peak in a line, then down to 0 in half a cosine (Loshchilov & Hutter 2017, without restarts)."""
+    """A linear warm-up from 0 to the peak, then half a cosine down to 0 (Loshchilov & Hutter 2017, no restarts)."""
     warmup_steps = min(recipe.warmup_epochs, recipe.epochs - 1) * steps_per_epoch
     return keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0 if warmup_steps else recipe.peak_learning_rate,

@@ -1,1 +1,1 @@
-"""A recipe -> a keras.Model, its layers and its optimizer."""
+"""A recipe -> a keras.Model with its layers and its optimizer."""

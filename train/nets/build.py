@@ -1,8 +1,8 @@
-"""A net, as data -> keras.Model, not yet trained.
+"""A net described as data -> an untrained keras.Model.
 
-Enters: a net of `net.py`, the image's shape, the number of classes, a dtype policy. Leaves: a model that takes `images`
-uint8 [N, H, W, C] and gives `probabilities` float32 [N, K]; its layer `logits` stands before the softmax.
-Does not know: data beyond a first layer's, losses, how it is fitted. Plain Keras 3: any backend.
+Enters: a net of `recipes/net.py`, the image's shape, the number of classes, a dtype policy. Leaves: a model from
+`images` uint8 [N, H, W, C] to `probabilities` float32 [N, K]; the layer `logits` comes before the softmax.
+Does not know: losses, how it is fitted, data except for the first layer. Plain Keras 3: any backend.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import layers, ops
 
-from train.data.datasets import choose_batch_size
+from train.data.datasets import Images, choose_batch_size
 from train.evaluation.calibration import LEAST_LEFT, Calibration
 from train.nets.fused_layers import Dropout, Gelu, Norm
 from train.nets.winograd import WinogradConv2D
@@ -31,19 +31,17 @@ from train.recipes.net import (
     Whitening,
 )
 
-Images = npt.NDArray[np.uint8]
-
 WHITENING_IMAGES = 5000
-WHITENING_FLOOR = 5e-4  # of the mean variance: directions with less are noise, and would be blown up to 1
+WHITENING_FLOOR = 5e-4  # share of the mean variance that is added to each, so that noise is not amplified
 NORM_MOMENTUM, NORM_EPSILON = 0.8, 1e-5
 
 
 @keras.saving.register_keras_serializable("inkling")
 class Dirac(keras.initializers.Initializer):
-    """Filter i hands channel i through, as far as there are channels; the others are random (He et al. 2015)."""
+    """Filter i passes channel i on, as far as there are channels. Other filters are random (He et al. 2015)."""
 
     def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
-        """Kernels [H, W, channels, filters]."""
+        """A kernel of `shape` [H, W, channels, filters]."""
         kernel = keras.ops.convert_to_numpy(keras.initializers.HeUniform()(shape)).copy()
         through = np.arange(min(shape[2], shape[3]))
         kernel[..., through] = 0
@@ -53,7 +51,7 @@ class Dirac(keras.initializers.Initializer):
 
 @keras.saving.register_keras_serializable("inkling")
 class ReluPool(layers.MaxPooling2D):
-    """Max pooling with ReLU before it; in training behind it, which gives the same and has fewer values to go over."""
+    """ReLU, then max pooling. In training ReLU comes after the pool, with the same result and fewer values."""
 
     def call(self, values: Any, training: bool = False) -> Any:
         """Float [N, H, W, C] -> [N, H', W', C]."""
@@ -63,9 +61,9 @@ class ReluPool(layers.MaxPooling2D):
 def build(
     net: Net, shape: tuple[int, int, int], class_count: int, policy: str = "float32", name: str = "net"
 ) -> keras.Model:
-    """A fresh model. `policy` is a Keras dtype policy: `float32` or `mixed_bfloat16`.
+    """A model with random weights. `policy` is a Keras dtype policy, `float32` or `mixed_bfloat16`.
 
-    The logits and the softmax are float32 under every policy: bfloat16 has 8 bits, too few for probabilities.
+    Logits and softmax are always float32, because the 8 bits of bfloat16 are too few for probabilities.
     """
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
@@ -83,7 +81,7 @@ def build(
 
 
 def _add(part: Part, values: Any, channels: int, is_pooled: bool) -> Any:  # noqa: PLR0911  # a table, one line a part
-    """Values behind a part, of the values before it; `channels` is the image's. A pool that follows brings the ReLU."""
+    """Apply a part to values. `channels` is that of the image. A pool includes the ReLU of a convolution."""
     match part:
         case Conv(filters, kernel, padding):
             activation = None if is_pooled else "relu"
@@ -119,34 +117,34 @@ def _add_norm_conv(filters: int, values: Any, pooled: bool = False) -> Any:
 
 
 def build_float32(model: keras.Model, net: Net) -> keras.Model:
-    """The same net with the same weights in float32, whatever policy it was trained under."""
+    """A copy of the model, with the same weights, that computes in float32."""
     twin = build(net, model.input_shape[1:], model.output_shape[1], name=model.name)
     twin.set_weights(model.get_weights())
     return twin
 
 
 def complete(model: keras.Model, *, mirrors: bool = False, calibration: Calibration | None = None) -> keras.Model:
-    """The model as it is exported: with truthful probabilities; shares the weights. Itself, if there is nothing to add.
+    """The model with its calibration, as it is exported. It shares the weights; without changes it is `model` itself.
 
-    With `mirrors` it answers with the mean of the logits of each image and of its mirror image.
+    With `mirrors` the logits are the mean of those of each image and of its mirror image.
     """
     if not (mirrors or calibration):
         return model
     images = keras.Input(model.input_shape[1:], dtype="uint8", name="images")
-    logits = _see_both_ways(model, images) if mirrors else take_logits(model)(images)
+    logits = _average_mirrored(model, images) if mirrors else take_logits(model)(images)
     if calibration:
         logits = _undo_smoothing(logits, calibration.smoothing) / calibration.temperature
     return keras.Model(images, layers.Softmax(dtype="float32", name="probabilities")(logits), name=model.name)
 
 
-def _see_both_ways(model: keras.Model, images: Any) -> Any:
+def _average_mirrored(model: keras.Model, images: Any) -> Any:
     both = ops.concatenate([images, images[:, :, ::-1]], axis=0)
     logits = ops.reshape(take_logits(model)(both), (2, -1, model.output_shape[1]))
     return ops.mean(logits, axis=0)
 
 
 def _undo_smoothing(logits: Any, smoothing: float) -> Any:
-    """`calibrate.undo_smoothing`, in a model."""
+    """The same as `undo_smoothing` of train/evaluation/calibration.py, inside a model."""
     if not smoothing:
         return logits
     shares = ops.softmax(logits)
@@ -154,10 +152,10 @@ def _undo_smoothing(logits: Any, smoothing: float) -> Any:
 
 
 def prepare_first_layer(model: keras.Model, images: Images) -> None:
-    """Set what the first layer takes from training images uint8 [N, H, W, C], before any training.
+    """Initialise the first layer from training images uint8 [N, H, W, C], in place.
 
-    A whitening layer gets its kernels. Biases are set so that the mean colour gives 0 everywhere: data-dependent
-    initialisation (Krähenbühl et al. 2016), for inputs that are scaled and not centred.
+    A whitening layer gets its kernels. Inputs are scaled and not centred, so biases are set so that the mean colour
+    gives 0 everywhere. This is data-dependent initialisation (Krähenbühl et al. 2016).
     """
     first = next(layer for layer in model.layers if layer.weights)
     if first.name == "whitening":
@@ -167,7 +165,7 @@ def prepare_first_layer(model: keras.Model, images: Images) -> None:
 
 
 def find_whitening(images: Images, size: int) -> npt.NDArray[np.float32]:
-    """Kernels float32 [size, size, C, filters] for patches of images uint8 [N, H, W, C] that are scaled to 0 to 1."""
+    """Whitening kernels float32 [size, size, C, filters] for patches of images uint8 [N, H, W, C] scaled to 0 to 1."""
     windows = np.lib.stride_tricks.sliding_window_view(images, (size, size), axis=(1, 2))  # [N, h, w, C, size, size]
     patches = windows.transpose(0, 1, 2, 4, 5, 3).reshape(-1, size * size * images.shape[3]).astype(np.float32) / 255
     variances, directions = np.linalg.eigh(np.cov(patches, rowvar=False))
@@ -176,26 +174,26 @@ def find_whitening(images: Images, size: int) -> npt.NDArray[np.float32]:
 
 
 def centre_layer(layer: keras.Layer, mean_colour: npt.NDArray[np.floating]) -> None:
-    """Set a layer's biases so that a plain image of one colour, float [C] in 0 to 1, gives 0 everywhere."""
+    """Set a layer's biases, in place, so that an image of this colour, float [C] from 0 to 1, gives 0 everywhere."""
     kernel = keras.ops.convert_to_numpy(layer.kernel)
-    by_colour = kernel.reshape(-1, len(mean_colour), kernel.shape[-1])  # the channel is the last but one in either kind
+    by_colour = kernel.reshape(-1, len(mean_colour), kernel.shape[-1])  # the channel is always last but one
     layer.bias.assign(-np.einsum("pcu,c->u", by_colour, mean_colour))
 
 
 def predict(model: keras.Model, images: Images) -> npt.NDArray[np.float32]:
-    """What a model gives for images uint8 [N, H, W, C], float32 [N, K]; without the tf.data pipeline of `predict`."""
+    """The output float32 [N, K] for images uint8 [N, H, W, C], without the tf.data pipeline of `Model.predict`."""
     batch_size = choose_batch_size(images)
     starts = range(0, len(images), batch_size)
     return np.concatenate([model.predict_on_batch(images[start : start + batch_size]) for start in starts])
 
 
 def take_logits(model: keras.Model) -> keras.Model:
-    """The part of a model before its softmax, sharing its weights: images -> float32 [N, K]."""
+    """The model from images to logits float32 [N, K]. It shares the weights."""
     return keras.Model(model.input, model.get_layer("logits").output, name=f"{model.name}-logits")
 
 
 def predict_logits(model: keras.Model, images: Images, mirrors: bool = False) -> npt.NDArray[np.float32]:
-    """What `model`, or what `complete` makes of it without a calibration, gives before the softmax, float32 [N, K]."""
+    """The logits float32 [N, K] for images uint8 [N, H, W, C]; with `mirrors` the mean with those of mirror images."""
     logits = take_logits(model)
     plain = predict(logits, images)
     return np.asarray((plain + predict(logits, images[:, :, ::-1])) / 2) if mirrors else plain

@@ -1,9 +1,10 @@
-"""Batch normalisation, GELU and dropout in one pass over the values each way, for training by TensorFlow on a CPU.
+"""Batch normalisation, GELU and dropout in one pass over the values, for training with TensorFlow on a CPU.
 
-Enters: values float32 or bfloat16 [N, ..., C]. Leaves: what the formulas give of them, to the rounding of their type.
-Does not know: nets, or what is trained. Left alone, TensorFlow goes over all values once for each operation of a
-formula and again for its derivative. Here XLA makes one loop of GELU and of dropout, and the norm is oneDNN's. Other
-backends make loops of all that they compile.
+Enters: values float32 or bfloat16 [N, ..., C]. Leaves: the result of the formula, up to rounding in their type.
+Does not know: nets, or what is trained.
+
+By itself TensorFlow makes one pass for each operation of a formula, and more for its derivative. Here XLA compiles
+GELU and dropout to one loop each, and the norm is oneDNN's. Other backends fuse operations themselves.
 """
 
 import functools
@@ -18,40 +19,40 @@ from train.nets.precision import find_gpu_capability
 
 
 def is_suitable() -> bool:
-    """Whether TensorFlow trains here, and on a CPU."""
+    """Whether the backend is TensorFlow on a CPU."""
     return keras.backend.backend() == "tensorflow" and find_gpu_capability() is None
 
 
 def gelu(values: Any) -> Any:
-    """GELU (Hendrycks & Gimpel 2016) by erf: ONNX has it and not erfc, by which Keras' own is written."""
+    """GELU (Hendrycks & Gimpel 2016) of float [...], same shape. It uses erf, as ONNX lacks the erfc of Keras' GELU."""
     return 0.5 * values * (1 + ops.erf(values / 2**0.5))
 
 
 def slope_of_gelu(values: Any) -> Any:
-    """The derivative of GELU: the normal distribution, and the values times its density."""
+    """The derivative of GELU at float [...], same shape: the normal distribution plus the values times its density."""
     density = ops.exp(-0.5 * ops.square(values)) / math.sqrt(2 * math.pi)
     return 0.5 * (1 + ops.erf(values / 2**0.5)) + values * density
 
 
 @keras.saving.register_keras_serializable("inkling")
 class Gelu(layers.Layer):
-    """GELU, which TensorFlow trains in one pass; else, and in all that is exported, as it is written."""
+    """GELU in one pass in training with TensorFlow; otherwise, and in exported graphs, the plain formula."""
 
     def call(self, values: Any, training: bool = False) -> Any:
-        """Float [...] -> the same shape."""
+        """Values float [...] -> the same shape and dtype."""
         return compile_gelu()(values) if training and is_suitable() else gelu(values)
 
 
 @keras.saving.register_keras_serializable("inkling")
 class Norm(layers.BatchNormalization):
-    """Keras' BatchNormalization, which TensorFlow trains in one pass where it has no scales; else its own."""
+    """BatchNormalization in one pass in training with TensorFlow, if it has no scales; otherwise Keras' own."""
 
     def call(self, values: Any, training: bool = False) -> Any:
-        """Float [N, H, W, C] -> the same shape; in training, the moving mean and variance follow."""
+        """Values float [N, H, W, C] -> the same shape. In training it updates the moving mean and variance."""
         fits = self.center and not self.scale and not self.renorm and self.axis in (-1, 3) and len(values.shape) == 4
         if not (training and self.trainable and fits and is_suitable()):
             return super().call(values, training=training)
-        import tensorflow as tf  # the backend that is loaded already
+        import tensorflow as tf  # not above: only the TensorFlow backend needs it
 
         none = ops.zeros(0)
         results, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
@@ -59,7 +60,7 @@ class Norm(layers.BatchNormalization):
         )
         count = ops.cast(ops.size(values) / values.shape[-1], "float32")
         self._follow(self.moving_mean, mean)
-        self._follow(self.moving_variance, variance * (count - 1) / count)  # Keras' is that of the batch itself
+        self._follow(self.moving_variance, variance * (count - 1) / count)  # Keras divides by N, oneDNN by N - 1
         return results
 
     def _follow(self, moving: Any, found: Any) -> None:
@@ -68,13 +69,14 @@ class Norm(layers.BatchNormalization):
 
 @keras.saving.register_keras_serializable("inkling")
 class Dropout(layers.Dropout):
-    """Keras' Dropout, which TensorFlow trains with 8 or 16 random bits a value; else its own, which draws 32.
+    """Dropout with 8 or 16 random bits a value in training with TensorFlow; otherwise Keras' own, which draws 32.
 
-    A rate that is no multiple of 1 / 256 is met to 1 / 65,536, and what is kept is scaled by the rate that was met.
+    A rate that is no multiple of 1 / 256 is rounded to 1 / 65,536. The scale of the kept values is that of the rounded
+    rate.
     """
 
     def call(self, values: Any, training: bool = False) -> Any:
-        """Float [...] -> the same shape."""
+        """Values float [...] -> the same shape and dtype."""
         if not (training and self.rate > 0 and is_suitable()):
             return super().call(values, training=training)
         word = "uint8" if (256 * self.rate).is_integer() else "uint16"
@@ -83,8 +85,8 @@ class Dropout(layers.Dropout):
 
 
 def draw_words(shape: Any, seed: Any, word: str) -> Any:
-    """Random integers of a shape and a type, `uint8` or `uint16`, of a seed int32 [2]: each number drawn is several."""
-    import tensorflow as tf  # the backend that is loaded already
+    """Random integers of a shape and a dtype, `uint8` or `uint16`, from a seed int32 [2]. Each draw yields several."""
+    import tensorflow as tf  # not above: only the TensorFlow backend needs it
 
     count, together = tf.reduce_prod(shape), 4 // tf.as_dtype(word).size
     drawn = tf.random.stateless_uniform([-(-count // together)], seed, minval=None, maxval=None, dtype=tf.int32)
@@ -93,7 +95,7 @@ def draw_words(shape: Any, seed: Any, word: str) -> Any:
 
 @functools.cache
 def compile_dropout(rate: float, word: str) -> Callable[[Any, Any], Any]:
-    """Dropout by random words of a type with its derivative by TensorFlow: a loop each, by the same words."""
+    """Dropout and its derivative, each compiled to one loop, that read the same random words of a dtype."""
     import tensorflow as tf
 
     words = int(tf.as_dtype(word).max) + 1
@@ -111,7 +113,7 @@ def compile_dropout(rate: float, word: str) -> Callable[[Any, Any], Any]:
 
 @functools.cache
 def compile_gelu() -> Callable[[Any], Any]:
-    """GELU with its derivative by TensorFlow: a loop each, and nothing kept between them but the values."""
+    """GELU and its derivative, each compiled to one loop. Only the values are kept for the derivative."""
     import tensorflow as tf
 
     forwards = tf.function(_round_gelu, jit_compile=True)

@@ -1,8 +1,7 @@
-"""What the hardware has -> the numeric precision to train in.
+"""The instructions of the hardware -> the numeric precision to train in.
 
-Enters: the user's wish. Leaves: `float32` or `bfloat16`. Does not know: models. Export is float32 either way.
-On two cores with AMX, bfloat16 trained the CIFAR-10 net two to four times as fast; on a CPU without such
-instructions float32 is the faster one.
+Enters: the user's choice, or none. Leaves: `float32` or `bfloat16`. Does not know: recipes, or what is trained.
+On a CPU with bfloat16 instructions bfloat16 is faster, without them float32 is (`docs/benchmarks/training.md`).
 """
 
 from importlib import import_module
@@ -16,7 +15,7 @@ _AMPERE = (8, 0)  # the first CUDA compute capability with bfloat16 arithmetic
 
 
 def choose_precision(wish: str | None) -> str:
-    """`auto`, or no wish, becomes what the GPU, or else the CPU, computes fastest."""
+    """Choose the precision: for `auto` or None, the faster one on the GPU, or on the CPU if there is no GPU."""
     if wish and wish != "auto":
         return wish
     capability = find_gpu_capability()
@@ -25,17 +24,17 @@ def choose_precision(wish: str | None) -> str:
 
 
 def find_precision(model: keras.Model) -> str:
-    """The precision that a model's layers compute in; those behind its logits are float32 in any case."""
+    """The precision that a model's layers compute in. Its logits and softmax are always float32."""
     return "bfloat16" if any(layer.compute_dtype == "bfloat16" for layer in model.layers) else "float32"
 
 
 def has_bfloat16(flags: set[str]) -> bool:
-    """Whether a CPU with these flags, as Linux names them, multiplies bfloat16 in hardware."""
+    """Whether a CPU with these flags, as Linux names them, has bfloat16 instructions."""
     return bool(flags & _CPU_FLAGS)
 
 
 def read_cpu_flags(path: Path = Path("/proc/cpuinfo")) -> set[str]:
-    """The flags of the first CPU that Linux lists; none on other systems."""
+    """The flags of the first CPU that Linux lists; empty on other systems."""
     if not path.exists():
         return set()
     lines = (line.partition(":") for line in path.read_text().splitlines())
@@ -43,17 +42,15 @@ def read_cpu_flags(path: Path = Path("/proc/cpuinfo")) -> set[str]:
 
 
 def find_gpu_capability() -> tuple[int, int] | None:
-    """The CUDA compute capability of the first GPU that Keras' backend would use; None without one."""
+    """The CUDA compute capability of the first GPU of Keras' backend, or None."""
     if keras.backend.backend() == "jax":
-        device = import_module("jax").devices()[0]  # no dependency of ours: the user chose it
-        return _parse(device.compute_capability) if device.platform == "gpu" else None
+        device = import_module("jax").devices()[0]  # not a dependency: the user chose this backend
+        if device.platform != "gpu":
+            return None
+        major, minor = map(int, device.compute_capability.split("."))
+        return major, minor
     import tensorflow as tf  # the backend that is loaded already
 
     gpus = tf.config.list_physical_devices("GPU")
     details = tf.config.experimental.get_device_details(gpus[0]) if gpus else {}
     return details.get("compute_capability")
-
-
-def _parse(capability: str) -> tuple[int, int]:
-    major, minor = capability.split(".")
-    return int(major), int(minor)

@@ -1,10 +1,12 @@
 """A padded 3 x 3 convolution with a quarter of the multiplications, for training on a CPU.
 
-Enters: values float32 or bfloat16 [N, H, W, C] and a kernel [3, 3, C, F] of the same type. Leaves: what Keras'
-convolution gives of them, to about 1e-5 of its range, or 3% in bfloat16, where Keras' own is at 0.3%. Does not know:
-nets, or what is trained. Winograd's minimal filtering F(4 x 4, 3 x 3), as in Lavin &
-Gray 2016, "Fast Algorithms for Convolutional Neural Networks" (arXiv 1509.09308); here all of it is matrix products, so
-that any backend differentiates it, and the constant matrices know the padding and where tiles overlap.
+Enters: values float32 or bfloat16 [N, H, W, C] and a kernel [3, 3, C, F] of the same dtype. Leaves: the result of
+Keras' convolution up to rounding, which is coarser in bfloat16 (`docs/benchmarks/training.md`). Does not know: nets, or
+what is trained.
+
+The algorithm is Winograd's minimal filtering F(4 x 4, 3 x 3) (Lavin & Gray 2016, "Fast Algorithms for Convolutional
+Neural Networks", arXiv 1509.09308). Here every step is a matrix product, so that any backend
+differentiates it. Constant matrices contain the padding and the overlap of the tiles.
 """
 
 from typing import Any
@@ -18,12 +20,12 @@ from train.nets.precision import POLICIES, find_gpu_capability
 
 Matrix = npt.NDArray[np.float32]
 
-TILE = 4  # results of a tile, each way
-POINTS = TILE + 2  # products of a tile, each way
+TILE = 4  # results of a tile along one axis
+POINTS = TILE + 2  # products of a tile along one axis
 LEAST_WORK = 128 * 128
-"""Channels times filters below which spreading the values costs what the products save (measured: 64 * 128 does)."""
+"""Channels times filters from which the saved products outweigh the cost of spreading the values."""
 
-# The paper's B^T, G and A^T, section 4.2.
+# B^T, G and A^T of the paper, section 4.2.
 SPREAD = np.array(
     [[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0],
      [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1]], np.float32,
@@ -37,17 +39,17 @@ GATHER = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0],
 
 @keras.saving.register_keras_serializable("inkling")
 class WinogradConv2D(layers.Conv2D):
-    """Keras' Conv2D, which trains by `convolve` where that is faster; else, and in all that is exported, its own."""
+    """Conv2D that trains by `convolve` where that is faster; otherwise, and in exported graphs, Keras' own."""
 
     def call(self, values: Any, training: bool = False) -> Any:
-        """Float [N, H, W, C] -> [N, H', W', F]."""
+        """Values float [N, H, W, C] -> [N, H', W', F]."""
         if not (training and self.is_suitable()):
             return super().call(values)
         results = convolve(values, self.kernel)
         return self.activation(results + self.bias if self.use_bias else results)
 
     def is_suitable(self) -> bool:
-        """Whether this is a 3 x 3 convolution to the same size, with enough work to save, and no GPU."""
+        """Whether this is a padded 3 x 3 convolution with enough products to save, and there is no GPU."""
         form = (self.kernel_size, self.strides, self.dilation_rate, self.padding, self.groups, self.data_format)
         fits = form == ((3, 3), (1, 1), (1, 1), "same", 1, "channels_last")
         fits = fits and self.compute_dtype in POLICIES
@@ -56,7 +58,7 @@ class WinogradConv2D(layers.Conv2D):
 
 
 def convolve(values: Any, kernel: Any) -> Any:
-    """Values [N, H, W, C], of known H, W and C, and a kernel [3, 3, C, F] -> [N, H, W, F]: zeros around, stride 1."""
+    """Convolve values [N, H, W, C], with known H, W and C, and a kernel [3, 3, C, F]: [N, H, W, F], zero-padded."""
     height, width, channels = values.shape[1:]
     rows, columns = -(-height // TILE), -(-width // TILE)  # tiles
     spread_rows, spread_columns, gather_rows, gather_columns = (
@@ -75,16 +77,16 @@ def convolve(values: Any, kernel: Any) -> Any:
 
 
 def spread_tiles(length: int) -> Matrix:
-    """A line of values -> what the products of its tiles need, [6 tiles, length]; tiles overlap by two values."""
+    """The matrix float32 [6 tiles, length] from a line of values to its tiles, which overlap by two values."""
     tiles = -(-length // TILE)
     matrix = np.zeros((POINTS, tiles, TILE * tiles + 2), np.float32)
     for tile in range(tiles):
         matrix[:, tile, TILE * tile : TILE * tile + POINTS] = SPREAD
-    return matrix[:, :, 1 : length + 1].reshape(POINTS * tiles, length)  # the padding is zeros: it needs no column
+    return matrix[:, :, 1 : length + 1].reshape(POINTS * tiles, length)  # the zeros of the padding need no column
 
 
 def gather_tiles(length: int) -> Matrix:
-    """The products of a line's tiles -> its results, [length, 6 tiles]; those beyond its end are left out."""
+    """The matrix float32 [length, 6 tiles] from the products of a line's tiles to its results, cut at its end."""
     tiles = -(-length // TILE)
     matrix = np.zeros((TILE * tiles, POINTS, tiles), np.float32)
     for tile in range(tiles):
@@ -93,7 +95,7 @@ def gather_tiles(length: int) -> Matrix:
 
 
 def spread_kernel(kernel: Any) -> Any:
-    """A kernel [3, 3, C, F] -> [6, 1, 6, C, F], a matrix for each point of a tile."""
+    """A kernel [3, 3, C, F] -> [6, 1, 6, C, F]: a matrix for each point of a tile."""
     both_ways = np.kron(SPREAD_KERNEL, SPREAD_KERNEL)  # [6 6, 3 3]
-    matrices = ops.matmul(both_ways, ops.cast(ops.reshape(kernel, (9, -1)), "float32"))  # rounded once, at the end
+    matrices = ops.matmul(both_ways, ops.cast(ops.reshape(kernel, (9, -1)), "float32"))  # rounded only once, below
     return ops.reshape(ops.cast(matrices, kernel.dtype), (POINTS, 1, POINTS, *kernel.shape[2:]))

@@ -1,1 +1,1 @@
-"""What a run is, as data. No Keras comes in with this room."""
+"""What a run is, as data. This room imports no Keras."""

@@ -1,7 +1,7 @@
-"""What a net is made of, as data: a tuple of parts from the image's side to the logits.
+"""The parts of a net, as data: a net is a tuple of parts from the image to the logits.
 
-Enters: nothing. Leaves: the parts, and `spell`, which writes a net as a line. Does not know: Keras (`models.py` builds
-layers of these), what an image or a class is. Scaling before and the logits behind are in every model and no part.
+Enters: nothing. Leaves: the parts, and `spell`, which writes a net as a line. Does not know: Keras (`nets/build.py`
+makes the layers), images, classes. Every model scales first and ends with logits, so these are no parts.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ class Conv:
     filters: int
     kernel: int = 3
     padding: str = "same"
-    """`same`, or `valid`: unpadded."""
+    """`same`, or `valid` for none."""
 
     def __str__(self) -> str:
         return f"conv {self.filters} {self.kernel}x{self.kernel}" + (" unpadded" if self.padding == "valid" else "")
@@ -23,10 +23,10 @@ class Conv:
 
 @dataclass(frozen=True)
 class Whitening:
-    """A fixed convolution whose kernels turn patches of training images into uncorrelated numbers of variance 1.
+    """A fixed convolution that makes the patches of training images uncorrelated with variance 1, and GELU.
 
-    Each direction is there twice, with either sign: none is lost in the GELU behind it. (Jordan 2024, "94% on CIFAR-10
-    in 3.29 Seconds on a Single GPU", section 3.2; after tysam-code, hlb-CIFAR10.)
+    Each direction occurs with both signs, so that GELU loses none. (Jordan 2024, "94% on CIFAR-10 in 3.29 Seconds on a
+    Single GPU", section 3.2; after tysam-code, hlb-CIFAR10.)
     """
 
     kernel: int = 2
@@ -37,9 +37,9 @@ class Whitening:
 
 @dataclass(frozen=True)
 class NormConv:
-    """A convolution without biases, halved by max pooling if asked, batch normalisation without scales, and GELU.
+    """A convolution without biases, max pooling by 2 if `pooled`, batch normalisation without scales, and GELU.
 
-    Its kernels start by handing their first inputs through (dirac), as in Jordan 2024.
+    The first filters start as the identity of their channels (dirac), as in Jordan 2024.
     """
 
     filters: int
@@ -51,9 +51,9 @@ class NormConv:
 
 @dataclass(frozen=True)
 class Residual:
-    """Two convolutions as NormConv's, of as many filters as channels enter; what entered is added before the last GELU.
+    """Two convolutions as in NormConv, with a shortcut that is added before the last GELU; `filters` equals channels.
 
-    (He et al. 2016, "Deep Residual Learning"; in this form in Jordan 2024's airbench96.)
+    (He et al. 2016, "Deep Residual Learning"; this form is that of Jordan 2024's airbench96.)
     """
 
     filters: int
@@ -64,7 +64,7 @@ class Residual:
 
 @dataclass(frozen=True)
 class Pool:
-    """The largest of each square, without overlap."""
+    """Max pooling over squares that do not overlap."""
 
     size: int = 2
 
@@ -74,7 +74,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class Drop:
-    """Dropout: in training, this share of the values is 0."""
+    """Dropout of this share of the values in training."""
 
     rate: float
 
@@ -94,7 +94,7 @@ class Dense:
 
 @dataclass(frozen=True)
 class Flatten:
-    """All places and channels in one row."""
+    """All positions and channels in one row."""
 
     def __str__(self) -> str:
         return "flatten"
@@ -102,7 +102,7 @@ class Flatten:
 
 @dataclass(frozen=True)
 class GlobalAverage:
-    """Each channel's mean over all places."""
+    """The mean of each channel over all positions."""
 
     def __str__(self) -> str:
         return "mean"
@@ -110,7 +110,7 @@ class GlobalAverage:
 
 @dataclass(frozen=True)
 class GlobalMax:
-    """Each channel's largest value over all places."""
+    """The maximum of each channel over all positions."""
 
     def __str__(self) -> str:
         return "max"
@@ -121,5 +121,5 @@ Net = tuple[Part, ...]
 
 
 def spell(net: Sequence[Part]) -> str:
-    """A net as a line, such as `conv 32 3x3 unpadded, pool 2, dropout 0.25, flatten, dense 128`."""
+    """Write a net as a line, such as `conv 32 3x3 unpadded, pool 2, dropout 0.25, flatten, dense 128`."""
     return ", ".join(map(str, net))

@@ -1,9 +1,10 @@
-"""The rows of the notebooks that the project grew out of, as recipes: names -> frozen settings, nothing that computes.
+"""The experiments of the notebooks that the project grew out of, as recipes. Nothing here computes.
 
-Enters: nothing. Leaves: `NOTEBOOKS`, and `ALL`, which has those of `recipes.py` too. Does not know: Keras.
-Net, epochs, batch size and augmentation are the notebooks', where they were stated; schedule, smoothing and the kept
-epoch are those of the shipped recipes. The target is the notebook's own figure, 0.0 where it had none. The rows whose
-model ships are in `recipes.py`: mnist-mlp, mnist-cnn, cifar10-mlp, cifar10-cnn. `docs/training/notebooks.md` has the results.
+Enters: nothing. Leaves: `NOTEBOOKS`, and `ALL`, which also has the recipes of `shipped.py`. Does not know: Keras.
+Net, epochs, batch size and augmentation are those that the notebooks state. Schedule, smoothing and the choice of the
+epoch are those of the shipped recipes. The target is the notebook's own figure, or 0.0 if it had none.
+The rows whose model ships are in `shipped.py`: mnist-mlp, mnist-cnn, cifar10-mlp and cifar10-cnn. The results are in
+`docs/training/notebooks.md`.
 """
 
 import dataclasses
@@ -23,7 +24,7 @@ def _insert(net: Net, before: Part, *added: Part) -> Net:
 
 
 def _unpadded(rate: float, last_rate: float) -> Net:
-    """Two blocks whose second convolution has no padding."""
+    """Two blocks whose second convolution has no padding, with a dropout rate for the blocks and one for the end."""
     return (
         *(Conv(32), Conv(32, padding="valid"), Pool(), Drop(rate)),
         *(Conv(64), Conv(64, padding="valid"), Pool(), Drop(rate)),
@@ -42,7 +43,7 @@ _WIDE_TO_NARROW = (
 
 
 def _repeat(base: Recipe, name: str, target_accuracy: float, epochs: int, net: Net, *, measured: float) -> Recipe:
-    """A row of the kind of `base`."""
+    """A row that shares its other settings with `base`."""
     return dataclasses.replace(
         base, name=name, target_accuracy=target_accuracy, epochs=epochs, net=net, measured_accuracy=measured
     )

@@ -1,6 +1,6 @@
-"""What a training run is made of, as data. Enters and leaves: nothing. Does not know: Keras, or any recipe by name.
+"""The settings of a training run, as data. Enters and leaves: nothing. Does not know: Keras, or any recipe by name.
 
-`recipes.py` has the recipes that ship a model, `notebooks.py` those that repeat an experiment.
+`shipped.py` has the recipes of the models that ship, `notebooks.py` those that repeat an experiment.
 """
 
 from dataclasses import asdict, dataclass
@@ -12,36 +12,36 @@ from train.recipes.net import Net, spell
 
 @dataclass(frozen=True)
 class Augmentation:
-    """The ranges of one random affine transform per training image, each drawn evenly; as Keras' ImageDataGenerator."""
+    """The uniform ranges of a random affine transform for each training image, as in Keras' ImageDataGenerator."""
 
     rotation_degrees: float
-    """Either way."""
+    """Largest rotation in either direction."""
     shift: float
-    """Either way, as a fraction of the side; its own draw for each axis."""
+    """Largest shift in either direction, as a fraction of the side; each axis has its own draw."""
     zoom: float
-    """Either way from 1; its own draw for each axis."""
+    """Largest change of the scale from 1, up or down; each axis has its own draw."""
     horizontal_flip: bool
-    """Half of the images are mirrored."""
+    """Whether half of the images are mirrored."""
     shear: float = 0.0
-    """Either way, as the shift of a row per row."""
+    """Largest shift of a row against the next one, in either direction, in pixels."""
     stroke: float = 0.0
-    """Either way, how far each pixel goes towards the darkest or the lightest of its 3 x 3 neighbours, at most 1."""
+    """Largest mix, 0 to 1, of each pixel with the darkest or the lightest of its 3 x 3 pixels."""
     blur: float = 0.0
-    """How far each pixel goes towards the mean of its 3 x 3 neighbours, at most 1."""
+    """Largest mix, 0 to 1, of each pixel with the mean of its 3 x 3 pixels."""
 
 
 @dataclass(frozen=True)
 class Crop:
-    """A random part of each training image, moved by whole pixels and mirrored in every other epoch.
+    """Each training image moved by whole pixels and mirrored in every other epoch.
 
-    An image is mirrored in the even epochs or in the odd ones, as a coin decides once (Jordan 2024, section 3.6): two
-    epochs show it both ways, where a coin each time shows half of them the same side twice.
+    A coin decides once whether an image is mirrored in the even or in the odd epochs (Jordan 2024, section 3.6). So two
+    epochs show both sides; with a coin in each epoch, half of the images would show the same side twice.
     """
 
     shift_pixels: int
-    """Either way, its own draw for each axis; what comes in at a border is the image mirrored there."""
+    """Largest shift in either direction; each axis has its own draw. The border mirrors the image."""
     cutout_pixels: int = 0
-    """The side of a square that is made grey (DeVries & Taylor 2017)."""
+    """Side of a square that is made grey (DeVries & Taylor 2017); 0 makes none."""
 
 
 @dataclass(frozen=True)
@@ -49,59 +49,59 @@ class Adam:
     """Adam (Kingma & Ba 2015)."""
 
     beta_2: float = 0.999
-    """How much it keeps of the squared gradients before."""
+    """Decay of the mean of the squared gradients, from 0 to 1."""
 
 
 @dataclass(frozen=True)
 class Muon:
-    """Muon for convolutions, whose kernels it keeps at one length; Adam for the rest (Jordan et al. 2024)."""
+    """Muon for the kernels of convolutions, whose norm it fixes; Adam for the rest (Jordan et al. 2024)."""
 
     momentum: float = 0.6
     adam_share: float = 0.05
-    """Adam's rate, as a share of Muon's."""
+    """Learning rate of Adam, as a share of Muon's."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides a training run, except its seed and its numeric precision."""
+    """Everything that determines a training run, except its seed and its precision."""
 
     name: str
-    """Of the recipe, and of the model that is served."""
+    """Name of the recipe, and of the model that is served."""
     net: Net
     dataset: str
-    """A name that `train.data.datasets.load` knows."""
+    """Name for `train.data.datasets.load`, or the name of a folder of pictures."""
     epochs: int
     batch_size: int
     augmentation: Augmentation | Crop | None
     peak_learning_rate: float
-    """Reached after `warmup_epochs` from 0, then a cosine down to 0 at the last step."""
+    """Highest learning rate: a line from 0 reaches it after `warmup_epochs`, and a cosine then falls to 0."""
     prepare: PrepareSpec
-    """How a server makes this model's input of any image."""
+    """How a server makes the model's input from any image."""
     target_accuracy: float
-    """On the test set; a run that ends below it exits with code 3."""
+    """Test accuracy below which a run of the unmodified recipe exits with code 3."""
     measured_accuracy: float
-    """On the test set, of the file in models/ or of the run in the table; for reading."""
+    """Test accuracy of the file in models/, or of the run in the notebooks' table. It is only displayed."""
     warmup_epochs: int = 1
     optimizer: Adam | Muon = Adam()
     label_smoothing: float = 0.0
-    """Of the cross-entropy, 0 to 1."""
+    """Label smoothing of the cross-entropy, from 0 to 1."""
     validation_count: int = 5000
-    """Training images held out: they choose the epoch whose weights are kept, and the temperature."""
+    """Size of the held-out set, which chooses the epoch whose weights are kept, and the temperature."""
     keeps_last: bool = False
-    """Whether the last epoch's weights are kept, whichever did best on the validation images."""
+    """Whether to keep the weights of the last epoch instead of the epoch with the best validation accuracy."""
     patience: int | None = None
-    """How many epochs in a row may bring no better validation accuracy: then the run stops early. None: it never does.
+    """Epochs in a row without a better validation accuracy after which the run stops; None never stops it.
 
-    The schedule of the learning rate stays that of all `epochs`.
+    The learning rate schedule is still that of all `epochs`.
     """
     mirrors: bool = False
-    """Whether the exported model answers with the mean of an image's logits and its mirror image's: twice the work."""
+    """Whether the exported model averages the logits of an image and its mirror image, at twice the work."""
     halves_weights: bool = False
-    """Whether the exported file keeps its kernels in 16 bits: half the size, and float32 arithmetic as ever."""
+    """Whether the exported file has its kernels in 16 bits: half the size, and still float32 arithmetic."""
 
 
 def describe(recipe: Recipe) -> dict[str, Any]:
-    """A recipe in JSON's own values: what a model file says of its training, and what a resumed run must share."""
+    """A recipe as JSON values, for the metadata of a model file and for the checkpoint of a run."""
     kinds = {"optimizer": recipe.optimizer, "augmentation": recipe.augmentation}
     named = {key: {"kind": type(part).__name__.lower(), **asdict(part)} for key, part in kinds.items() if part}
     return asdict(recipe) | {"net": spell(recipe.net)} | named

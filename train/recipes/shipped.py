@@ -1,9 +1,9 @@
-"""How each model that ships is trained: names -> frozen settings, and nothing that computes.
+"""The recipes of the models that ship. Nothing here computes.
 
-Enters: nothing. Leaves: `RECIPES`, and `QUICK`, whose models do not ship. Does not know: Keras, or what the words of a
-recipe mean (`recipe.py`, `net.py`).
-The net, the epochs, the batch size and the augmentation of `*-mlp` and `*-cnn` are those of the notebooks that the
-project grew out of. The schedule and the loss were chosen here by validation accuracy.
+Enters: nothing. Leaves: `RECIPES`, and `QUICK`, whose models do not ship. Does not know: Keras, or what a setting does
+(`recipe.py` and `net.py` say that).
+Net, epochs, batch size and augmentation of `*-mlp` and `*-cnn` are those of the notebooks that the project grew out of.
+Their schedule and loss were chosen by validation accuracy.
 """
 
 import dataclasses
@@ -126,7 +126,7 @@ _ALL = (
 )
 RECIPES = {recipe.name: recipe for recipe in _ALL}
 
-_HALF_HOUR = dataclasses.replace(  # on two cores with bfloat16 instructions
+_HALF_HOUR = dataclasses.replace(  # the duration on two cores with bfloat16 instructions
     RECIPES["cifar10"],
     name="cifar10-half-hour",
     net=(
@@ -137,7 +137,7 @@ _HALF_HOUR = dataclasses.replace(  # on two cores with bfloat16 instructions
         GlobalMax(),
     ),
     epochs=12,
-    augmentation=Crop(shift_pixels=2),  # what more would teach takes more epochs to learn
+    augmentation=Crop(shift_pixels=2),  # larger shifts need more epochs
     target_accuracy=0.94,
     measured_accuracy=0.9412,
 )

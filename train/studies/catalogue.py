@@ -1,8 +1,8 @@
-"""The named comparisons, as data: what each asks, which values it takes, and what a value makes of a recipe.
+"""The studies by name, as data: the question of each, its values, and how a value changes a recipe.
 
-Enters: nothing. Leaves: `STUDIES` and `BASES`. Does not know: Keras, how a trial is trained, what came of it.
-A study changes the named thing alone. The rates, the batch size and all else stay those of the base recipe, which were
-chosen for the base net: a value far from it might do better with settings of its own.
+Enters: nothing. Leaves: `STUDIES` and `BASES`. Does not know: Keras, how a trial is trained, results.
+A study changes one thing. Learning rate, batch size and all other settings stay those of the base recipe. They were
+chosen for the base net, so a very different value might do better with settings of its own.
 """
 
 from collections.abc import Callable
@@ -17,70 +17,51 @@ Value = float | str
 
 @dataclass(frozen=True)
 class Trial:
-    """What one value of a study trains."""
+    """What a value of a study trains."""
 
     recipe: Recipe
     pretraining_epochs: int = 0
-    """Of metric learning, before the recipe's own epochs."""
+    """Epochs of contrastive pretraining before the recipe's own epochs."""
 
 
 @dataclass(frozen=True)
 class Study:
-    """A question, and how its answers are tried."""
+    """A question, the values to compare, and how a value becomes a trial."""
 
     name: str
     question: str
     axis: str
-    """What the values are, for a table's head and a plot's axis."""
+    """What the values are, as the label of the plot's axis."""
     values: tuple[Value, ...]
-    """Those that are tried where nobody names others."""
+    """Values to compare by default."""
     read: Callable[[str], Value]
-    """A value from its text. Raises ValueError with what was wanted."""
+    """Reads a value from text. Raises ValueError with what was wanted."""
     vary: Callable[[Recipe, Value], Trial]
+    """Makes the trial of a value. Raises ValueError if the recipe does not allow it."""
 
 
 def spell_value(value: Value) -> str:
-    """A value as it is typed."""
+    """Write a value as it is typed."""
     return value if isinstance(value, str) else f"{value:g}"
 
 
-def read_width(text: str) -> Value:
-    """A factor."""
-    return _read_number(text, "a factor above 0, at most 16", lambda number: 0 < number <= 16)
+def read_number(wanted: str, is_good: Callable[[float], bool]) -> Callable[[str], Value]:
+    """Make a reader that accepts such numbers."""
 
+    def read(text: str) -> Value:
+        try:
+            number = float(text)
+        except ValueError:
+            number = float("nan")
+        if not is_good(number):
+            raise ValueError(f"wanted {wanted}; got {text!r}")
+        return number
 
-def read_share(text: str) -> Value:
-    """A dropout rate."""
-    return _read_number(text, "a share from 0 to below 1", lambda number: 0 <= number < 1)
-
-
-def read_depth(text: str) -> Value:
-    """How many times a convolution stands in a row."""
-    return _read_number(text, "a whole number from 1 to 8", lambda number: number in range(1, 9))
-
-
-def read_epochs(text: str) -> Value:
-    """A number of epochs."""
-    return _read_number(text, "a whole number from 1 to 1000", lambda number: number in range(1, 1001))
-
-
-def read_kernel(text: str) -> Value:
-    """The side of a kernel. An even one has no middle, and would move the picture."""
-    return _read_number(text, "an odd whole number from 1 to 11", lambda number: number in range(1, 12, 2))
-
-
-def _read_number(text: str, wanted: str, is_good: Callable[[float], bool]) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = float("nan")
-    if not is_good(number):
-        raise ValueError(f"wanted {wanted}; got {text!r}")
-    return number
+    return read
 
 
 def read_choice(*choices: str) -> Callable[[str], Value]:
-    """A reader of one of these words."""
+    """Make a reader that accepts one of these words."""
 
     def read(text: str) -> Value:
         if text not in choices:
@@ -91,12 +72,12 @@ def read_choice(*choices: str) -> Callable[[str], Value]:
 
 
 def change_net(change: Callable[[Net, Value], Net]) -> Callable[[Recipe, Value], Trial]:
-    """A study's `vary` that changes the net alone."""
+    """Make a study's `vary` that changes only the net."""
     return lambda recipe, value: Trial(replace(recipe, net=change(recipe.net, value)))
 
 
 def widen(net: Net, factor: Value) -> Net:
-    """Every convolution's filters and every dense layer's width, times a factor."""
+    """Multiply the filters of every convolution and the width of every dense layer by a factor."""
 
     def scale(count: int) -> int:
         return max(1, round(count * float(factor)))
@@ -113,54 +94,54 @@ def widen(net: Net, factor: Value) -> Net:
 
 
 def deepen(net: Net, times: Value) -> Net:
-    """Every convolution `times` in a row; those added are padded, so that the sizes behind them stay."""
+    """Put `times` convolutions in place of each one. The added ones are padded, so that later sizes do not change."""
     more = int(times) - 1
     rows = ((part, *(replace(part, padding="same"),) * more) if isinstance(part, Conv) else (part,) for part in net)
     return tuple(part for row in rows for part in row)
 
 
 def drop(net: Net, rate: Value) -> Net:
-    """The same rate wherever the net drops."""
+    """Set the same rate in every dropout."""
     return tuple(replace(part, rate=float(rate)) if isinstance(part, Drop) else part for part in net)
 
 
 def change_kernel(net: Net, side: Value) -> Net:
-    """The same kernel in every convolution."""
+    """Set the same kernel size in every convolution."""
     return tuple(replace(part, kernel=int(side)) if isinstance(part, Conv) else part for part in net)
 
 
 def change_epochs(recipe: Recipe, epochs: Value) -> Trial:
-    """The schedule stretches with the epochs: its end is a rate of 0 in every trial."""
+    """Set the epochs. The learning rate schedule stretches with them and ends at 0 in every trial."""
     return Trial(replace(recipe, epochs=int(epochs)))
 
 
 def switch_augmentation(recipe: Recipe, value: Value) -> Trial:
-    """The notebooks' augmentation, or the images as they are; digits are never mirrored."""
+    """Train with the notebooks' augmentation, or on the images as they are. Digits are never mirrored."""
     augmentation = replace(NOTEBOOK_AUGMENTATION, horizontal_flip=recipe.dataset != "mnist")
     return Trial(replace(recipe, augmentation=augmentation if value == "on" else None))
 
 
 def replace_convolutions(recipe: Recipe, value: Value) -> Trial:
-    """The base net, or a dense one that has about as many parameters; both drop before the logits alike."""
+    """The base net, or a dense net with about as many parameters and the same dropout before the logits."""
     width = DENSE_WIDTHS[recipe.dataset]
     dense = (Flatten(), Dense(width), Dense(width), recipe.net[-1])
     return Trial(replace(recipe, net=dense) if value == "dense" else recipe)
 
 
 def pretrain(recipe: Recipe, value: Value) -> Trial:
-    """Half of the epochs go to metric learning, so that either side has the same number of them."""
+    """Use half of the epochs for pretraining, so that both sides have the same number of epochs."""
     if value == "none":
         return Trial(recipe)
     if recipe.epochs < 2:
-        raise ValueError("wanted 2 epochs at least, for one of pretraining; got 1")
+        raise ValueError("wanted at least 2 epochs, one of them for pretraining; got 1")
     half = recipe.epochs // 2
     return Trial(replace(recipe, epochs=recipe.epochs - half), pretraining_epochs=half)
 
 
 def _take_base(name: str) -> Recipe:
-    """Without the figures that are for reading, which would keep an interrupted run from being gone on with.
+    """A recipe without its figures: if one changed, an interrupted run could not be resumed.
 
-    The last epoch's weights are kept: the images held out are for comparing, and choose nothing.
+    It keeps the weights of the last epoch, because the held-out images compare runs and must choose nothing.
     """
     return replace(RECIPES[name], measured_accuracy=0.0, target_accuracy=0.0, keeps_last=True)
 
@@ -174,7 +155,7 @@ _ALL = (
         question="Is a wider net more accurate?",
         axis="width, as a multiple of the base net's",
         values=(0.25, 0.5, 1.0, 2.0),
-        read=read_width,
+        read=read_number("a factor above 0, at most 16", lambda number: 0 < number <= 16),
         vary=change_net(widen),
     ),
     Study(
@@ -182,7 +163,7 @@ _ALL = (
         question="Is a deeper net more accurate?",
         axis="convolutions in a row, in place of each one",
         values=(1.0, 2.0, 3.0),
-        read=read_depth,
+        read=read_number("a whole number from 1 to 8", lambda number: number in range(1, 9)),
         vary=change_net(deepen),
     ),
     Study(
@@ -190,7 +171,7 @@ _ALL = (
         question="How much dropout is best?",
         axis="dropout rate",
         values=(0.0, 0.1, 0.25, 0.4, 0.6),
-        read=read_share,
+        read=read_number("a share from 0 to below 1", lambda number: 0 <= number < 1),
         vary=change_net(drop),
     ),
     Study(
@@ -198,7 +179,7 @@ _ALL = (
         question="How long is training worth its while?",
         axis="epochs",
         values=(5.0, 10.0, 20.0, 40.0),
-        read=read_epochs,
+        read=read_number("a whole number from 1 to 1000", lambda number: number in range(1, 1001)),
         vary=change_epochs,
     ),
     Study(
@@ -206,7 +187,8 @@ _ALL = (
         question="Which kernel size is best?",
         axis="kernel's side in pixels",
         values=(1.0, 3.0, 5.0, 7.0),
-        read=read_kernel,
+        # An even kernel has no centre and would shift the image.
+        read=read_number("an odd whole number from 1 to 11", lambda number: number in range(1, 12, 2)),
         vary=change_net(change_kernel),
     ),
     Study(

@@ -1,8 +1,8 @@
-"""The rows of a study -> one picture: every seed's accuracy by value, their means and how far they spread.
+"""The rows of a study -> a plot of accuracy by value: every seed, the mean and the range.
 
-Enters: `Row`s. Leaves: a matplotlib Figure, which is drawn on no screen. Does not know: files, runs, conclusions' rule.
+Enters: `Row`s. Leaves: a matplotlib Figure, which needs no screen. Does not know: files, runs, how a study is decided.
 
-Values stand at even distances: 0.25, 0.5, 1 and 2 are steps, as are words. The colours are those of `report.py`.
+Values have equal distances, because 0.25, 0.5, 1 and 2 are steps, as words are. The colours are those of `figures.py`.
 """
 
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ from train.evaluation.figures import BLUE, GREY, VERMILION
 from train.studies.catalogue import Study, spell_value
 from train.studies.table import Row
 
-APART = 0.035  # between the points of two seeds, so that equal ones can be counted
-LEAST_ACROSS = 4  # columns that there is room for: two values stand in the middle, no wider than others
-LEAST_HEIGHT = 0.02  # of the accuracies shown: a tenth of a percent should not look like a cliff
+APART = 0.035  # columns between the points of two seeds, so that equal points can be counted
+LEAST_ACROSS = 4  # columns of the plot at least, so that few values are not drawn wider
+LEAST_HEIGHT = 0.02  # least range of the accuracy axis, so that a small difference does not look large
 
 
 def draw_study(study: Study, rows: Sequence[Row], caption: str) -> Figure:
-    """A column of points per value; `caption` says what all the runs had in common."""
+    """Draw a column of points for each value. `caption` says what all runs have in common."""
     across = max(len(rows), LEAST_ACROSS)
     figure = Figure(figsize=(1.5 + 1.4 * across, 4.8), layout="constrained")
     axes = figure.add_subplot()
@@ -50,7 +50,7 @@ def _draw_ranges(axes: Axes, rows: Sequence[Row]) -> None:
 
 
 def _draw_means(axes: Axes, rows: Sequence[Row], is_ordered: bool) -> None:
-    """Short bars, each with its figure; a line joins them where the values have an order."""
+    """Draw a short bar with its figure for each mean. A line joins them if the values have an order."""
     places, means = range(len(rows)), [row.mean for row in rows]
     if is_ordered:
         axes.plot(places, means, color=BLUE, linewidth=1.2, alpha=0.7)
@@ -67,7 +67,7 @@ def _draw_seeds(axes: Axes, rows: Sequence[Row]) -> None:
 
 
 def _sort_legend(axes: Axes) -> tuple[list[Artist], list[str]]:
-    """Handles and labels, the points first."""
+    """Handles and labels of the legend, the points first."""
     handles, labels = axes.get_legend_handles_labels()
     found = dict(zip(labels, handles, strict=True))
     order = ("a seed", "mean", "lowest to highest")
@@ -75,7 +75,7 @@ def _sort_legend(axes: Axes) -> tuple[list[Artist], list[str]]:
 
 
 def _find_limits(rows: Sequence[Row]) -> tuple[float, float]:
-    """Of the accuracies: what was found and some air, at least `LEAST_HEIGHT` high."""
+    """The range of the accuracy axis: the accuracies and a margin, at least LEAST_HEIGHT."""
     lowest, highest = min(row.lowest for row in rows), max(row.highest for row in rows)
     air = max(0.08 * (highest - lowest), (LEAST_HEIGHT - (highest - lowest)) / 2)
     return lowest - air, highest + air

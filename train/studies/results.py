@@ -1,7 +1,7 @@
 """Finished runs of a study <-> a file with one line of JSON for each.
 
-Enters: a path, a `Run`. Leaves: the same. Does not know: Keras, how a run is trained, what is concluded of it.
-A line counts once it ends: what a killed process left of one is cut off, and that run is done again.
+Enters: a path, a `Run`. Leaves: the same. Does not know: Keras, how a run is trained, what follows from it.
+A line counts when it has its end. The rest of a line that a killed process left is cut off, and the run is repeated.
 """
 
 import json
@@ -15,38 +15,35 @@ from serve.errors import InklingError
 
 
 class BadResults(InklingError):
-    """A file of results that something else has written to."""
-
-    reason = "BAD_RESULTS"
+    """A file of results has a line that is no run."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One finished run: what was trained, and what came of it."""
+    """A finished run: what was trained, and its figures."""
 
     study: str
     dataset: str
     value: float | str
     seed: int
     settings: dict[str, Any]
-    """All that decides a run but its seed, as JSON has it; older runs have more (`study_plan.select_decisive`)."""
+    """All that determines a run except its seed, as JSON values. Older runs have more (`plan.select_decisive`)."""
     parameters: int
     epochs: int
-    """All of them, those of pretraining too."""
+    """Epochs, with those of pretraining."""
     validation_accuracy: float
-    """After the last epoch, classes balanced where training saw augmented images alone: the held-out images had no part
-    in choosing anything."""
+    """Accuracy on the held-out images, which chose nothing, after the last epoch and the balance of the classes."""
     train_accuracy: float
-    """In the last epoch, while it trained: of augmented images, under dropout."""
+    """Accuracy in the last epoch of training, on augmented images and with dropout."""
     seconds: float
-    """Of all epochs."""
+    """Duration of all epochs."""
     date: str
-    """When it was finished, ISO 8601 in UTC."""
+    """Time of its end, ISO 8601 in UTC."""
     versions: dict[str, str]
 
 
 def read_runs(path: Path) -> list[Run]:
-    """Every finished run in the file, which need not exist. Raises BadResults."""
+    """All finished runs of a file that may be absent. Raises BadResults."""
     lines, _ = _split_lines(path)
     return [_parse(line, number, path) for number, line in enumerate(lines, 1)]
 
@@ -57,7 +54,7 @@ def _parse(line: bytes, number: int, path: Path) -> Run:
         return Run(**{field.name: found[field.name] for field in fields(Run)})
     except (ValueError, KeyError, TypeError) as error:
         raise BadResults(
-            f"{path}, line {number}: wanted a run as JSON, found {line[:60]!r} ({error!r}); mend or remove it"
+            f"{path}, line {number}: wanted a run as JSON, found {line[:60]!r} ({error!r}); repair or remove it"
         ) from error
 
 
@@ -71,7 +68,7 @@ def append_run(path: Path, run: Run) -> None:
 
 
 def cut_torn_line(path: Path) -> bool:
-    """Remove the beginning of a line that was never ended, in one step; whether there was one."""
+    """Remove a last line without an end, in one step. Returns whether there was one."""
     lines, torn = _split_lines(path)
     if not torn:
         return False
@@ -82,6 +79,6 @@ def cut_torn_line(path: Path) -> bool:
 
 
 def _split_lines(path: Path) -> tuple[Sequence[bytes], bytes]:
-    """The lines that end, and what stands behind the last end."""
+    """The lines that have an end, and the rest after them."""
     *lines, torn = path.read_bytes().split(b"\n") if path.exists() else [b""]
     return lines, torn

@@ -1,8 +1,9 @@
-"""A plan and training images -> its runs, one after another, each to a line, a table and a plot.
+"""A plan and labelled images -> its runs, one after another, and a table and a plot of them.
 
 Enters: a `Plan`, a `Material`, a folder. Leaves: results.jsonl, table.md and plot.png there. Does not know: flags,
-where the images came from, test images. A run that a killed process left goes on from its last epoch; one that was left
-while it was pretrained starts again. TensorFlow comes in with the first run.
+where the images came from, test images.
+An interrupted run continues from its last epoch; one that was interrupted in its pretraining starts again. TensorFlow
+is imported with the first run.
 """
 
 import json
@@ -14,10 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from train.data.datasets import split
+from train.data.datasets import Part
 from train.evaluation.metrics import measure_accuracy
 from train.recipes.net import spell
 from train.recipes.recipe import Augmentation, Recipe
@@ -32,28 +30,26 @@ RECORDED_PACKAGES = ("keras", "tensorflow", "numpy")
 
 @dataclass(frozen=True)
 class Material:
-    """What every run trains on, and holds out of."""
+    """The images that every run trains on, and the held-out images that it is measured on."""
 
-    images: npt.NDArray[np.uint8]
-    """[N, H, W, C]"""
-    labels: npt.NDArray[np.int64]
-    """[N]"""
+    train: Part
+    validation: Part
     class_count: int
 
 
-def pursue(plan: Plan, material: Material, folder: Path) -> None:
-    """Train the runs that have no line yet, each to its line; the table and the plot are renewed after each.
+def run_plan(plan: Plan, material: Material, folder: Path) -> None:
+    """Train the runs without a line in results.jsonl. Each adds its line and renews table and plot.
 
-    Raises FolderTaken where another process does.
+    Raises FolderTaken if another process writes to the folder, and BadResults.
     """
     with claim(folder):
-        _pursue_alone(plan, material, folder)
+        _run_locked(plan, material, folder)
 
 
-def _pursue_alone(plan: Plan, material: Material, folder: Path) -> None:
+def _run_locked(plan: Plan, material: Material, folder: Path) -> None:
     path = folder / "results.jsonl"
     if cut_torn_line(path):
-        print(f"{path}: cut off a last line that was not written to its end")
+        print(f"{path}: cut off a last line that was not written completely")
     done, jobs = {find_key(run) for run in read_runs(path)}, plan_jobs(plan)
     left = [job for job in jobs if find_key(job) not in done]
     print(f"{plan.study.question} {len(jobs)} runs, {len(jobs) - len(left)} of them finished", flush=True)
@@ -69,85 +65,84 @@ def _pursue_alone(plan: Plan, material: Material, folder: Path) -> None:
 
 
 def finish_job(job: Job, plan: Plan, material: Material, folder: Path) -> Run:
-    """Train one run to its line; what it would have gone on from is removed once that is on the disk."""
-    from train.fitting.checkpoint import CannotResume  # Keras, which comes in with the first run
+    """Train a run, add its line, and then remove its checkpoint. A damaged checkpoint is ignored."""
+    from train.fitting.checkpoint import CannotResume  # not above: it imports Keras
 
-    unfinished = folder / f"unfinished-{find_key(job)}.npz"
+    checkpoint = folder / f"unfinished-{find_key(job)}.npz"
     try:
-        run = train_job(job, plan, material, unfinished)
+        run = train_job(job, plan, material, checkpoint)
     except CannotResume:
-        print(f"{unfinished}: wanted the file of an interrupted run, found a damaged or a foreign one; starting over")
-        remove_unfinished(unfinished)
-        run = train_job(job, plan, material, unfinished)
+        print(f"{checkpoint}: wanted the checkpoint of this run, found a damaged or a foreign one; starting over")
+        remove_checkpoint(checkpoint)
+        run = train_job(job, plan, material, checkpoint)
     append_run(folder / "results.jsonl", run)
-    remove_unfinished(unfinished)
+    remove_checkpoint(checkpoint)
     return run
 
 
-def remove_unfinished(unfinished: Path) -> None:
-    """What a run would have gone on from."""
-    unfinished.unlink()
-    pretraining_path(unfinished).unlink(missing_ok=True)
+def remove_checkpoint(checkpoint: Path) -> None:
+    """Remove what a run would have continued from."""
+    checkpoint.unlink()
+    pretraining_path(checkpoint).unlink(missing_ok=True)
 
 
-def train_job(job: Job, plan: Plan, material: Material, unfinished: Path) -> Run:
-    """Train one run from its start, or on from `unfinished`."""
-    import keras  # brings TensorFlow
+def train_job(job: Job, plan: Plan, material: Material, checkpoint: Path) -> Run:
+    """Train a run from its start, or from `checkpoint` if that exists."""
+    import keras  # not above: it imports TensorFlow
 
     from train.fitting import fit
     from train.nets import build, precision
 
     keras.backend.clear_session()
     keras.utils.set_random_seed(job.seed)
-    recipe, images, labels = job.trial.recipe, material.images, material.labels
+    recipe, train = job.trial.recipe, material.train
     policy = precision.POLICIES[plan.precision]
-    model = build.build(recipe.net, images.shape[1:], material.class_count, policy, recipe.name)
-    before = pretrain_job(job, model, material, unfinished) if job.trial.pretraining_epochs else []
-    is_begun = unfinished.exists()
-    progress = fit.fit(model, images, labels, recipe, seed=job.seed, unfinished=unfinished, resume=is_begun)
+    model = build.build(recipe.net, train.images.shape[1:], material.class_count, policy, recipe.name)
+    before = pretrain_job(job, model, material, checkpoint) if job.trial.pretraining_epochs else []
+    is_begun = checkpoint.exists()
+    progress = fit.fit(model, train, material.validation, recipe, seed=job.seed, checkpoint=checkpoint, resume=is_begun)
     model.set_weights(progress.best_weights)
     accuracy = measure_held_out(model, recipe, material)
     return describe_run(job, plan, model.count_params(), [*before, *progress.history], accuracy)
 
 
 def measure_held_out(model: Any, recipe: Recipe, material: Material) -> float:
-    """The accuracy of a keras.Model on the images held out, with its classes balanced if it saw augmented images alone.
+    """The accuracy of a keras.Model on the held-out images, after its classes were balanced as `fit.finish` does.
 
-    That is what `fit.finish` makes of a net that is exported, less its choice by the images held out.
+    Unlike there, the held-out images do not decide whether the balance is kept.
     """
-    from train.fitting import logit_biases as balance  # Keras, which comes in with the first run
-    from train.nets import build
+    from train.fitting.logit_biases import balance_classes  # not above: it imports Keras
+    from train.nets.build import predict
 
-    train, validation = split(len(material.images), recipe.validation_count)
     if isinstance(recipe.augmentation, Augmentation):
-        balance.balance_classes(model, material.images[train], material.labels[train])
-    return measure_accuracy(build.predict(model, material.images[validation]), material.labels[validation])
+        balance_classes(model, material.train.images, material.train.labels)
+    return measure_accuracy(predict(model, material.validation.images), material.validation.labels)
 
 
-def pretrain_job(job: Job, model: Any, material: Material, unfinished: Path) -> list[dict[str, float]]:
-    """Pretrain a keras.Model and leave `unfinished` to go on from, unless it is there; a row per epoch."""
-    from train.fitting import contrastive as metric
+def pretrain_job(job: Job, model: Any, material: Material, checkpoint: Path) -> list[dict[str, float]]:
+    """Pretrain a keras.Model and write its checkpoint, unless that exists. Returns a row for each epoch."""
+    from train.fitting import contrastive
 
-    path, recipe = pretraining_path(unfinished), job.trial.recipe
-    if not unfinished.exists():
-        epochs, images = job.trial.pretraining_epochs, material.images
-        history = metric.pretrain(model, images, material.labels, recipe, epochs=epochs, seed=job.seed)
+    path, recipe = pretraining_path(checkpoint), job.trial.recipe
+    if not checkpoint.exists():
+        epochs = job.trial.pretraining_epochs
+        history = contrastive.pretrain(model, material.train, recipe, epochs=epochs, seed=job.seed)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(history))
-        metric.write_start(model, len(images), recipe, seed=job.seed, unfinished=unfinished)
+        contrastive.write_start(model, len(material.train), recipe, seed=job.seed, checkpoint=checkpoint)
     rows: list[dict[str, float]] = json.loads(path.read_text())
     return rows
 
 
-def pretraining_path(unfinished: Path) -> Path:
-    """Where the rows of a run's pretraining wait for its end."""
-    return unfinished.with_suffix(".pretraining.json")
+def pretraining_path(checkpoint: Path) -> Path:
+    """The file that keeps the rows of a run's pretraining until its end."""
+    return checkpoint.with_suffix(".pretraining.json")
 
 
 def describe_run(
     job: Job, plan: Plan, parameters: int, history: Sequence[Mapping[str, float]], validation_accuracy: float
 ) -> Run:
-    """What is kept of a run; `history` has a row per epoch, the last one of `fit`."""
+    """The line of a run. `history` has a row for each epoch, with pretraining first."""
     return Run(
         study=plan.study.name,
         dataset=job.trial.recipe.dataset,
@@ -165,8 +160,8 @@ def describe_run(
 
 
 def report(plan: Plan, material: Material, folder: Path) -> list[str]:
-    """Write table.md and plot.png of what is finished, of earlier calls too; the conclusion's sentences."""
-    from train.evaluation.figures import DOTS_PER_INCH  # matplotlib, which a usage error does without
+    """Write table.md and plot.png of all finished runs. Returns the sentences of the conclusion."""
+    from train.evaluation.figures import DOTS_PER_INCH  # not above: it imports matplotlib
     from train.studies.plot import draw_study
 
     runs = {find_key(run): run for run in read_runs(folder / "results.jsonl") if is_comparable(run, plan)}
@@ -177,10 +172,10 @@ def report(plan: Plan, material: Material, folder: Path) -> list[str]:
 
 
 def describe_plan(plan: Plan, material: Material) -> list[str]:
-    """Sentences about what all runs have in common, the first one short."""
-    held_out, dataset = plan.base.validation_count, plan.base.dataset
+    """Sentences about what all runs have in common. The first one is short, as it is the plot's caption."""
+    held_out, dataset = len(material.validation), plan.base.dataset
     epochs = "" if plan.study.name == "epochs" else f", {plan.base.epochs} epochs"
-    count = f"{len(material.images) - held_out:,}" + ("" if plan.train_count is None else " chosen")
+    count = f"{len(material.train):,}" + ("" if plan.train_count is None else " chosen")
     trained = f"{dataset}: {count} training images, {held_out:,} held out{epochs}"
     trials = {value: plan.study.vary(plan.base, value) for value in plan.values}
     shares = [
@@ -190,5 +185,5 @@ def describe_plan(plan: Plan, material: Material) -> list[str]:
         if trial.pretraining_epochs
     ]
     base = f"The base is {plan.base.name}: {spell(plan.base.net)}; batches of {plan.base.batch_size}, {plan.precision}."
-    same = "Every run saw the same training images, and none was tuned anew for its value."
+    same = "Every run saw the same training images, and no setting was tuned for its value."
     return [f"{trained}.", base, same, *shares]

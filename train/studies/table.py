@@ -1,10 +1,10 @@
 """Finished runs of a study -> a row per value, a conclusion, and both as a table in Markdown.
 
-Enters: `Run`s of one study that differ in value and seed alone. Leaves: text. Does not know: files, Keras, plots.
+Enters: `Run`s of one study that differ only in value and seed. Leaves: text. Does not know: files, Keras, plots.
 
-The rule is plain on purpose. Two values are told apart where every run of one is above every run of the other, and
-either has 3 seeds or more. If there were no difference, 3 seeds a side would part so in 1 of 10 comparisons, 4 in 1 of
-35, 5 in 1 of 126: who wants to be surer, takes more seeds.
+A comparison of two values is decided if every run of one value is above every run of the other. Both need at least 3
+seeds. If the values were equal, chance would decide 1 of 10 comparisons of 3 seeds each. With 4 seeds it would decide 1
+of 35, and with 5 seeds 1 of 126.
 """
 
 from collections.abc import Sequence
@@ -19,34 +19,33 @@ LEAST_SEEDS = 3
 
 @dataclass(frozen=True)
 class Row:
-    """What the runs of one value came to."""
+    """The figures of all runs of a value."""
 
     value: Value
     parameters: int
     accuracies: tuple[float, ...]
-    """Of validation, one for each seed."""
-    train_accuracy: float
-    seconds: float
-    """Mean over the seeds, as the one before."""
+    """Validation accuracies, one for each seed."""
+    train_accuracy: float  # mean over the seeds
+    seconds: float  # mean over the seeds
 
     @property
     def mean(self) -> float:
-        """Over the seeds."""
+        """The mean validation accuracy."""
         return fmean(self.accuracies)
 
     @property
     def lowest(self) -> float:
-        """Of the seeds."""
+        """The lowest validation accuracy."""
         return min(self.accuracies)
 
     @property
     def highest(self) -> float:
-        """Of the seeds."""
+        """The highest validation accuracy."""
         return max(self.accuracies)
 
 
 def summarise(runs: Sequence[Run]) -> list[Row]:
-    """A row per value: numbers by size, words in the order of their first run."""
+    """Make a row for each value: numbers by size, words in the order of their first run."""
     values = list(dict.fromkeys(run.value for run in runs))
     if not any(isinstance(value, str) for value in values):
         values.sort(key=float)
@@ -64,7 +63,7 @@ def _summarise(value: Value, runs: Sequence[Run]) -> Row:
 
 
 def conclude(rows: Sequence[Row]) -> list[str]:
-    """A sentence about the value with the highest mean, and one for each other value that it is held against."""
+    """Sentences: one about the value with the highest mean, and one for each other value that it is compared with."""
     if len(rows) < 2:
         return ["Undecided: there are not two values to compare yet."]
     best = max(rows, key=lambda row: row.mean)
@@ -78,25 +77,25 @@ def conclude(rows: Sequence[Row]) -> list[str]:
     found = f"{spell_value(best.value)} has the highest mean, {best.mean:.4f} ({spell_range(best)})"
     if any(doubts.values()):
         return [f"Undecided: {found}, but not every comparison with it is decided.", *against]
-    return [f"Decided: {found}, and its every run is above all runs of any other value.", *against]
+    return [f"Decided: {found}, and each of its runs is above all runs of the other values.", *against]
 
 
 def _doubt(best: Row, other: Row) -> str:
-    """Why the better of two rows is not known to be better; empty where it is."""
+    """Why the comparison of the best row with another is undecided; empty if it is decided."""
     few = [row for row in (best, other) if len(row.accuracies) < LEAST_SEEDS]
     if few:
         counts = " and ".join(f"{spell_value(row.value)} has {len(row.accuracies)}" for row in few)
-        return f"wanted {LEAST_SEEDS} seeds at least, {counts}"
+        return f"wanted at least {LEAST_SEEDS} seeds, {counts}"
     return "" if best.lowest > other.highest else "the ranges overlap"
 
 
 def spell_range(row: Row) -> str:
-    """From the lowest to the highest."""
+    """Write the range of a row's accuracies."""
     return f"{row.lowest:.4f} to {row.highest:.4f}"
 
 
 def write_table(study: Study, rows: Sequence[Row], facts: Sequence[str]) -> str:
-    """The whole of table.md; `facts` are sentences about what all runs had in common."""
+    """Write the whole table.md. `facts` are sentences about what all runs have in common."""
     sentence, *against = conclude(rows)
     head = ("", "parameters", "seeds", "mean", "lowest to highest", "sd", "in training", "seconds a run")
     lines = [_join([study.name, *head[1:]]), _join(["---", *["---:"] * (len(head) - 1)])]
@@ -112,12 +111,12 @@ def write_table(study: Study, rows: Sequence[Row], facts: Sequence[str]) -> str:
 
 
 NOTES = """\
-The figures are validation accuracies: of training images that were held out, after the last epoch, the classes \
-balanced on the others where those were augmented. Nothing in a run was chosen by them, and the test set was not read.
+The figures are validation accuracies on held-out training images, after the last epoch. With augmentation, the \
+classes were balanced on the other training images. The figures chose nothing in a run, and the test set was not read.
 `sd` is the standard deviation, over 3 seeds or more. `in training` is the mean accuracy of the last epoch's batches, \
-augmented and under dropout if there is any.
-A comparison is decided where every run of one value is above every run of the other, with 3 seeds or more each. Where \
-there is no difference, chance alone parts 3 seeds from 3 in 1 of 10 comparisons, 5 from 5 in 1 of 126; the best of \
+with augmentation and dropout if there is any.
+A comparison is decided if every run of one value is above every run of the other, with 3 seeds or more each. If there \
+is no difference, chance alone separates 3 seeds from 3 in 1 of 10 comparisons, and 5 from 5 in 1 of 126. The best of \
 many values has more chances.
 """.splitlines()
 

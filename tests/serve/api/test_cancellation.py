@@ -91,7 +91,7 @@ async def call_many(address: str, expected: dict[bytes, list[float]], seed: int)
 
 
 @pytest.mark.slow
-def test_half_of_ten_thousand_callers_leave_and_the_others_get_their_right_answers(
+def test_half_of_ten_thousand_callers_leave_and_the_others_are_answered(
     server: RunningServer, expected: dict[bytes, list[float]]
 ) -> None:
     answered, gone, wrong = asyncio.run(call_many(server.address, expected, seed=0))

@@ -11,10 +11,11 @@ from typing import Any
 import grpc
 import pytest
 
-from serve.api.gate import Call, CallGate
+from serve.api.gate import CallGate
 from serve.api.inkling_v1 import SERVICE
 from serve.errors import NotFound, Overloaded
 from serve.pb import classifier_pb2 as pb
+from serve.telemetry.calls import Call
 
 GET_MODEL = SERVICE.methods_by_name["GetModel"]
 Method = Callable[[pb.GetModelRequest, Call], Awaitable[pb.GetModelResponse]]

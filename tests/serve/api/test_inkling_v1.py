@@ -50,7 +50,7 @@ def test_an_image_gets_its_label_first_and_probabilities_that_sum_to_one(client:
     assert sum(each.probability for each in answer.classes) == pytest.approx(1, abs=1e-6)
 
 
-def test_an_image_of_another_size_and_mode_is_prepared_by_the_models_policy(client: Client, png: Png) -> None:
+def test_an_image_of_another_size_is_prepared_by_the_models_policy(client: Client, png: Png) -> None:
     assert client.classify(png(2, (90, 60), "L"), model="bands").best.label == "bottom"
 
 
@@ -143,15 +143,13 @@ def test_a_truncated_image_is_told_apart(client: Client, png: Png) -> None:
     assert caught.value.reason == "IMAGE_TRUNCATED"
 
 
-def test_a_message_over_the_limit_is_refused_by_the_client_before_it_is_sent(client: Client) -> None:
+def test_the_client_refuses_a_message_over_the_limit_before_it_is_sent(client: Client) -> None:
     with pytest.raises(CallError, match="at most 16,777,216 bytes") as caught:
         client.classify(bytes(17 * 2**20), model="bands")
     assert caught.value.reason == "MESSAGE_TOO_LARGE"
 
 
-def test_a_message_over_the_limit_is_refused_by_the_server_and_the_next_call_is_answered(
-    server: RunningServer, png: Png
-) -> None:
+def test_the_server_refuses_a_message_over_the_limit_and_answers_the_next(server: RunningServer, png: Png) -> None:
     with Client(server.address, max_message_bytes=2**30) as careless:
         with pytest.raises(CallError) as caught:
             careless.classify(bytes(100 * 2**20), model="bands")
@@ -217,7 +215,7 @@ def test_a_refusal_is_gone_when_it_is_answered(client: Client, image: bytes, mod
         kept = [each for each in gc.get_objects() if isinstance(each, errors.RequestError)]
     finally:
         gc.enable()
-    assert len(kept) <= 3  # those of the last call may not have been let go yet
+    assert len(kept) <= 6  # of 40: those of the last calls may not have been let go yet
 
 
 def test_list_models_shows_every_version_and_what_was_refused(

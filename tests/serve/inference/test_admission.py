@@ -1,8 +1,12 @@
 """serve.inference.admission: the bound on what may wait."""
 
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
 import pytest
 
-from serve.errors import Overloaded
+from serve.errors import Expired, Overloaded
 from serve.inference.admission import Admission
 
 
@@ -30,3 +34,75 @@ def test_a_request_larger_than_the_bounds_is_taken_when_nothing_waits() -> None:
     admission = Admission(max_images=2, max_bytes=10)
     with admission.admit(5, 50):
         assert admission.images == 5
+
+
+def run_in_turn(test: Callable[[Admission], Awaitable[None]]) -> Admission:
+    """The admission of three images and 100 bytes that a test was run with."""
+
+    async def main() -> Admission:
+        admission = Admission(max_images=3, max_bytes=100)
+        await test(admission)
+        return admission
+
+    return asyncio.run(main())
+
+
+def test_who_waits_in_turn_gets_room_in_the_order_of_arrival() -> None:
+    """A large one that came first is not overtaken by small ones that would fit."""
+    admitted: list[int] = []
+
+    async def take(admission: Admission, images: int) -> None:
+        with await admission.admit_in_turn(images, images, None):
+            admitted.append(images)
+            await asyncio.sleep(0.001)
+
+    async def test(admission: Admission) -> None:
+        with admission.admit(2, 1):
+            waiting = [asyncio.create_task(take(admission, images)) for images in (3, 1, 2, 1)]
+            await asyncio.sleep(0.01)
+            assert not admitted
+        await asyncio.gather(*waiting)
+
+    assert run_in_turn(test).images == 0
+    assert admitted == [3, 1, 2, 1]
+
+
+def test_one_that_ends_lets_in_as_many_as_there_is_room_for() -> None:
+    async def hold(admission: Admission, until: asyncio.Event) -> None:
+        with await admission.admit_in_turn(1, 1, None):
+            await until.wait()
+
+    async def test(admission: Admission) -> None:
+        until = asyncio.Event()
+        with admission.admit(3, 1):
+            waiting = [asyncio.create_task(hold(admission, until)) for _ in range(5)]
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)
+        assert admission.images == 3
+        until.set()
+        await asyncio.gather(*waiting)
+
+    assert run_in_turn(test).images == 0
+
+
+def test_a_deadline_ends_the_wait_for_room() -> None:
+    async def test(admission: Admission) -> None:
+        with admission.admit(3, 1), pytest.raises(Expired, match="before there was room"):
+            await admission.admit_in_turn(1, 1, time.monotonic() + 0.01)
+        with await admission.admit_in_turn(1, 1, time.monotonic() + 10):
+            assert admission.images == 1
+
+    run_in_turn(test)
+
+
+def test_one_that_leaves_while_it_waits_holds_up_nobody() -> None:
+    async def test(admission: Admission) -> None:
+        with admission.admit(3, 1):
+            first, second = (asyncio.create_task(admission.admit_in_turn(1, 1, None)) for _ in range(2))
+            await asyncio.sleep(0.01)
+            first.cancel()
+        with await asyncio.wait_for(second, 1):
+            assert admission.images == 1
+        assert first.cancelled()
+
+    run_in_turn(test)

@@ -1,4 +1,4 @@
-"""serve.inference.batcher under simulated time: whatever callers do while they wait, the right ones are answered, in order."""
+"""serve.inference.batcher under simulated time: whatever callers do, those that wait get their answers, in order."""
 
 import asyncio
 import threading

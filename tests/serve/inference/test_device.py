@@ -62,9 +62,7 @@ class Driver:
         (Driver(start_code=2), "device 0 does not start: CUDA_ERROR_OUT_OF_MEMORY"),
     ],
 )
-def test_a_driver_that_cannot_run_this_build_is_found_out_before_a_model_is_loaded(
-    driver: Driver, problem: str
-) -> None:
+def test_a_driver_too_old_for_this_build_is_found_before_any_model_loads(driver: Driver, problem: str) -> None:
     assert find_driver_problem(driver, 0, "13.0") == problem
 
 

@@ -66,7 +66,7 @@ def test_the_self_test_keeps_to_one_core(model_file: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("count", [1, 2, 33])
-def test_a_run_that_keeps_to_one_core_gives_the_answers_of_one_that_spreads(model_file: Path, count: int) -> None:
+def test_a_run_on_one_core_gives_the_answers_of_one_that_spreads(model_file: Path, count: int) -> None:
     engine = load(model_file, replace(CPU, most_threads=2))
     expected = engine.run(draw_images(count))[OUTPUT]
     np.testing.assert_array_equal(engine.run(draw_images(count), spread=False)[OUTPUT], expected)
@@ -146,9 +146,7 @@ def test_padding_to_a_batch_size_changes_no_answer(model_file: Path, count: int)
     np.testing.assert_allclose(found, engine.run(draw_images(count))[OUTPUT], rtol=1e-6)
 
 
-def test_a_slow_net_takes_fewer_images_at_a_time_on_the_cpu_and_runs_no_batch_to_warm_up(
-    model_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_slow_net_takes_fewer_images_at_a_time_on_the_cpu(model_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine, sizes = load(model_file, CPU), []
     monkeypatch.setattr(Engine, "_measure", lambda self, size, options=None: sizes.append(size) or 0.03 * size)
     engine.warm_up()

@@ -1,4 +1,4 @@
-"""serve.inference.loop_batcher: what has come when nothing more comes is one run; nobody is lost or hurt by a neighbour."""
+"""serve.inference.loop_batcher: what has come when nothing more comes is one run, and every caller is answered."""
 
 import asyncio
 import time
@@ -53,7 +53,7 @@ def test_callers_that_come_within_a_few_turns_of_each_other_share_a_run() -> Non
     assert run_on_loop(scenario) == [[1, 2], [0, 5, 12]]
 
 
-def test_other_threads_have_the_core_while_a_batch_is_waited_for_and_not_between_lone_calls(
+def test_other_threads_get_the_core_while_a_batch_gathers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     given: list[None] = []
@@ -80,7 +80,7 @@ def test_a_full_batch_waits_for_nobody_and_the_rest_is_next() -> None:
     assert run_on_loop(scenario) == [[0, 1, 2, 3], [4, 5]]
 
 
-def test_a_caller_that_leaves_between_its_runs_has_no_more_and_is_no_longer_counted() -> None:
+def test_a_caller_that_leaves_between_its_runs_is_no_longer_counted() -> None:
     """Were the items that it left still counted, the three that follow would not be waited for."""
 
     async def scenario(batcher: LoopBatcher[int, int]) -> None:
@@ -136,7 +136,7 @@ def test_closing_finishes_what_was_accepted_and_takes_nothing_new() -> None:
     run_on_loop(scenario)
 
 
-def test_a_backlog_is_run_when_the_loop_has_little_to_read_and_never_much_later() -> None:
+def test_a_backlog_runs_when_there_is_little_to_read_and_never_much_later() -> None:
     """Time is simulated: each turn of the loop lasts what the test says."""
     now_s, batches = 0.0, []
 

@@ -97,7 +97,7 @@ def test_what_is_served_is_the_file_of_the_precision_asked_for(copy: Path) -> No
             assert registry.find("bands", "2").spec.precision == "float32"
 
 
-def test_where_the_file_of_the_precision_asked_for_is_bad_the_plain_one_serves(copy: Path) -> None:
+def test_the_plain_file_serves_if_that_of_the_precision_is_bad(copy: Path) -> None:
     (copy / "bands/10/model.int8.onnx").write_bytes(b"broken")
     with opened(copy, "int8") as registry:
         assert (registry.find("bands", "10").spec.precision, len(registry.list())) == ("float32", 4)
@@ -115,7 +115,7 @@ def test_a_version_is_found_by_its_number(registry: Registry, version: int) -> N
     assert (found.name, found.version) == ("bands", version)
 
 
-def test_all_are_listed_with_short_names_first_and_the_highest_version_first(copy: Path) -> None:
+def test_models_are_listed_short_names_first_and_highest_version_first(copy: Path) -> None:
     """By letter alone, `a-band-of-grey` and `arch` would come first; by length alone, `hoops` might."""
     for name in ("hoops", "a-band-of-grey", "arch"):
         shutil.copytree(copy / "grey-bands", copy / name)
@@ -167,7 +167,7 @@ def test_an_empty_name_is_the_only_model(copy: Path) -> None:
         assert registry.find("", "9").version == 9
 
 
-def test_refused_files_are_listed_with_the_reason_and_the_others_are_served(
+def test_refused_files_are_listed_with_the_reason_and_others_are_served(
     copy: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     refuse(copy, "bands/11", b"a text file")

@@ -73,7 +73,9 @@ def test_a_lone_image_of_a_long_net_is_run_at_once_where_one_is_short(
 ) -> None:
     monkeypatch.setattr(engine.Engine, "_measure", lambda self, size, options=None: one_image_s if size == 1 else 1.0)
     made: list[tuple[object, ...]] = []
-    monkeypatch.setattr(runner, "ThreadBatcher", lambda *settings: made.append(settings) or ThreadBatcher(*settings))
+    monkeypatch.setattr(
+        runner, "ThreadBatcher", lambda *settings, **others: made.append(settings) or ThreadBatcher(*settings, **others)
+    )
     assert asyncio.run(make_batcher(bands, threads=1)) is ThreadBatcher
     assert made[0][-1] is at_once
 
@@ -132,7 +134,7 @@ async def rank(path: Path, calls: list[list[bytes]]) -> list[list[list[int]]]:
     return [[each.ranking for each in call if isinstance(each, runner.Answer)] for call in answers]
 
 
-def test_classes_that_are_as_probable_keep_their_order_alone_and_among_others(bands: Path, png: Png) -> None:
+def test_equally_probable_classes_keep_their_order_in_any_batch(bands: Path, png: Png) -> None:
     """One band is bright, and the two others are as dark."""
     images = [png(0), png(1), png(2)]
     together, *alone = asyncio.run(rank(bands, [images, *([each] for each in images)]))

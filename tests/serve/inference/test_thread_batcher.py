@@ -1,4 +1,4 @@
-"""serve.inference.thread_batcher: many callers, one run; nobody is lost, nobody is hurt by a neighbour."""
+"""serve.inference.thread_batcher: many callers, one run, and one caller's fault costs no other."""
 
 import asyncio
 import threading
@@ -88,7 +88,7 @@ def test_a_cancelled_caller_is_skipped_and_its_neighbours_are_answered() -> None
     assert run(scenario).batches == [[0], [2]]
 
 
-def test_a_caller_cancelled_during_its_run_leaves_its_neighbours_their_results() -> None:
+def test_a_caller_cancelled_during_its_run_costs_the_others_nothing() -> None:
     async def scenario(gate: Gate, batcher: Batcher[int, int]) -> None:
         first = await hold(gate, batcher)
         first.cancel()
@@ -233,7 +233,7 @@ def test_after_expired_work_a_lone_item_is_run_on_the_loop_all_the_same() -> Non
         batcher = ThreadBatcher(note, 4, single_at_once=True)
         with pytest.raises(Expired):
             await batcher.submit([1], deadline_s=time.monotonic() - 1)
-        while not batcher._waiting.empty():  # its caller may hear of it before the thread has thrown it away
+        while not batcher._waiting.empty():  # its caller may get the error before the thread has dropped it
             await asyncio.sleep(0)
         assert await batcher.submit([2]) == [2]
         await batcher.close()

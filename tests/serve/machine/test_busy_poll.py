@@ -1,4 +1,4 @@
-"""serve.machine.busy_poll: a loop stays awake for a caller who comes back soon, for so long, and for nobody else."""
+"""serve.machine.busy_poll: the loop polls for a client whose next request comes soon, for so long, and for no other."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -30,7 +30,7 @@ class Play:
         self.busy_poll = Counted(longest_us, lambda: self.now_ns)
 
     def call(self, gap_us: int, run_us: int = 300) -> None:
-        """A lone call, so long after the one before had been run."""
+        """A single call, so long after the one before was run."""
         self.now_ns += gap_us * US
         came_ns = self.now_ns
         self.now_ns += run_us * US
@@ -52,7 +52,7 @@ def play(scenario: Callable[[Play], Awaitable[None]], longest_us: int = LONGEST_
     asyncio.run(start())
 
 
-def test_the_loop_sleeps_after_a_first_call_and_polls_after_one_that_came_soon() -> None:
+def test_the_loop_polls_after_a_call_that_came_soon_and_not_after_the_first() -> None:
     async def scenario(play: Play) -> None:
         play.call(gap_us=10_000)
         assert not await play.turn(us=1)

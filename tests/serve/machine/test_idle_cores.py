@@ -1,4 +1,4 @@
-"""serve.machine.idle_cores: a run spreads over two cores while the other workers leave one idle, and not beside them."""
+"""serve.machine.idle_cores: a run takes two cores while the other workers leave one idle, else one."""
 
 import os
 import subprocess

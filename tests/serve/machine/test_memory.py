@@ -1,4 +1,4 @@
-"""serve.machine.memory: what lies between things in use goes back to the system, once many calls have come and no more."""
+"""serve.machine.memory: free memory is returned to the system once many calls came and no more come."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""serve.machine.scheduling: threads wait for their scheduling while callers are many, under no policy but the default."""
+"""serve.machine.scheduling: threads run under SCHED_BATCH while runs are shared, unless another policy was chosen."""
 
 import subprocess
 import sys
@@ -52,7 +52,8 @@ def test_the_event_loop_does_not_wait_beside_runs_in_a_thread() -> None:
             thread.start()
             thread.join()
         for seconds, note, image_count in [
-            (0, scheduling.note_run, 8), (0.1, run_in_thread, 1), (0.5, scheduling.note_run, 8), (0.6, scheduling.note_run, 8),
+            (0, scheduling.note_run, 8), (0.1, run_in_thread, 1), (0.5, scheduling.note_run, 8),
+            (0.6, scheduling.note_run, 8),
             (0.1, run_in_thread, 8), (1.1, run_in_thread, 1),
         ]:
             now[0] += seconds

@@ -17,7 +17,7 @@ def listen(port: int) -> socket.socket:
     return listener
 
 
-def test_a_port_that_another_server_has_is_refused_even_if_it_could_be_shared() -> None:
+def test_a_port_of_another_server_is_refused_even_if_it_could_be_shared() -> None:
     with listen(0) as other, pytest.raises(ConfigError, match="cannot listen"):
         reserve_port("127.0.0.1", other.getsockname()[1])
 

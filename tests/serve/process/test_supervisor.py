@@ -140,8 +140,8 @@ def test_sigterm_stops_the_workers_and_then_the_supervisor(repository_folder: Pa
         assert not any(map(is_alive, pids))
 
 
-def test_ctrl_c_in_a_terminal_reaches_the_supervisor_alone_which_stops_the_workers(repository_folder: Path) -> None:
-    """The terminal also stops whoever writes to it from behind, as `stty tostop` asks: not the workers, who log."""
+def test_ctrl_c_reaches_the_supervisor_alone_which_stops_the_workers(repository_folder: Path) -> None:
+    """The terminal also stops background processes that write to it (`stty tostop`), but not the workers, which log."""
     with supervised(repository_folder, [sys.executable, "-c", IN_A_TERMINAL]) as running:
         pids = running.worker_pids()
         assert running.process.stdin is not None
@@ -152,7 +152,7 @@ def test_ctrl_c_in_a_terminal_reaches_the_supervisor_alone_which_stops_the_worke
         assert not any(map(is_alive, pids))
 
 
-def test_workers_share_the_session_of_their_supervisor_and_have_process_groups_of_their_own(
+def test_workers_share_a_session_and_have_process_groups_of_their_own(
     repository_folder: Path,
 ) -> None:
     """Linux shares the cores out among sessions first: in sessions of their own, workers waited for each other."""
@@ -187,7 +187,7 @@ async def wait_for_message(caplog: pytest.LogCaptureFixture, pattern: str, count
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a killed worker's pipe
-def test_a_system_that_starts_no_process_for_a_while_costs_the_other_workers_nothing(
+def test_a_system_that_starts_no_process_costs_the_other_workers_nothing(
     repository_folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     starts, start = [], asyncio.create_subprocess_exec
@@ -220,6 +220,14 @@ def test_workers_that_cannot_start_end_the_supervisor_with_their_reason(tmp_path
     with supervised(tmp_path) as running:
         assert running.process.wait(20) == 2
         running.wait_for(re.escape(str(tmp_path)))
+
+
+def test_a_folder_whose_every_file_is_refused_gives_exit_code_3(tmp_path: Path) -> None:
+    (tmp_path / "broken/1").mkdir(parents=True)
+    (tmp_path / "broken/1/model.onnx").write_bytes(b"no model")
+    with supervised(tmp_path) as running:
+        assert running.process.wait(20) == 3
+        running.wait_for("every model file under .* was refused")
 
 
 def test_the_number_of_workers_follows_the_cores_and_the_device(monkeypatch: pytest.MonkeyPatch) -> None:

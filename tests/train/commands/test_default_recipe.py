@@ -1,9 +1,8 @@
-"""`cifar10`, the default recipe, with a tiny net and tiny images: all the way from the flags to the file's answers.
+"""The default recipe `cifar10` with a tiny net and tiny images: the whole way from the flags to the file's answers.
 
-The published images are not needed: a spot on the left, whose colour is the label, though for some images at random.
+The images have a spot on the left, whose colour is the label, except for some with random labels.
 """
 
-import argparse
 import csv
 import dataclasses
 import io
@@ -19,25 +18,27 @@ from onnx import TensorProto
 
 from serve.model_file.spec import ModelSpec
 from train.commands.recipe import train_recipe
-from train.data.datasets import Dataset, split
+from train.data.datasets import Dataset, Part, split
 from train.evaluation.calibration import Calibration, calibrate, undo_calibration
 from train.evaluation.metrics import measure_accuracy
 from train.export.graph import LEAST_SIZE
 from train.export.onnx_file import read_model_file, run_onnx
 from train.fitting.fit import CALIBRATION_LEAST, CALIBRATION_VIEWS, fit, show_as_in_training
-from train.flags import add_run_flags
+from train.flags import RunFlags
 from train.nets.build import build, prepare_first_layer
 from train.nets.winograd import WinogradConv2D
 from train.recipes.net import Flatten, GlobalMax, NormConv, Residual, Whitening
 from train.recipes.recipe import describe
 from train.recipes.shipped import RECIPES
 
+pytestmark = pytest.mark.slow  # most of these tests share a training
+
 SIDE, SEED = 12, 3
 LABELS = {"en": ("red", "green", "blue"), "ru": ("красный", "зелёный", "синий")}
 DEFAULT = RECIPES["cifar10"]
 RECIPE = dataclasses.replace(
     DEFAULT,
-    net=(Whitening(), NormConv(24, pooled=True), Residual(24), GlobalMax()),  # 24 channels to 24: 5,184 weights
+    net=(Whitening(), NormConv(24, pooled=True), Residual(24), GlobalMax()),  # 5,184 weights from 24 channels to 24
     epochs=3,
     batch_size=100,
     validation_count=CALIBRATION_LEAST,
@@ -46,7 +47,7 @@ RECIPE = dataclasses.replace(
 
 
 def draw_spots(count: int, seed: int, brightness: int = 80) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 [N, 12, 12, 3] and labels int64 [N], a fifth of which are chance."""
+    """Images uint8 [N, 12, 12, 3] and labels int64 [N], a fifth of which are random."""
     random = np.random.default_rng(seed)
     colours = random.integers(0, 3, count)
     images = random.integers(0, 100, (count, SIDE, SIDE, 3), np.uint8)
@@ -56,14 +57,14 @@ def draw_spots(count: int, seed: int, brightness: int = 80) -> tuple[np.ndarray,
 
 
 class Interrupting(io.StringIO):
-    """A terminal at which somebody presses Ctrl-C when a text is printed."""
+    """A terminal that interrupts the program when a text is printed."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.text = text
 
     def write(self, printed: str) -> int:
-        """Keep what is printed, up to that text."""
+        """Keep the printed text up to that one."""
         if self.text in printed:
             raise KeyboardInterrupt
         return super().write(printed)
@@ -71,49 +72,41 @@ class Interrupting(io.StringIO):
 
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
-    """Its test images are the clearer ones: rounded weights, which may change no answer, have no close ones there."""
+    """Its test images are clear, so that rounded weights change no answer."""
     training, test = draw_spots(CALIBRATION_LEAST + 500, seed=0), draw_spots(100, seed=1, brightness=150)
-    return Dataset("cifar10", *training, *test, LABELS)
+    parts = split(Part.whole(*training), RECIPE.validation_count)
+    return Dataset("cifar10", *parts, Part.whole(*test), LABELS)
 
 
-def parse(out: Path, *flags: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    add_run_flags(parser)
-    return parser.parse_args(["--out", str(out), "--seed", str(SEED), "--precision", "float32", *flags])
+def make_flags(out: Path, *, precision: str = "float32", resume: bool = False) -> RunFlags:
+    return RunFlags(out=out, seed=SEED, precision=precision, resume=resume)
 
 
 @pytest.fixture(scope="module")
 def folder(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a run leaves that was interrupted before its last epoch, and resumed."""
+    """The files of a run that was interrupted before its last epoch and resumed."""
     out = tmp_path_factory.mktemp("runs")
-    unfinished = out / "unfinished.npz"
+    checkpoint = out / "unfinished.npz"
     with redirect_stdout(Interrupting("epoch 3 of 3")), pytest.raises(KeyboardInterrupt):
-        train_recipe(RECIPE, dataset, parse(out), unfinished)
+        train_recipe(RECIPE, dataset, make_flags(out), checkpoint)
     with (out / "printed.txt").open("w") as printed, redirect_stdout(printed):
-        train_recipe(RECIPE, dataset, parse(out, "--resume"), unfinished)
+        train_recipe(RECIPE, dataset, make_flags(out, resume=True), checkpoint)
     return out / "cifar10" / "1"
 
 
 @pytest.fixture(scope="module")
 def file(folder: Path) -> tuple[bytes, ModelSpec]:
-    """The model file, and what its metadata say."""
+    """The model file and its metadata."""
     return read_model_file(folder / "model.onnx")
 
 
 @pytest.fixture(scope="module")
 def net(folder: Path) -> keras.Model:
-    """The net as it was trained, without what `models.complete` put around it: images -> logits."""
+    """The trained net from images to logits, without the layers of `complete`."""
     return keras.saving.load_model(folder / "model.keras").get_layer("cifar10-logits")
 
 
-@pytest.fixture(scope="module")
-def held_out(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels."""
-    _, places = split(len(dataset.train_images), RECIPE.validation_count)
-    return dataset.train_images[places], dataset.train_labels[places]
-
-
-def test_the_metadata_say_how_the_recipe_was(file: tuple[bytes, ModelSpec]) -> None:
+def test_the_metadata_contain_the_recipe(file: tuple[bytes, ModelSpec]) -> None:
     _, spec = file
     elsewhere = ("name", "dataset", "prepare", "measured_accuracy")
     wanted = {key: value for key, value in describe(RECIPE).items() if key not in elsewhere}
@@ -123,7 +116,7 @@ def test_the_metadata_say_how_the_recipe_was(file: tuple[bytes, ModelSpec]) -> N
 
 def test_an_image_and_its_mirror_image_get_the_same_answer(file: tuple[bytes, ModelSpec], dataset: Dataset) -> None:
     data, _ = file
-    answers = [run_onnx(data, images) for images in (dataset.test_images, dataset.test_images[:, :, ::-1])]
+    answers = [run_onnx(data, images) for images in (dataset.test.images, dataset.test.images[:, :, ::-1])]
     np.testing.assert_allclose(*answers, atol=1e-5)
 
 
@@ -139,35 +132,31 @@ def test_the_large_weights_are_in_16_bits_and_those_alone(file: tuple[bytes, Mod
 
 
 def test_the_weights_are_those_of_the_last_epoch(
-    file: tuple[bytes, ModelSpec], folder: Path, net: keras.Model, held_out: tuple[np.ndarray, np.ndarray]
+    file: tuple[bytes, ModelSpec], folder: Path, net: keras.Model, dataset: Dataset
 ) -> None:
     _, spec = file
     rows = list(csv.DictReader((folder / "history.csv").read_text().splitlines()))
     assert len(rows) == spec.recipe["best_epoch"] == 3
-    images, labels = held_out
-    found = measure_accuracy(np.asarray(net(images)), labels)
+    found = measure_accuracy(np.asarray(net(dataset.validation.images)), dataset.validation.labels)
     assert found == pytest.approx(float(rows[-1]["val_accuracy"]), abs=0.002)
 
 
-def test_the_validation_accuracy_is_that_of_the_files_answers_and_is_printed(
-    folder: Path, file: tuple[bytes, ModelSpec], held_out: tuple[np.ndarray, np.ndarray]
+def test_the_printed_validation_accuracy_is_that_of_the_file(
+    folder: Path, file: tuple[bytes, ModelSpec], dataset: Dataset
 ) -> None:
     data, spec = file
-    images, labels = held_out
-    found = measure_accuracy(run_onnx(data, images), labels)
+    found = measure_accuracy(run_onnx(data, dataset.validation.images), dataset.validation.labels)
     stated = spec.recipe["validation_accuracy"]
     assert stated == pytest.approx(found, abs=0.002)
     printed = (folder.parents[1] / "printed.txt").read_text()
-    assert f"validation accuracy {stated:.4f} with the mirror image's answer" in printed
+    assert f"validation accuracy {stated:.4f} averaged with the mirror image" in printed
 
 
-def test_the_calibration_is_what_the_held_out_images_give_when_they_are_moved(
-    file: tuple[bytes, ModelSpec], held_out: tuple[np.ndarray, np.ndarray]
-) -> None:
-    """Of the file's own answers, with the calibration that the metadata name taken out again."""
+def test_the_calibration_is_fitted_to_moved_held_out_images(file: tuple[bytes, ModelSpec], dataset: Dataset) -> None:
+    """The calibration of the metadata is first undone in the file's answers."""
     data, spec = file
-    images = show_as_in_training(held_out[0], RECIPE)
-    labels = np.tile(held_out[1], CALIBRATION_VIEWS)
+    images = show_as_in_training(dataset.validation.images, RECIPE)
+    labels = np.tile(dataset.validation.labels, CALIBRATION_VIEWS)
     named = Calibration(**spec.recipe["calibration"])
     before = undo_calibration(run_onnx(data, images), named.temperature, named.smoothing)
     found = calibrate(np.log(before), labels, DEFAULT.label_smoothing)
@@ -182,16 +171,14 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
 ) -> None:
     keras.utils.set_random_seed(SEED)
     model = build(RECIPE.net, dataset.shape, 3)
-    images, labels = dataset.train_images, dataset.train_labels
-    fit(model, images, labels, RECIPE, seed=SEED, unfinished=tmp_path / "unfinished.npz")
+    fit(model, dataset.train, dataset.validation, RECIPE, seed=SEED, checkpoint=tmp_path / "unfinished.npz")
     for weight, expected in zip(net.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_allclose(weight, expected, atol=1e-3)
 
 
 def test_the_whitening_is_that_of_the_training_images_alone(net: keras.Model, dataset: Dataset) -> None:
-    train, _ = split(len(dataset.train_images), RECIPE.validation_count)
     fresh = build(RECIPE.net, dataset.shape, 3)
-    prepare_first_layer(fresh, dataset.train_images[train])
+    prepare_first_layer(fresh, dataset.train.images)
     for weight, expected in zip(
         net.get_layer("whitening").get_weights(), fresh.get_layer("whitening").get_weights(), strict=True
     ):
@@ -204,14 +191,13 @@ def test_the_kernels_are_muons_which_keeps_their_length(net: keras.Model) -> Non
 
 
 def test_the_flag_decides_the_precision_that_is_trained_in(dataset: Dataset, tmp_path: Path) -> None:
-    """As an interrupted run left it, which read it from the net's layers, and as the file of its end says."""
+    """The checkpoint has the precision of the net's layers, and the file has it in its metadata."""
     flat = dataclasses.replace(RECIPE, net=(Flatten(),))
-    unfinished, flags = tmp_path / "unfinished.npz", parse(tmp_path, "--precision", "bfloat16")
+    checkpoint, flags = tmp_path / "unfinished.npz", make_flags(tmp_path, precision="bfloat16")
     with redirect_stdout(Interrupting("epoch 2 of 3")), pytest.raises(KeyboardInterrupt):
-        train_recipe(flat, dataset, flags, unfinished)
-    with np.load(unfinished) as stored:
+        train_recipe(flat, dataset, flags, checkpoint)
+    with np.load(checkpoint) as stored:
         assert json.loads(str(stored["facts"]))["settings"]["precision"] == "bfloat16"
-    flags.resume = True
-    train_recipe(flat, dataset, flags, unfinished)
+    train_recipe(flat, dataset, dataclasses.replace(flags, resume=True), checkpoint)
     _, spec = read_model_file(tmp_path / "cifar10" / "1" / "model.onnx")
     assert (spec.recipe["precision"], spec.precision) == ("bfloat16", "float32")

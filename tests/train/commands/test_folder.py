@@ -1,4 +1,4 @@
-"""`python -m train.folder`: pictures in class folders, trained on, served, and asked about; and what it refuses."""
+"""`python -m train.folder`: class folders are trained on and served, or refused."""
 
 import csv
 import subprocess
@@ -22,12 +22,12 @@ NAME = "my.shapes"
 PICTURES = ["confusion.png", "curves.png", "mistakes.png", "reliability.png"]
 FILES = sorted(["README.md", "classes.csv", "history.csv", "model.keras", "model.onnx", *PICTURES])
 COMMAND = [sys.executable, "-m", "train.folder"]
-# The command as a user types it, which must be done before TensorFlow is imported.
-WITHOUT_TENSORFLOW = [
-    sys.executable,
-    "-c",
-    "import sys; sys.modules['tensorflow'] = sys.modules['keras'] = None; import train.commands.folder as f; sys.exit(f.main())",
-]
+# The command in a process that cannot import TensorFlow.
+PROGRAM = (
+    "import sys; sys.modules['tensorflow'] = sys.modules['keras'] = None; "
+    "from train.commands.folder import main; sys.exit(main())"
+)
+WITHOUT_TENSORFLOW = [sys.executable, "-c", PROGRAM]
 
 
 def run(*arguments: object, command: list[str] = COMMAND) -> subprocess.CompletedProcess[str]:
@@ -41,16 +41,17 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def training(tmp_path_factory: pytest.TempPathFactory, out: Path) -> subprocess.CompletedProcess[str]:
-    """Three shapes of 40 pictures, one file of no picture among them."""
+    """Train on three shapes of 40 pictures, with a file that is no picture."""
     folder = write_shapes(tmp_path_factory.mktemp("pictures") / "shapes")
     (folder / "disc" / "notes.txt").write_text("mine")
     return run(folder, "--name", NAME, "--epochs", 24, "--size", 24, "--out", out, "--skip-broken")
 
 
-def test_pictures_in_class_folders_become_a_model_that_tells_new_ones_apart(
+@pytest.mark.slow
+def test_class_folders_become_a_model_that_classifies_new_pictures(
     training: subprocess.CompletedProcess[str], out: Path, start_server: Callable[..., RunningServer], tmp_path: Path
 ) -> None:
-    """Through a real server, on pictures of another seed; chance is a third."""
+    """A real server classifies pictures of another seed; chance would be a third."""
     assert training.returncode == 0, training.stderr
     server = start_server(out)
     with Client(server.address) as client:
@@ -59,7 +60,8 @@ def test_pictures_in_class_folders_become_a_model_that_tells_new_ones_apart(
     assert summary["accuracy"] > 0.7, summary
 
 
-def test_the_files_are_those_of_every_training_and_say_what_they_came_of(
+@pytest.mark.slow
+def test_the_files_are_complete_and_describe_the_training(
     training: subprocess.CompletedProcess[str], out: Path
 ) -> None:
     folder = out / NAME / "1"
@@ -75,9 +77,8 @@ def test_the_files_are_those_of_every_training_and_say_what_they_came_of(
     assert {key: spec.recipe[key] for key in expected} == expected
 
 
-def test_what_was_read_left_out_and_reached_is_printed_and_how_to_serve_it(
-    training: subprocess.CompletedProcess[str], out: Path
-) -> None:
+@pytest.mark.slow
+def test_counts_figures_and_commands_are_printed(training: subprocess.CompletedProcess[str], out: Path) -> None:
     for text in ("disc 40, square 40, stripes 40", "84 images to train, 18 to validate, 18 to test", "parity with"):
         assert text in training.stdout
     assert "left out 1 files that cannot be used" in training.stdout
@@ -139,8 +140,8 @@ def test_0_epochs_are_refused_with_the_command_that_evaluates() -> None:
     assert (done.returncode, "python -m serve.evaluate" in " ".join(done.stderr.split())) == (2, True)
 
 
-def test_patience_that_no_run_of_the_folders_epochs_could_lose_ends_with_2(tmp_path: Path) -> None:
-    """20 pictures want the most epochs, 100."""
+def test_patience_not_below_the_epochs_of_the_folder_ends_with_2(tmp_path: Path) -> None:
+    """20 pictures get the highest number of epochs, 100."""
     folder = write_shapes(tmp_path / "shapes", 10)
     done = run(folder, "--name", "a", "--patience", "100", "--out", tmp_path / "runs", command=WITHOUT_TENSORFLOW)
     assert (done.returncode, "wanted fewer than the run's 100 epochs" in done.stderr) == (2, True), done.stderr

@@ -1,6 +1,6 @@
-"""`python -m train.mnist` and `train.cifar`: real, short trainings through the command line, in processes of their own.
+"""`python -m train.mnist` and `train.cifar`: short trainings by the command line, in other processes.
 
-Where the published MNIST is not at hand, files in its format stand in for it: a bright bar, whose row is the label.
+Files in MNIST's format replace MNIST: the row of a bright bar is the label.
 """
 
 import csv
@@ -20,13 +20,13 @@ from serve.model_file.spec import check_seal, from_metadata
 from tests.support import interrupt
 from tests.train.data.test_datasets import draw_bars, write_mnist
 from train.commands.recipe import SHIPPED
-from train.data.datasets import split
+from train.data.datasets import Part, split
 from train.data.sources import SOURCES
 from train.evaluation.calibration import measure_calibration_error
 from train.export.onnx_file import check_file, open_session, run_onnx
 from train.recipes.shipped import RECIPES
 
-# The program of train/mnist.py, with the checksums of the files that stand in for the published ones.
+# The program of train/mnist.py, with the checksums of the files that replace the published ones.
 PROGRAM = """
 import dataclasses, json, sys
 from train.commands import recipe as command
@@ -36,36 +36,38 @@ sys.exit(command.main("mnist", "mnist-mlp"))
 """
 PICTURES = ["confusion.png", "curves.png", "mistakes.png", "reliability.png"]
 FILES = sorted(["README.md", "classes.csv", "history.csv", "model.keras", "model.onnx", *PICTURES])
-COUNTS = TRAIN_COUNT, TEST_COUNT = 5600, 300  # 600 train, 5,000 validate as the recipe says
+COUNTS = TRAIN_COUNT, TEST_COUNT = 5600, 300  # 600 to train on; the recipe holds out 5,000
+
+pytestmark = pytest.mark.slow  # most of these tests share a training
 
 
 def make_split(count: int, seed: int, meaningless: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Bars and their rows, or rows that have nothing to do with them."""
+    """Images of bars with their rows as labels, or with meaningless labels."""
     random = np.random.default_rng(seed)
     labels = random.integers(0, 10, count)
     return draw_bars(random.permutation(labels) if meaningless else labels), labels
 
 
 def write_dataset(folder: Path, meaningless: bool = False) -> dict[str, str]:
-    """Files laid out as MNIST's; returns their checksums."""
+    """Write files in MNIST's format; returns their checksums."""
     return write_mnist(folder, *(make_split(count, seed, meaningless) for seed, count in enumerate(COUNTS)))
 
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """A command line that trains on a folder's files."""
+    """A command line that trains on the files of a folder."""
 
     data: Path
     md5s: dict[str, str]
     out: Path
 
     def command(self, *flags: str) -> list[str]:
-        """What to run."""
+        """The command with these flags."""
         folders = ["--data", str(self.data), "--out", str(self.out)]
         return [sys.executable, "-c", PROGRAM, json.dumps(self.md5s), *folders, *flags]
 
     def run(self, *flags: str) -> subprocess.CompletedProcess[str]:
-        """Run it to its end."""
+        """Run the command to its end."""
         return subprocess.run(self.command(*flags), capture_output=True, text=True, check=False)
 
 
@@ -92,7 +94,7 @@ def test_a_training_leaves_a_model_file_a_keras_model_and_a_history(
     assert float(rows[1]["val_accuracy"]) > 0.9
 
 
-def test_the_file_of_a_training_passes_every_check_and_says_how_it_came_about(
+def test_the_file_of_a_training_passes_every_check(
     training: Training, first_run: subprocess.CompletedProcess[str]
 ) -> None:
     path = training.out / "mnist-mlp" / "1" / "model.onnx"
@@ -109,17 +111,17 @@ def test_the_file_of_a_training_passes_every_check_and_says_how_it_came_about(
     assert spec.recipe["precision"] in ("float32", "bfloat16")
 
 
-def test_the_file_of_a_training_has_the_calibration_that_its_metadata_has(
+def test_the_file_has_the_calibration_of_its_metadata(
     training: Training, first_run: subprocess.CompletedProcess[str]
 ) -> None:
     path = training.out / "mnist-mlp" / "1" / "model.onnx"
     spec = from_metadata({entry.key: entry.value for entry in onnx.load(path).metadata_props})
-    images, labels = make_split(TRAIN_COUNT, seed=0, meaningless=False)
-    _, held_out = split(TRAIN_COUNT, spec.recipe["validation_count"])
-    probabilities = run_onnx(path.read_bytes(), images[held_out])
+    published = Part.whole(*make_split(TRAIN_COUNT, seed=0, meaningless=False))
+    _, held_out = split(published, spec.recipe["validation_count"])
+    probabilities = run_onnx(path.read_bytes(), held_out.images)
     wanted = spec.recipe["calibration"]
     assert wanted["smoothing"] == RECIPES["mnist-mlp"].label_smoothing > 0
-    assert measure_calibration_error(probabilities, labels[held_out]) == pytest.approx(wanted["error_after"], abs=1e-4)
+    assert measure_calibration_error(probabilities, held_out.labels) == pytest.approx(wanted["error_after"], abs=1e-4)
     assert abs(wanted["error_before"] - wanted["error_after"]) > 0.01
 
 
@@ -131,7 +133,7 @@ def test_the_last_lines_printed_say_how_to_serve_what_was_trained(
     assert client.strip() == "python -m serve.client --model mnist-mlp image.png"
 
 
-def test_progress_accuracy_and_parity_are_shown(first_run: subprocess.CompletedProcess[str]) -> None:
+def test_progress_accuracy_and_parity_are_printed(first_run: subprocess.CompletedProcess[str]) -> None:
     for text in ("epoch 2 of 2", "validation accuracy", f"over {TEST_COUNT} images", "parity with Keras"):
         assert text in first_run.stdout
 
@@ -142,7 +144,7 @@ def test_tensorflows_import_is_quiet(first_run: subprocess.CompletedProcess[str]
 
 @pytest.fixture
 def evaluating(training: Training, first_run: subprocess.CompletedProcess[str], tmp_path: Path) -> Training:
-    """A folder of runs with the first run's file as versions 1 and 10, and as version 9 a file that is none."""
+    """A folder of runs with the file of the first run as versions 1 and 10, and an empty file as version 9."""
     trained = training.out / "mnist-mlp" / "1" / "model.onnx"
     for version in ("1", "9", "10"):
         (tmp_path / "mnist-mlp" / version).mkdir(parents=True)
@@ -155,7 +157,7 @@ def test_0_epochs_evaluate_the_newest_file_and_write_nothing(
 ) -> None:
     before = sorted(evaluating.out.rglob("*"))
     done = evaluating.run("--epochs", "0")
-    assert done.returncode == 0, done.stderr  # 2 epochs are no unmodified recipe, whatever they reached
+    assert done.returncode == 0, done.stderr  # the recipe was modified, so the target does not count
     said, trained, *figures = done.stdout.splitlines()
     assert said == f"evaluating {evaluating.out / 'mnist-mlp' / '10' / 'model.onnx'}"
     assert re.fullmatch(r"trained with seed 3 in (float32|bfloat16)", trained)
@@ -164,29 +166,27 @@ def test_0_epochs_evaluate_the_newest_file_and_write_nothing(
     assert sorted(evaluating.out.rglob("*")) == before
 
 
-def test_0_epochs_evaluate_the_shipped_file_where_no_run_left_one_and_end_with_3_below_its_target(
-    training: Training, tmp_path: Path
-) -> None:
-    """Bars are no digits."""
+def test_0_epochs_evaluate_the_shipped_file_if_no_run_left_one(training: Training, tmp_path: Path) -> None:
+    """Bars are no digits, so it misses its target."""
     done = dataclasses.replace(training, out=tmp_path).run("--epochs", "0", "--model", "mnist-cnn")
     assert (done.returncode, f"evaluating {SHIPPED / 'mnist-cnn' / '1'}" in done.stdout) == (3, True), done.stderr
     assert "below the target of mnist-cnn: wanted 0.99" in done.stderr
     assert not list(tmp_path.iterdir())
 
 
-def test_0_epochs_without_a_file_end_with_1_and_the_places_looked_at(training: Training, tmp_path: Path) -> None:
+def test_0_epochs_without_a_file_end_with_1_and_name_the_folders(training: Training, tmp_path: Path) -> None:
     done = dataclasses.replace(training, out=tmp_path).run("--epochs", "0", "--model", "mnist-cnn-flat")
     assert done.returncode == 1
     for folder in (tmp_path, SHIPPED):
         assert str(folder / "mnist-cnn-flat" / "<version>" / "model.onnx") in done.stderr
 
 
-def test_an_interrupted_run_leaves_no_version_and_goes_on_when_told(tmp_path: Path, training: Training) -> None:
+def test_an_interrupted_run_leaves_no_version_and_can_be_resumed(tmp_path: Path, training: Training) -> None:
     mine = dataclasses.replace(training, out=tmp_path)
     folder, flags = tmp_path / "mnist-mlp", ("--epochs", "200")
     returncode, errors = interrupt(mine.command(*flags), "epoch 3 of")
     assert returncode == 1, errors
-    assert "interrupted: no model file was written; go on with --resume" in errors
+    assert "interrupted: no model file was written; continue with --resume" in errors
     assert [path.name for path in folder.iterdir()] == ["unfinished.npz"]
 
     other = mine.run("--epochs", "3", "--resume")
@@ -194,12 +194,14 @@ def test_an_interrupted_run_leaves_no_version_and_goes_on_when_told(tmp_path: Pa
     assert [path.name for path in folder.iterdir()] == ["unfinished.npz"]
 
     over = mine.run("--epochs", "1")
-    assert (over.returncode, "starting over; an interrupted run is in" in over.stdout) == (0, True), over.stderr
+    assert (over.returncode, "starting over; the checkpoint of an interrupted run is" in over.stdout) == (0, True), (
+        over.stderr
+    )
     assert sorted(path.name for path in folder.iterdir()) == ["1"]
 
 
-def test_an_unmodified_recipe_below_its_target_ends_with_3_and_leaves_its_file(tmp_path: Path) -> None:
-    """Labels that mean nothing: nobody reaches 0.98."""
+def test_an_unmodified_recipe_below_its_target_ends_with_3(tmp_path: Path) -> None:
+    """The labels are meaningless, so that 0.98 is out of reach."""
     training = Training(tmp_path / "data", write_dataset(tmp_path / "data", meaningless=True), tmp_path / "runs")
     done = training.run()
     assert done.returncode == 3, done.stderr
@@ -208,7 +210,7 @@ def test_an_unmodified_recipe_below_its_target_ends_with_3_and_leaves_its_file(t
 
 
 def test_real_mnist_is_learnt_in_one_epoch(tmp_path: Path) -> None:
-    """The published dataset through the command as a user types it."""
+    """The command as users type it, with the published dataset."""
     folder = Path(os.environ.get("INKLING_DATA", Path.home() / ".cache" / "inkling"))
     if not all((folder / "mnist" / file).exists() for file in SOURCES["mnist"].md5s):
         pytest.skip(f"mnist is not in {folder}; set INKLING_DATA to the folder that has it")

@@ -1,4 +1,4 @@
-"""`train.speed`: both ways train the same net on as many images as they say, in turn."""
+"""`train.speed`: both ways train the same net, in turn, on as many images as they report."""
 
 import dataclasses
 import json
@@ -73,7 +73,7 @@ def test_without_scipy_the_command_says_what_to_install() -> None:
     assert "pip install scipy" in done.stderr
 
 
-def test_a_recipe_without_such_ranges_is_bad_usage() -> None:
+def test_a_recipe_without_affine_augmentation_is_bad_usage() -> None:
     command = [sys.executable, "-m", "train.speed", "--model", "mnist-cnn"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2

@@ -1,4 +1,4 @@
-"""`--tensorboard`: real, short trainings whose event files are read back, and what it wants."""
+"""`--tensorboard`: the event files of short trainings are read back."""
 
 import csv
 import subprocess
@@ -14,10 +14,11 @@ from tests.train.commands.test_usage import WITHOUT_TENSORFLOW
 from train.export.onnx_file import open_session
 
 
-def test_a_run_out_of_patience_publishes_what_it_has_and_says_so_and_tensorboard_shows_its_epochs(
+@pytest.mark.slow
+def test_a_run_that_stops_early_is_published_with_its_tensorboard_files(
     tmp_path: Path,
 ) -> None:
-    """Labels that mean nothing: no epoch is long the best."""
+    """The labels are meaningless, so that no epoch stays the best for long."""
     training = Training(tmp_path / "data", write_dataset(tmp_path / "data", meaningless=True), tmp_path / "runs")
     done = training.run("--epochs", "100", "--patience", "1", "--tensorboard")
     folder = training.out / "mnist-mlp" / "1"
@@ -38,7 +39,7 @@ def test_a_run_out_of_patience_publishes_what_it_has_and_says_so_and_tensorboard
 
 
 def read_scalars(folder: Path) -> dict[tuple[str, str, int], float]:
-    """(run, tag, step) -> value, of TensorBoard's event files; a record is its length, a checksum, itself, another."""
+    """Read event files: (run, tag, step) -> value. A record is a length, a checksum, the event, a checksum."""
     found = {}
     for path in sorted(folder.glob("*/events.out.tfevents.*")):
         data, start = path.read_bytes(), 0
@@ -52,11 +53,11 @@ def read_scalars(folder: Path) -> dict[tuple[str, str, int], float]:
     return found
 
 
-def test_tensorboards_files_without_tensorflow_are_refused_before_any_training(tmp_path: Path) -> None:
+def test_tensorboard_without_tensorflow_is_refused_before_training(tmp_path: Path) -> None:
     training = Training(tmp_path / "data", write_dataset(tmp_path / "data"), tmp_path / "runs")
     command = training.command("--tensorboard")
     command[2] = f"{WITHOUT_TENSORFLOW}\n{command[2]}"
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr == "error: --tensorboard: wanted TensorFlow, which writes those files; it is not installed\n"
+    assert done.stderr == "error: --tensorboard: wanted TensorFlow, which writes these files; it is not installed\n"
     assert not training.out.exists()

@@ -1,6 +1,5 @@
-"""`python -m train.mnist` and `train.cifar` around a training: usage, help, data that is refused, exit codes."""
+"""`python -m train.mnist` and `train.cifar` without training: usage, help, unusable data, exit codes."""
 
-import argparse
 import dataclasses
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import pytest
 
 from serve.errors import ConfigError
 from train.commands.recipe import adapt, exit_code
+from train.flags import RunFlags
 from train.recipes.notebooks import ALL, NOTEBOOKS
 from train.recipes.shipped import QUICK, RECIPES
 
@@ -45,13 +45,11 @@ def test_bad_usage_ends_with_2_before_tensorflow(flags: list[str], tmp_path: Pat
 @pytest.mark.parametrize(
     ("package", "said"),
     [
-        ("onnx", 'error: onnx is not installed; pip install ".[cpu,train]" brings it'),
+        ("onnx", 'error: onnx is not installed; pip install ".[cpu,train]" installs it'),
         ("serve", "ModuleNotFoundError: import of serve halted; None in sys.modules"),
     ],
 )
-def test_a_package_that_an_extra_brings_is_missed_in_a_sentence_and_any_other_with_a_traceback(
-    package: str, said: str
-) -> None:
+def test_only_a_missing_package_of_an_extra_ends_in_a_sentence(package: str, said: str) -> None:
     program = (
         f"import sys; from train.commands.recipe import run; sys.modules[{package!r}] = None; sys.exit(run(work, str))"
     )
@@ -80,13 +78,13 @@ def test_a_seed_that_no_generator_takes_ends_with_2(seed: str) -> None:
 
 
 def test_a_recipe_that_keeps_its_last_epoch_takes_no_patience() -> None:
-    flags = argparse.Namespace(epochs=None, patience=2, no_augment=False)
+    flags = RunFlags(out=Path("runs"), patience=2)
     with pytest.raises(ConfigError, match="cifar10 keeps the last epoch, not the best"):
         adapt(dataclasses.replace(RECIPES["cifar10"], keeps_last=True), flags)
 
 
 @pytest.mark.parametrize("module", ["mnist", "cifar"])
-def test_help_lists_the_datasets_models_with_their_measured_accuracy_and_then_the_notebooks_rows_with_theirs(
+def test_help_lists_the_recipes_of_the_dataset_with_their_accuracy(
     module: str,
 ) -> None:
     done = subprocess.run(
@@ -103,7 +101,7 @@ def test_help_lists_the_datasets_models_with_their_measured_accuracy_and_then_th
     ]
 
 
-def test_a_notebooks_row_that_misses_its_figure_ends_with_3_and_one_without_a_figure_with_0() -> None:
+def test_only_a_notebooks_row_with_a_figure_can_end_with_3() -> None:
     assert exit_code(NOTEBOOKS["cifar10-cnn-5"], 0.6059) == 3
     assert exit_code(NOTEBOOKS["cifar10-cnn-5"], 0.606) == 0
     assert exit_code(dataclasses.replace(NOTEBOOKS["cifar10-cnn-5"], patience=2), 0.1) == 0

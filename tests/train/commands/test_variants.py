@@ -1,4 +1,4 @@
-"""train.variants: the same model in fewer bits, measured, self-tested and served."""
+"""`train.variants`: a model in fewer bits is measured, self-tested and served."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ from serve.client.client import Client
 from serve.model_file.spec import check_seal, from_metadata
 from tests.support import LABELS, RGB, Png, RunningServer, make_graph, make_spec, write_tiny_model
 from train.commands.variants import main
-from train.data.datasets import Dataset
+from train.data.datasets import Dataset, Part
 from train.export import from_keras as export
 from train.export.graph import ENDING, halve
 from train.export.onnx_file import measure_self_test, run_onnx, write_model_file
@@ -22,16 +22,17 @@ from train.recipes.net import Flatten
 
 
 def make_dataset() -> Dataset:
-    """Images of one bright band, which the tiny model tells apart, and the band as the label."""
+    """Images of a bright band, which the tiny model recognises, with the band as label."""
     labels = np.arange(30) % 3
     images = np.zeros((30, 12, 12, 3), np.uint8)
     for image, band in zip(images, labels, strict=True):
         image[band * 4 : band * 4 + 4] = 255
-    return Dataset("bands", images, labels, images, labels, LABELS)
+    part = Part.whole(images, labels)
+    return Dataset("bands", part, part, part, LABELS)
 
 
 def write_deep_model(folder: Path) -> Path:
-    """The tiny model with a hidden layer, which changes no answer: what stands before the logits can be quantized."""
+    """The tiny model with a hidden layer that changes no answer, as only layers before the logits are quantized."""
     graph = make_graph(RGB.shape)
     *before, scores, softmax = graph.graph.node
     scores.output[0] = "hidden"
@@ -85,16 +86,16 @@ def test_a_file_with_halved_weights_has_variants_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("precision", TOLERANCES)
 def test_a_net_as_it_is_exported_has_variants(precision: str) -> None:
-    """Its first operation makes pixels float32, which is not done in 16 bits."""
+    """Its first operation scales pixels to float32, which has no variant in 16 bits."""
     dataset = make_dataset()
     model = export.convert(build((Flatten(),), RGB.shape, 3))
     variant = convert(model, precision, dataset)
-    expected, found = (run_onnx(each.SerializeToString(), dataset.test_images) for each in (model, variant))
+    expected, found = (run_onnx(each.SerializeToString(), dataset.test.images) for each in (model, variant))
     np.testing.assert_allclose(found, expected, atol=TOLERANCES[precision])
 
 
 def test_the_probabilities_of_an_int8_variant_sum_to_1(tmp_path: Path) -> None:
-    """Rounded to steps of 1/256 they would not."""
+    """In steps of 1/256 they would not."""
     folder = write_deep_model(tmp_path / "bands").parent
     write_variant(folder, "int8", make_dataset())
     images = np.random.default_rng(0).integers(0, 256, (50, 12, 12, 3), np.uint8)

@@ -1,4 +1,4 @@
-"""`train.data.pictures`: a folder of class folders, prepared as a request is, and split. No TensorFlow."""
+"""`train.data.pictures`: class folders are prepared as requests are, and split."""
 
 import io
 import subprocess
@@ -14,8 +14,7 @@ from serve.images.policies.find import find_policy
 from serve.model_file.spec import InputSpec, PrepareSpec
 from tests.support import ROOT
 from train.commands.folder import choose_input, describe_pictures, make_recipe
-from train.data.datasets import split
-from train.data.pictures import FolderUnusable, Picture, Pictures, arrange, find_classes, read_folder
+from train.data.pictures import FolderUnusable, Pictures, find_classes, read_folder
 
 SHAPES = ("disc", "square", "stripes")
 FORMATS = ("png", "jpeg", "webp", "gif", "bmp")
@@ -24,7 +23,7 @@ GREY, DIGIT = choose_input("grey", 28)
 
 
 def draw_shape(shape: str, random: np.random.Generator) -> Image.Image:
-    """A filled shape of any colour, size and place on lighter paper."""
+    """A filled shape of random colour, size and place on lighter paper."""
     width, height = random.integers(40, 120, 2).tolist()
     image = Image.new("RGB", (width, height), tuple(random.integers(190, 256, 3).tolist()))
     ink, pen = tuple(random.integers(0, 110, 3).tolist()), ImageDraw.Draw(image)
@@ -41,7 +40,7 @@ def draw_shape(shape: str, random: np.random.Generator) -> Image.Image:
 
 
 def write_shapes(folder: Path, count: int = 40, seed: int = 0) -> Path:
-    """`count` pictures of each shape, in every format in turn."""
+    """Write `count` pictures of each shape, in all formats in turn."""
     random = np.random.default_rng(seed)
     for shape in SHAPES:
         (folder / shape).mkdir(parents=True)
@@ -56,7 +55,7 @@ def read(folder: Path, skip_broken: bool = False) -> Pictures:
 
 
 def rows(images: np.ndarray) -> set[bytes]:
-    """Images uint8 [N, H, W, C] by their bytes."""
+    """The bytes of each of the images uint8 [N, H, W, C]."""
     return {image.tobytes() for image in images}
 
 
@@ -67,7 +66,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def few(tmp_path: Path) -> Path:
-    """The least that can be split, to be spoilt."""
+    """The smallest folder that can be split, which tests may damage."""
     return write_shapes(tmp_path / "few", 10)
 
 
@@ -75,16 +74,15 @@ def test_the_sub_folders_are_the_labels_in_order(shapes: Path) -> None:
     dataset = read(shapes).dataset
     assert dataset.labels == {"en": SHAPES}
     assert dataset.shape == (32, 32, 3)
-    assert dataset.train_images.dtype == np.uint8
-    assert dataset.train_labels.dtype == np.int64
+    assert dataset.train.images.dtype == np.uint8
+    assert dataset.train.labels.dtype == np.int64
 
 
 def test_every_class_has_its_share_in_every_set(shapes: Path) -> None:
-    pictures = read(shapes)
-    labels = pictures.dataset.train_labels
-    train, validation = split(len(labels), pictures.validation_count)
-    parts = (labels[train], labels[validation], pictures.dataset.test_labels)
-    assert [np.bincount(part).tolist() for part in parts] == [[28] * 3, [6] * 3, [6] * 3]
+    dataset = read(shapes).dataset
+    parts = (dataset.train, dataset.validation, dataset.test)
+    assert [np.bincount(part.labels).tolist() for part in parts] == [[28] * 3, [6] * 3, [6] * 3]
+    assert len(set.union(*(rows(part.images) for part in parts))) == 120
 
 
 @pytest.mark.parametrize(("target", "prepare"), [(RGB, PHOTO), (GREY, DIGIT)], ids=["rgb", "grey"])
@@ -95,8 +93,8 @@ def test_every_image_is_what_the_server_would_make_of_its_file(
     policy = find_policy(prepare, target)
     for label, shape in enumerate(SHAPES):
         served = {policy(decode(file.read_bytes(), 10**6)).tobytes() for file in (shapes / shape).iterdir()}
-        found = rows(dataset.train_images[dataset.train_labels == label])
-        assert found | rows(dataset.test_images[dataset.test_labels == label]) == served
+        parts = (dataset.train, dataset.validation, dataset.test)
+        assert set.union(*(rows(part.images[part.labels == label]) for part in parts)) == served
 
 
 def test_the_split_depends_on_no_name(few: Path) -> None:
@@ -105,13 +103,13 @@ def test_the_split_depends_on_no_name(few: Path) -> None:
         file.rename(file.with_name(f"renamed {number}"))
     after = read(few).dataset
     assert after.name == before.name
-    assert np.array_equal(after.test_images, before.test_images)
+    assert np.array_equal(after.test.images, before.test.images)
 
 
 def test_a_file_that_is_added_moves_few_others(few: Path) -> None:
-    before = rows(read(few).dataset.test_images)
+    before = rows(read(few).dataset.test.images)
     draw_shape("disc", np.random.default_rng(9)).save(few / "disc" / "added.png")
-    assert len(before - rows(read(few).dataset.test_images)) <= 1
+    assert len(before - rows(read(few).dataset.test.images)) <= 1
 
 
 def test_a_copy_of_a_file_is_taken_once(few: Path) -> None:
@@ -124,8 +122,8 @@ def test_a_copy_of_a_file_is_taken_once(few: Path) -> None:
     assert "left out 10 copies of other files" in describe_pictures(after)
 
 
-def test_a_picture_that_was_saved_again_is_a_copy_and_which_is_taken_depends_on_no_name(few: Path) -> None:
-    """The same pixels in other bytes: else one would train and the other test."""
+def test_a_picture_that_was_saved_again_is_a_copy(few: Path) -> None:
+    """It has the same pixels in other bytes. Which copy is taken depends on no name."""
     for file in list((few / "disc").glob("*.png")):
         Image.open(file).save(few / "disc" / f"again-{file.name}", compress_level=1)
     first = read(few)
@@ -144,7 +142,7 @@ def test_a_picture_in_two_classes_is_refused_or_left_out_of_both(few: Path, leve
     assert [each.file.parent.name for each in read(few, skip_broken=True).broken] == ["disc", "square"]
 
 
-def test_hidden_files_and_what_lies_beside_the_class_folders_do_not_count(few: Path) -> None:
+def test_hidden_files_and_files_beside_the_class_folders_do_not_count(few: Path) -> None:
     before = read(few).dataset.name
     for name in (".DS_Store", "disc/.DS_Store", "disc/Thumbs.db", "square/desktop.ini", "labels.csv"):
         (few / name).write_bytes(b"none")
@@ -152,7 +150,7 @@ def test_hidden_files_and_what_lies_beside_the_class_folders_do_not_count(few: P
     assert read(few).dataset.name == before
 
 
-def test_broken_files_are_named_with_the_reason_or_left_out_and_counted(few: Path) -> None:
+def test_broken_files_are_named_with_the_reason_or_left_out(few: Path) -> None:
     (few / "disc" / "notes.txt").write_text("mine")
     (few / "disc" / "empty.png").write_bytes(b"")
     half = io.BytesIO()
@@ -168,7 +166,7 @@ def test_broken_files_are_named_with_the_reason_or_left_out_and_counted(few: Pat
     ):
         assert text in str(caught.value)
     pictures = read(few, skip_broken=True)
-    assert len(pictures.dataset.train_labels) + len(pictures.dataset.test_labels) == 30
+    assert [len(part) for part in (pictures.dataset.train, pictures.dataset.validation)] == [18, 6]
     assert "left out 3 files that cannot be used" in describe_pictures(pictures)
 
 
@@ -181,7 +179,7 @@ def test_of_many_broken_files_a_few_are_named(few: Path) -> None:
 
 def test_a_class_of_too_few_images_is_refused_with_the_number_wanted(few: Path) -> None:
     (few / "disc" / "0.png").unlink()
-    with pytest.raises(FolderUnusable, match=r"wanted at least 10 different images .* found disc 9$"):
+    with pytest.raises(FolderUnusable, match=r"wanted at least 10 different usable images .* found disc 9$"):
         read(few)
 
 
@@ -209,7 +207,7 @@ def test_a_broken_file_of_any_name_can_be_printed(few: Path) -> None:
     describe_pictures(read(few, skip_broken=True)).encode()
 
 
-def test_the_dataset_has_another_name_once_anything_in_it_changes(few: Path) -> None:
+def test_the_name_of_the_dataset_depends_on_all_its_content(few: Path) -> None:
     names = {read(few).dataset.name, read_folder(few, *choose_input("rgb", 24)).dataset.name}
     (few / "disc").rename(few / "dot")
     names.add(read(few).dataset.name)
@@ -221,26 +219,16 @@ def test_the_dataset_has_another_name_once_anything_in_it_changes(few: Path) -> 
 
 def test_pictures_are_mirrored_and_strokes_are_not(shapes: Path) -> None:
     for colour, prepare in (("rgb", PHOTO), ("grey", DIGIT)):
-        augmentation = make_recipe("mine", colour, prepare, read(shapes)).augmentation
+        augmentation = make_recipe("mine", colour, prepare, read(shapes).dataset).augmentation
         assert augmentation
         assert augmentation.horizontal_flip == (colour == "rgb")
 
 
-def test_the_digits_box_grows_with_the_input() -> None:
+def test_the_box_of_a_digit_grows_with_the_input() -> None:
     assert [choose_input("grey", size)[1].parameters["box"] for size in (8, 28, 56, 128)] == [6, 20, 40, 91]
 
 
-def test_what_fit_holds_out_is_the_validation_part_of_every_class() -> None:
-    """`data.split` chooses by place; the pictures for validation have to stand there."""
-    random = np.random.default_rng(0)
-    made = [Picture(Path(str(index)), 0, str(index), random.bytes(1), str(index)) for index in range(50)]  # type: ignore[arg-type]
-    placed = arrange(made[:40], made[40:])
-    train, validation = split(50, 10)
-    assert [placed[index] for index in validation] == made[40:]
-    assert [placed[index] for index in train] == made[:40]
-
-
-def test_neither_module_brings_tensorflow() -> None:
+def test_reading_pictures_imports_no_tensorflow() -> None:
     script = "import train.commands.folder, train.data.pictures, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, capture_output=True, text=True)
     assert not {"tensorflow", "keras", "onnxruntime"} & set(done.stdout.split())

@@ -1,4 +1,4 @@
-"""`train.data.sources`: found, checked, fetched or refused."""
+"""`train.data.sources`: files are found, checked, fetched or refused."""
 
 import dataclasses
 import hashlib
@@ -14,7 +14,7 @@ FILES = {name: name.encode() * 100 for name in SOURCES["cifar10"].md5s}
 
 
 def source_of(files: dict[str, bytes], source: Source, **changes: object) -> Source:
-    """A dataset whose published files are these."""
+    """A source whose published files are these."""
     md5s = {name: hashlib.md5(content, usedforsecurity=False).hexdigest() for name, content in files.items()}
     return dataclasses.replace(source, md5s=md5s, **changes)  # type: ignore[arg-type]
 
@@ -25,7 +25,7 @@ def write(files: dict[str, bytes], folder: Path) -> None:
         (folder / name).write_bytes(content)
 
 
-def test_the_published_archive_stands_in_for_its_folder(tmp_path: Path) -> None:
+def test_the_published_archive_replaces_its_folder(tmp_path: Path) -> None:
     write(FILES, tmp_path / "cifar-10-batches-py")
     archive = tmp_path / "elsewhere" / "cifar-10-python.tar.gz"
     archive.parent.mkdir()
@@ -54,8 +54,8 @@ def test_one_flipped_byte_is_noticed_and_named_with_both_sums(tmp_path: Path, na
         read_files(source, tmp_path)
 
 
-def test_an_absent_dataset_that_cannot_be_fetched_is_refused_with_what_to_put_where(tmp_path: Path) -> None:
-    """The one address is a folder that is not there, so no connection is tried."""
+def test_a_dataset_that_cannot_be_fetched_says_what_to_put_where(tmp_path: Path) -> None:
+    """The only address is a missing folder, so no connection is tried."""
     source = dataclasses.replace(SOURCES["mnist"], addresses=((tmp_path / "nowhere").as_uri() + "/",))
     with pytest.raises(DatasetError) as caught:
         read_files(source, tmp_path)
@@ -65,9 +65,7 @@ def test_an_absent_dataset_that_cannot_be_fetched_is_refused_with_what_to_put_wh
     assert list((tmp_path / "mnist").iterdir()) == [], "no half file"
 
 
-def test_without_keras_an_absent_dataset_is_not_the_networks_fault(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_keras_an_absent_dataset_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "keras.utils", None)
     with pytest.raises(
         DatasetError, match=r'keras\S*, which fetches it, comes with pip install "\.\[cpu,train\]"'
@@ -77,8 +75,8 @@ def test_without_keras_an_absent_dataset_is_not_the_networks_fault(
     assert "could not be fetched" not in str(caught.value)
 
 
-def test_an_absent_file_is_fetched_from_the_first_address_that_has_it_and_checked(tmp_path: Path) -> None:
-    """The mirror is a folder on this machine: the same downloader, and no network."""
+def test_an_absent_file_is_fetched_from_the_first_address_that_has_it(tmp_path: Path) -> None:
+    """The mirror is a local folder, which the same downloader reads without a network."""
     files = {"a.gz": b"first", "b.gz": b"second"}
     write(files, tmp_path / "mirror")
     addresses = ((tmp_path / "nowhere").as_uri() + "/", (tmp_path / "mirror").as_uri() + "/")

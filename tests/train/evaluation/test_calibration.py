@@ -1,4 +1,4 @@
-"""train.evaluation.calibration: how truthful probabilities are, and what makes them so."""
+"""`train.evaluation.calibration`: the calibration error, and the fit that reduces it."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from train.recipes.shipped import RECIPES
 
 
 def draw_problem(sharpness: float = 1.0, count: int = 40_000) -> tuple[np.ndarray, np.ndarray]:
-    """Logits whose labels were drawn from their softmax, after which they were multiplied by `sharpness`."""
+    """Logits times `sharpness`, with labels that were drawn from the softmax before."""
     random = np.random.default_rng(0)
     logits = random.normal(0, 1.5, (count, 5))
     labels = (logits + random.gumbel(size=logits.shape)).argmax(axis=1)
@@ -29,30 +29,30 @@ def measure_loss(logits: np.ndarray, labels: np.ndarray, temperature: float) -> 
     return float(-np.log(probabilities[np.arange(len(labels)), labels]).mean())
 
 
-def test_probabilities_that_labels_were_drawn_from_have_an_error_near_0() -> None:
+def test_the_error_of_true_probabilities_is_near_0() -> None:
     logits, labels = draw_problem()
     assert measure_calibration_error(apply_softmax(logits), labels) < 0.01
 
 
 def test_the_error_is_the_gap_of_each_bin_by_its_share_of_the_images() -> None:
-    """Three images at 0.9, two of them right, and one at 0.6, wrong: (3 |2/3 - 0.9| + |0 - 0.6|) / 4."""
+    """Three answers at 0.9, two of them right, and a wrong one at 0.6: (3 |2/3 - 0.9| + |0 - 0.6|) / 4."""
     probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [0.4, 0.6]])
     assert measure_calibration_error(probabilities, np.array([0, 0, 1, 0])) == pytest.approx(0.325)
 
 
-def test_gaps_of_opposite_sign_in_one_bin_cancel_and_in_two_bins_do_not() -> None:
+def test_gaps_of_opposite_sign_cancel_only_inside_a_bin() -> None:
     probabilities, labels = np.array([[0.9, 0.1], [0.7, 0.3]]), np.array([1, 0])
     assert measure_calibration_error(probabilities, labels, bins=1) == pytest.approx(0.3)
     assert measure_calibration_error(probabilities, labels, bins=10) == pytest.approx((0.9 + 0.3) / 2)
 
 
-def test_a_bin_has_its_upper_edge_and_one_and_a_little_more_are_in_the_last() -> None:
+def test_a_bin_includes_its_upper_edge_and_the_last_one_all_above() -> None:
     probabilities = np.array([[0.5, 0.5], [0.25, 0.75], [1.0, 0.0], [1.0000001, 0.0]])
     assert bin_confidences(probabilities, np.zeros(4, int), bins=4).counts.tolist() == [0, 1, 1, 2]
 
 
 @pytest.mark.parametrize("sharpness", [0.3, 1.0, 3.0, 10.0])
-def test_the_temperature_of_sharpened_logits_is_recovered_and_mends_them(sharpness: float) -> None:
+def test_the_temperature_of_sharpened_logits_is_found(sharpness: float) -> None:
     logits, labels = draw_problem(sharpness)
     temperature = fit_temperature(logits, labels)
     assert temperature == pytest.approx(sharpness, rel=0.03)
@@ -71,61 +71,59 @@ def test_no_temperature_beside_the_fitted_one_has_a_smaller_loss() -> None:
     assert all(measure_loss(logits, labels, temperature * factor) > least for factor in (0.5, 0.999, 1.001, 2))
 
 
-def test_what_is_added_to_all_logits_of_an_image_changes_nothing() -> None:
+def test_a_constant_in_all_logits_of_an_image_changes_nothing() -> None:
     logits, labels = draw_problem(2.0, 500)
     shifts = np.random.default_rng(1).normal(0, 100, (500, 1))
     assert fit_temperature(logits + shifts, labels) == pytest.approx(fit_temperature(logits, labels), rel=1e-9)
 
 
 @pytest.mark.parametrize(("right", "temperature"), [(True, 0.05), (False, 20)])
-def test_logits_that_are_always_right_or_always_wrong_end_at_the_end_of_the_range(
-    right: bool, temperature: float
-) -> None:
+def test_logits_that_are_always_right_or_wrong_get_an_extreme_temperature(right: bool, temperature: float) -> None:
     logits = np.array([[300.0, 0.0], [0.0, 300.0]], np.float32)
     assert fit_temperature(logits, np.array([0, 1] if right else [1, 0])) == pytest.approx(temperature)
 
 
 def draw_smoothed(smoothing: float) -> tuple[np.ndarray, np.ndarray]:
-    """Logits of a net that learnt smoothed labels perfectly, and labels drawn from what was smoothed."""
+    """Logits of a net that learnt smoothed labels perfectly, and labels without smoothing."""
     logits, labels = draw_problem()
     return np.log((1 - smoothing) * apply_softmax(logits) + smoothing / 5), labels
 
 
 @pytest.mark.parametrize("smoothing", [0.1, 0.2])
-def test_what_smoothing_added_is_taken_out_as_it_was_put_in(smoothing: float) -> None:
+def test_the_share_of_label_smoothing_is_subtracted(smoothing: float) -> None:
     logits, labels = draw_smoothed(smoothing)
     found = apply_softmax(undo_smoothing(logits, smoothing))
-    np.testing.assert_allclose(found, apply_softmax(draw_problem()[0]), atol=0.02)  # LEAST_LEFT
+    np.testing.assert_allclose(found, apply_softmax(draw_problem()[0]), atol=0.02)  # LEAST_LEFT changes some
     assert calibrate(logits, labels, smoothing).temperature == pytest.approx(1, abs=0.02)
 
 
-def test_no_temperature_alone_mends_smoothed_logits_as_well() -> None:
+def test_a_temperature_alone_calibrates_smoothed_logits_less_well() -> None:
     logits, labels = draw_smoothed(0.2)
     whole, alone = calibrate(logits, labels, 0.2), calibrate(logits, labels)
     assert whole.error_before == alone.error_before > 0.05
     assert whole.error_after < 0.01 < alone.error_after
 
 
-def test_taking_smoothing_out_keeps_the_order_of_every_row() -> None:
+def test_subtracting_smoothing_keeps_the_order_of_every_row() -> None:
     logits = np.random.default_rng(0).normal(0, 4, (500, 10))
     np.testing.assert_array_equal(undo_smoothing(logits, 0.2).argsort(axis=1), logits.argsort(axis=1))
 
 
-def test_without_smoothing_nothing_is_taken_out() -> None:
+def test_without_smoothing_nothing_is_subtracted() -> None:
     logits, labels = draw_problem(2.0, 500)
     np.testing.assert_array_equal(undo_smoothing(logits, 0), logits)
     assert calibrate(logits, labels).temperature == fit_temperature(logits, labels)
 
 
 @pytest.mark.parametrize("smoothing", [0, 0.1, 0.2])
-def test_a_calibration_can_be_taken_out_of_its_probabilities_again(smoothing: float) -> None:
+def test_a_calibration_can_be_undone(smoothing: float) -> None:
     logits = np.random.default_rng(0).normal(0, 3, (500, 10))
     after = apply_softmax(undo_smoothing(logits, smoothing), 0.7)
     np.testing.assert_allclose(undo_calibration(after, 0.7, smoothing), apply_softmax(logits), atol=1e-6)
 
 
 @pytest.mark.parametrize("smoothing", [0, 0.2])
-def test_a_completed_model_has_the_error_that_is_reported(smoothing: float) -> None:
+def test_a_completed_model_has_the_reported_error(smoothing: float) -> None:
     model = build(RECIPES["mnist-mlp"].net, (4, 4, 1), 3)
     model.get_layer("logits").kernel.assign(model.get_layer("logits").kernel * 8)
     random = np.random.default_rng(0)

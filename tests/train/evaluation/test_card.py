@@ -1,4 +1,4 @@
-"""`train.evaluation.card`: a card's front can be read as YAML's subset of flow maps, and every figure in it is the arrays'."""
+"""`train.evaluation.card`: the front of a card is YAML, and every figure in the card comes from the arrays."""
 
 import json
 import re
@@ -18,7 +18,7 @@ TEMPERATURE = 0.5
 
 @pytest.fixture
 def logits() -> np.ndarray:
-    """Of 200 images whose labels are 0, 1, 2, 0, ...: right more often than not."""
+    """Logits float [200, 3] for labels 0, 1, 2, 0 and so on, which are mostly right."""
     random = np.random.default_rng(0)
     return random.normal(0, 1, (200, 3)) + 2 * np.eye(3)[np.arange(200) % 3]
 
@@ -71,16 +71,14 @@ def test_calibration_is_given_before_and_after_it(tmp_path: Path, logits: np.nda
     assert f"{measure_calibration_error(apply_softmax(logits), truth):.4f} before calibration" in card
 
 
-def test_a_model_that_was_not_calibrated_claims_no_truth_and_ones_own_pictures_no_licence(
-    tmp_path: Path, logits: np.ndarray
-) -> None:
+def test_a_card_claims_calibration_and_licence_only_where_they_apply(tmp_path: Path, logits: np.ndarray) -> None:
     probabilities = apply_softmax(logits)
     own = write(tmp_path, make_spec(dataset="shapes sha256:12"), probabilities)
     published = write(tmp_path, make_spec(calibration={"temperature": TEMPERATURE}), probabilities)
-    assert "The probabilities were not calibrated" in own
-    assert "truthful" not in own
+    assert "The probabilities are not calibrated" in own
+    assert "are calibrated" not in own
     assert "license:" not in own
-    assert "The probabilities are truthful" in published
+    assert "The probabilities are calibrated" in published
     assert "license: apache-2.0" in published
 
 
@@ -93,7 +91,7 @@ def test_precision_and_recall_are_those_of_the_answers(tmp_path: Path, logits: n
     assert f"| dog | {(truth == 1).sum()} | {precision:.4f} | {recall:.4f} |" in card
 
 
-def test_settings_seconds_and_origin_are_said_and_nothing_that_is_not_set(tmp_path: Path, logits: np.ndarray) -> None:
+def test_a_card_lists_settings_duration_and_origin(tmp_path: Path, logits: np.ndarray) -> None:
     card = write(tmp_path, make_spec(), apply_softmax(logits))
     assert "2 epochs in 62 s" in card or "2 epochs in 61 s" in card
     assert "- net: conv 8 3x3, flatten" in card

@@ -1,4 +1,4 @@
-"""train.evaluation.figures: the files are there, can be read, and say what the arrays say."""
+"""`train.evaluation.figures`: the files can be read and contain what the arrays do."""
 
 import csv
 import subprocess
@@ -29,7 +29,7 @@ HISTORY = [
 
 
 def make_run(class_count: int = 3, channels: int = 3, count: int = 60) -> dict:
-    """The arguments of `write_report`: about half of the answers are wrong."""
+    """Arguments of `write_report`; about half of the answers are wrong."""
     random = np.random.default_rng(0)
     truth = np.arange(count) % class_count
     scores = random.normal(0, 2, (count, class_count)) + 2 * np.eye(class_count)[truth]
@@ -61,7 +61,7 @@ def assert_shows_something(path: Path) -> None:
 
 @pytest.mark.parametrize(("class_count", "channels"), [(2, 1), (100, 3)])
 def test_every_file_is_written_and_no_picture_is_blank(tmp_path: Path, class_count: int, channels: int) -> None:
-    """Warnings are errors here: a letter without a glyph or a division by 0 would be one."""
+    """A letter without a glyph, or a division by 0, would be a warning and so an error."""
     run = make_run(class_count, channels, 100)
     paths = write_report(tmp_path / "new" / "folder", **run)
     assert [path.name for path in paths] == [*PNGS, "classes.csv"]
@@ -71,7 +71,7 @@ def test_every_file_is_written_and_no_picture_is_blank(tmp_path: Path, class_cou
 
 
 def test_class_figures_are_those_found_by_hand(tmp_path: Path) -> None:
-    """Of class 0 two of three are found; of the three answers 1, two are right; class 2 is never answered."""
+    """Two of three images of class 0 are found, two of three answers 1 are right, and 2 is never answered."""
     matrix = count_confusions(make_answers(0, 0, 1, 1, 1, 0), np.array([0, 0, 0, 1, 1, 2]))
     write_classes(matrix, ["кот", "dog", "a, b"], tmp_path / "classes.csv")
     assert [list(row.values()) for row in read_classes(tmp_path / "classes.csv")] == [
@@ -86,12 +86,12 @@ def test_a_class_without_images_has_a_recall_of_0(tmp_path: Path) -> None:
     assert list(read_classes(tmp_path / "classes.csv")[1].values()) == ["b", "0", "0.0000", "0.0000", "0.0000"]
 
 
-def test_mistakes_are_the_wrong_answers_and_the_surest_come_first() -> None:
+def test_mistakes_are_wrong_answers_by_falling_confidence() -> None:
     probabilities = np.array([[0.6, 0.4], [0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.7, 0.3]])
     assert choose_mistakes(np.array([1, 0, 0, 1, 1]), probabilities).tolist() == [2, 3, 4, 0]
 
 
-def test_a_mistake_is_shown_with_both_labels_its_probability_and_its_own_image() -> None:
+def test_a_mistake_is_shown_with_labels_probability_and_image() -> None:
     run = make_run(count=2)
     figure = draw_mistakes(run["images"], np.array([0, 1]), make_answers(0, 2), run["labels"])
     (axes,) = figure.axes
@@ -100,16 +100,16 @@ def test_a_mistake_is_shown_with_both_labels_its_probability_and_its_own_image()
 
 
 @pytest.mark.parametrize(("count", "shown"), [(1, 1), (6, 6), (40, 25)])
-def test_as_many_mistakes_are_shown_as_there_are_and_at_most_25(count: int, shown: int) -> None:
+def test_at_most_25_mistakes_are_shown(count: int, shown: int) -> None:
     run = make_run(count=count)
     truth, probabilities = np.zeros(count, int), make_answers(*[1] * count)
     assert len(draw_mistakes(run["images"], truth, probabilities, run["labels"]).axes) == shown
 
 
-def test_where_nothing_is_wrong_a_sentence_says_so(tmp_path: Path) -> None:
+def test_a_sentence_says_that_there_are_no_mistakes(tmp_path: Path) -> None:
     run = make_run(count=3)
     figure = draw_mistakes(run["images"], np.array([0, 1, 2]), make_answers(0, 1, 2), run["labels"])
-    assert [text.get_text() for text in figure.texts] == ["No mistakes: all 3 images were given their true label."]
+    assert [text.get_text() for text in figure.texts] == ["No mistakes: all 3 images got their true label."]
     figure.savefig(tmp_path / "mistakes.png")
     assert_shows_something(tmp_path / "mistakes.png")
 
@@ -127,7 +127,7 @@ def test_counts_are_left_out_past_20_classes(class_count: int, with_counts: bool
     assert bool(axes.texts) == with_counts
 
 
-def test_the_reliability_title_has_the_calibration_error_and_empty_bins_no_point() -> None:
+def test_a_reliability_diagram_has_the_error_and_no_empty_bins() -> None:
     """Four answers at 0.85, three of them right."""
     above, below = draw_reliability(make_answers(0, 1, 2, 0), np.array([0, 1, 2, 1])).axes
     assert above.get_title() == "calibration error 0.1000"
@@ -143,15 +143,15 @@ def test_curves_are_of_training_and_validation_by_epoch() -> None:
     assert [line.get_label() for line in accuracy.lines] == ["training", "validation"]
 
 
-def test_labels_are_shown_as_they_are_and_a_long_one_is_cut_short(tmp_path: Path) -> None:
-    """Matplotlib would take what stands between dollars for a formula, and fail at a bad one."""
+def test_labels_are_shown_literally_and_cut_if_long(tmp_path: Path) -> None:
+    """Matplotlib would read text between dollars as a formula, and fail at a bad one."""
     figure = draw_confusions(np.eye(3, dtype=np.int64), ["$x_{$y", "$a$", "ё" * 60])
     figure.savefig(tmp_path / "confusion.png")
     assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["$x_{$y", "$a$", "ё" * 19 + "…"]
 
 
 @pytest.mark.parametrize("change", [{"labels": ["a", "b"]}, {"images": np.zeros((1, 8, 8, 3), np.uint8)}])
-def test_labels_or_images_of_another_number_are_refused_and_nothing_is_written(tmp_path: Path, change: dict) -> None:
+def test_another_number_of_labels_or_images_is_refused(tmp_path: Path, change: dict) -> None:
     with pytest.raises(ValueError, match="wanted 3 labels and 60 images"):
         write_report(tmp_path / "run", **make_run() | change)
     assert not (tmp_path / "run").exists()

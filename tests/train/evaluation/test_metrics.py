@@ -1,4 +1,4 @@
-"""`train.evaluation.metrics`: accuracy, accuracy per class, confusions."""
+"""`train.evaluation.metrics`: accuracy, accuracy of each class, confusion matrix."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ def test_accuracy_is_the_fraction_of_rows_whose_highest_is_at_the_label() -> Non
     assert measure_accuracy(PROBABILITIES, LABELS) == 0.5
 
 
-def test_class_accuracy_is_per_true_class_and_nan_for_a_class_without_images() -> None:
+def test_class_accuracy_is_nan_for_a_class_without_images() -> None:
     np.testing.assert_array_equal(measure_class_accuracy(PROBABILITIES, LABELS), [1, 1 / 3, np.nan])
 
 

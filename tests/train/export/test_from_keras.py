@@ -1,4 +1,4 @@
-"""`train.export.from_keras`: conversion, and parity with the model that was converted."""
+"""`train.export.from_keras`: conversion, and parity with the converted model."""
 
 import os
 import subprocess
@@ -28,7 +28,7 @@ FACTS = {"prepare": PrepareSpec("photo", 1, {}), "recipe": {"epochs": 1}, "sourc
 
 
 def make_model(policy: str = "float32", activation: str = "relu", classes: int = 10) -> keras.Model:
-    """A small net as those of `train.nets.build`."""
+    """A small net like those of `train.nets.build`."""
     keras.utils.set_random_seed(0)
     images = keras.Input(SHAPE, dtype="uint8", name="images")
     values = keras.layers.Rescaling(1 / 255)(images)
@@ -44,7 +44,7 @@ def make_model(policy: str = "float32", activation: str = "relu", classes: int =
 def dataset() -> Dataset:
     random = np.random.default_rng(0)
     images, labels = random.integers(0, 256, (1003, *SHAPE), np.uint8), random.integers(0, 10, 1003)
-    return Dataset("noise", images[:1], labels[:1], images, labels, {"en": OBJECTS, "ru": OBJECTS_RU})
+    return Dataset.of_test("noise", images, labels, {"en": OBJECTS, "ru": OBJECTS_RU})
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def graph() -> onnx.ModelProto:
     return export.convert(make_model())
 
 
-def test_a_graph_takes_images_and_gives_probabilities_for_any_number_of_them(graph: onnx.ModelProto) -> None:
+def test_a_graph_takes_any_number_of_images(graph: onnx.ModelProto) -> None:
     dimensions = {
         value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
         for value in (*graph.graph.input, *graph.graph.output)
@@ -82,9 +82,7 @@ def test_an_exported_file_reads_back_whole(exported: export.Exported) -> None:
     onnx.checker.check_model(onnx.load(exported.path), full_check=True)
 
 
-def test_a_file_with_halved_weights_is_half_as_large_and_says_how_far_that_moved_it(
-    dataset: Dataset, tmp_path: Path
-) -> None:
+def test_a_file_with_halved_weights_says_how_far_that_moved_it(dataset: Dataset, tmp_path: Path) -> None:
     model = make_model()
     wide = keras.layers.Dense(64, activation="relu")(model.layers[-3].output)
     model = keras.Model(model.input, keras.layers.Dense(10, activation="softmax")(wide), name="wide")
@@ -94,7 +92,7 @@ def test_a_file_with_halved_weights_is_half_as_large_and_says_how_far_that_moved
     assert 0 < moved["largest_difference"] < 1e-3
     assert moved["largest_difference"] == np.abs(half.probabilities - whole.probabilities).max()
     assert half.parity.largest_difference <= export.LARGEST_DIFFERENCE, "the parity is of the conversion"
-    assert half.spec.test_accuracy == measure_accuracy(half.probabilities, dataset.test_labels)
+    assert half.spec.test_accuracy == measure_accuracy(half.probabilities, dataset.test.labels)
     assert (half.spec.precision, "rounding_parity" in whole.spec.recipe) == ("float32", False)
 
 
@@ -104,8 +102,8 @@ def test_rounding_that_changes_answers_is_refused() -> None:
         export.require_few_changes(Parity(0.01, changed_classes=3, image_count=1000))
 
 
-def test_a_net_of_our_own_layers_is_converted_in_a_process_of_its_own(tmp_path: Path) -> None:
-    """As for a model of another backend, which TensorFlow has to read from its file."""
+def test_a_net_of_our_own_layers_can_be_converted_in_another_process(tmp_path: Path) -> None:
+    """A model of another backend is converted so, by TensorFlow, from its file."""
     model = build((Whitening(), NormConv(4), Conv(4), GlobalMax()), SHAPE, 3)
     model.save(tmp_path / "model.keras")
     command = [
@@ -133,8 +131,8 @@ def test_an_exported_file_says_what_it_is(exported: export.Exported) -> None:
 
 
 def test_the_accuracy_in_the_file_is_that_of_the_files_own_answers(exported: export.Exported, dataset: Dataset) -> None:
-    answers = run_onnx(exported.path.read_bytes(), dataset.test_images).argmax(axis=1)
-    assert exported.spec.test_accuracy == np.mean(answers == dataset.test_labels)
+    answers = run_onnx(exported.path.read_bytes(), dataset.test.images).argmax(axis=1)
+    assert exported.spec.test_accuracy == np.mean(answers == dataset.test.labels)
     assert exported.spec.test_count == 1003
 
 
@@ -153,14 +151,14 @@ def test_the_self_test_in_the_file_is_what_the_file_answers(exported: export.Exp
 
 
 def test_a_model_whose_graph_answers_otherwise_is_not_written(dataset: Dataset, tmp_path: Path) -> None:
-    """Half precision inside: Keras and ONNX Runtime round in different places. Models are rebuilt in float32 for it."""
+    """Keras and ONNX Runtime round float16 in different places. So models are rebuilt in float32."""
     with pytest.raises(ParityFailed, match="wanted probabilities within 1e-05"):
         export.export(make_model("mixed_float16"), dataset, tmp_path / "1", **FACTS)
     assert not (tmp_path / "1").exists()
 
 
 def test_the_gelu_of_keras_is_exported_with_parity(dataset: Dataset, tmp_path: Path) -> None:
-    """It is written by erfc, which neither ONNX has nor tf2onnx knows."""
+    """Keras writes it with erfc, which neither ONNX nor tf2onnx has."""
     assert export.export(make_model(activation="gelu"), dataset, tmp_path / "1", **FACTS).path.is_file()
 
 
@@ -187,8 +185,8 @@ def test_a_difference_a_changed_class_or_a_nan_fails_parity(parity: Parity) -> N
         export.require_parity(parity)
 
 
-def test_the_bare_graph_of_a_saved_model_can_be_made_in_a_process_of_its_own(tmp_path: Path) -> None:
-    """What fitting under another backend needs."""
+def test_a_saved_model_can_be_converted_in_another_process(tmp_path: Path) -> None:
+    """Training with another backend needs this."""
     model, saved, converted = make_model(), tmp_path / "model.keras", tmp_path / "graph.onnx"
     model.save(saved)
     subprocess.run([sys.executable, "-m", "train.export.from_keras", saved, converted], check=True, capture_output=True)
@@ -206,7 +204,7 @@ from train.export import from_keras as export
 from train.data.datasets import OBJECTS, Dataset
 images = np.random.default_rng(0).integers(0, 256, (50, *SHAPE), np.uint8)
 labels = np.zeros(50, np.int64)
-dataset = Dataset("noise", images, labels, images, labels, {"en": OBJECTS})
+dataset = Dataset.of_test("noise", images, labels, {"en": OBJECTS})
 print(export.export(make_model(), dataset, Path(sys.argv[1]), **FACTS).parity.largest_difference)
 """
     command = [sys.executable, "-c", program, str(tmp_path)]

@@ -1,15 +1,17 @@
-"""`train.export.onnx_file`: a model file is whole or is not there, and is read back as it was written."""
+"""`train.export.onnx_file`: a model file is written whole or not at all, and reads back as it was written."""
 
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
 from serve.errors import ModelFileError, SelfTestFailed, UnknownPolicy
 from serve.model_file.spec import ModelSpec, PrepareSpec, SelfTest
-from tests.support import RGB, make_graph, make_spec
-from train.export.onnx_file import measure_self_test, read_model_file, write_model_file
+from tests.support import LABELS, RGB, make_graph, make_spec, write_tiny_model
+from train.data.datasets import Dataset
+from train.export.onnx_file import measure_self_test, read_model_file, run_file, write_model_file
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ def test_a_damaged_file_is_not_read(damage: str, graph: onnx.ModelProto, spec: M
         read_model_file(path)
 
 
-def test_a_file_that_fails_its_self_test_is_not_left_and_the_old_one_stays(
+def test_a_file_that_fails_its_self_test_does_not_replace_the_old_one(
     graph: onnx.ModelProto, spec: ModelSpec, tmp_path: Path
 ) -> None:
     path = write_model_file(graph, spec, tmp_path)
@@ -69,3 +71,23 @@ def test_the_graph_that_is_handed_in_keeps_its_own_metadata(
 ) -> None:
     write_model_file(graph, spec, tmp_path)
     assert len(graph.metadata_props) == 0
+
+
+@pytest.fixture
+def dataset() -> Dataset:
+    """Three images, each with a bright band at the place of its label."""
+    images = np.zeros((3, 12, 12, 3), np.uint8)
+    for band in range(3):
+        images[band, 4 * band : 4 * band + 4] = 255
+    return Dataset.of_test("none", images, np.arange(3), LABELS)
+
+
+def test_a_file_gives_its_facts_and_its_probabilities(tmp_path: Path, dataset: Dataset) -> None:
+    spec, probabilities = run_file(write_tiny_model(tmp_path), dataset)
+    assert (spec.name, probabilities.dtype, probabilities.shape) == ("bands", np.float32, (3, 3))
+    assert probabilities.argmax(axis=1).tolist() == [0, 1, 2]
+
+
+def test_a_file_of_another_dataset_is_refused(tmp_path: Path, dataset: Dataset) -> None:
+    with pytest.raises(ModelFileError, match="wanted a model of none, found one of cifar10"):
+        run_file(write_tiny_model(tmp_path, dataset="cifar10"), dataset)

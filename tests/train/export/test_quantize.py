@@ -1,4 +1,4 @@
-"""train.export.quantize: products in 8 bits, but not where that takes longer."""
+"""`train.export.quantize`: products are in 8 bits, except where that is slower."""
 
 from pathlib import Path
 
@@ -27,14 +27,14 @@ def quantize(net: Net, shape: tuple[int, int, int], path: Path) -> list[str]:
     return optimize(make_int8(convert(build(net, shape, 3)), draw_images(shape)), path)
 
 
-def test_convolutions_behind_the_first_compute_in_eight_bits_and_gelu_between_them_does_not(tmp_path: Path) -> None:
+def test_convolutions_after_the_first_compute_in_8_bits_and_gelu_does_not(tmp_path: Path) -> None:
     net = (NormConv(8, pooled=True), NormConv(8), NormConv(8), GlobalMax())
     found = quantize(net, RGB, tmp_path / "optimized.onnx")
     assert found.index("Conv") < found.index("QLinearConv")
     assert (found.count("QLinearConv"), found.count("Conv"), found.count("Gelu")) == (2, 1, 3)
 
 
-def test_one_image_far_from_all_others_does_not_decide_a_range_alone() -> None:
+def test_an_outlier_does_not_decide_a_range() -> None:
     keras.utils.set_random_seed(0)
     model = convert(build((Flatten(), Dense(8)), RGB, 3))
     dark = np.random.default_rng(0).integers(0, 10, (1000, *RGB), np.uint8)
@@ -43,16 +43,16 @@ def test_one_image_far_from_all_others_does_not_decide_a_range_alone() -> None:
         run_onnx(each.SerializeToString(), dark) for each in (model, make_int8(model, dark), make_int8(model, bright))
     )
     errors = [np.abs(each - expected).max() for each in found]
-    assert errors[1] < 12 * errors[0]  # a range as wide as that image's has steps of 25 times the size
+    assert errors[1] < 12 * errors[0]  # the outlier's own range would make errors 25 times as large
 
 
-def test_a_convolution_of_one_channel_stays_float32_and_the_next_does_not(tmp_path: Path) -> None:
+def test_only_the_convolution_of_one_channel_stays_float32(tmp_path: Path) -> None:
     found = quantize((NormConv(8, pooled=True), NormConv(8), GlobalMax()), GREY, tmp_path / "optimized.onnx")
     assert (found.count("QLinearConv"), found.count("Conv")) == (1, 1)
 
 
-def test_what_a_convolution_of_one_channel_gives_is_pooled_before_it_becomes_bytes(tmp_path: Path) -> None:
-    """Otherwise ONNX Runtime pools bytes in a layout for which that takes longer than all else."""
+def test_the_result_of_a_grey_convolution_is_pooled_before_quantization(tmp_path: Path) -> None:
+    """Otherwise ONNX Runtime pools bytes in a layout in which that is slow."""
     net = (Conv(8), Pool(), Flatten(), Dense(8))
     found = quantize(net, GREY, tmp_path / "optimized.onnx")
     assert "QLinearMatMul" in found
@@ -68,7 +68,7 @@ def test_an_int8_net_of_grey_images_answers_as_the_net_does() -> None:
 
 
 def make_pooled(channels: int, groups: int) -> onnx.ModelProto:
-    """A convolution, its Relu and a pooling, of images [N, channels, 8, 8] float32."""
+    """A convolution, Relu and MaxPool of images float32 [N, channels, 8, 8]."""
     kernel = np.random.default_rng(0).normal(size=(4, channels // groups, 3, 3)).astype(np.float32)
     nodes = [
         helper.make_node("Conv", ["x", "kernel"], ["c"], group=groups),
@@ -95,13 +95,13 @@ def test_pooling_first_changes_no_value() -> None:
     np.testing.assert_array_equal(run(after, 1), run(before, 1))
 
 
-def test_a_pooling_behind_any_other_convolution_stays_where_it_is() -> None:
+def test_a_pooling_after_any_other_convolution_stays_where_it_is() -> None:
     for channels, groups in ((4, 1), (4, 4)):
         model = make_pooled(channels, groups)
         assert pool_first(model).SerializeToString() == model.SerializeToString()
 
 
-def test_a_pooling_stays_where_something_else_takes_what_the_relu_makes() -> None:
+def test_a_pooling_stays_if_another_node_takes_the_relus_output() -> None:
     model = make_pooled(1, 1)
     model.graph.output.append(helper.make_tensor_value_info("r", TensorProto.FLOAT, ["N", 4, 6, 6]))
     assert pool_first(model).SerializeToString() == model.SerializeToString()

@@ -1,4 +1,4 @@
-"""`train.export.simplify`: the same answers, in the operations that ONNX Runtime makes one of."""
+"""`train.export.simplify`: the same answers from operations that ONNX Runtime runs faster."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ def draw(*shape: int) -> np.ndarray:
 
 
 def make(nodes: Sequence[onnx.NodeProto], **weights: np.ndarray) -> onnx.ModelProto:
-    """A graph float32 [N, 4, 8, 8] `x` -> `y`."""
+    """A graph from `x` float32 [N, 4, 8, 8] to `y`."""
     shapes = {"x": ["N", 4, 8, 8], "y": ["N", "C", "H", "W"]}
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
     tensors = [numpy_helper.from_array(np.asarray(array, np.float32), name) for name, array in weights.items()]
@@ -41,7 +41,7 @@ def kinds(model: onnx.ModelProto) -> list[str]:
 
 
 def optimize(model: onnx.ModelProto, path: Path) -> list[str]:
-    """The operations that ONNX Runtime would run, of its own making included."""
+    """The operations that ONNX Runtime runs after its own optimisations."""
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(path)
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
@@ -49,7 +49,7 @@ def optimize(model: onnx.ModelProto, path: Path) -> list[str]:
     return kinds(onnx.load(path))
 
 
-def test_a_nets_gelus_are_one_kernel_each_and_its_norms_are_in_the_convolutions(tmp_path: Path) -> None:
+def test_a_net_has_gelu_kernels_and_no_normalisation(tmp_path: Path) -> None:
     net = (Whitening(), NormConv(6, pooled=True), Residual(6), NormConv(6), GlobalMax())
     found = optimize(convert(build(net, (16, 16, 3), 5)), tmp_path / "optimized.onnx")
     assert (found.count("Gelu"), found.count("Erf"), found.count("Conv")) == (5, 0, 5)
@@ -66,7 +66,7 @@ def test_a_nets_gelus_are_one_kernel_each_and_its_norms_are_in_the_convolutions(
 def test_a_nets_probabilities_stay_what_they_were(net: Net) -> None:
     model = build(net, (16, 16, 3), 5)
     for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):  # as after training: none is 0 or 1
+        if isinstance(layer, keras.layers.BatchNormalization):  # neither 0 nor 1, as after training
             weights = [np.abs(draw(*weight.shape)) + 0.5 for weight in layer.get_weights()]
             layer.set_weights(weights)
     images = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), np.uint8)
@@ -100,14 +100,14 @@ def test_a_gelu_is_found_in_any_order_of_its_factors(turned: bool, tmp_path: Pat
 
 
 @pytest.mark.parametrize("other", [{"root": 0.7}, {"one": 2.0}, {"half": 0.25}])
-def test_what_only_looks_like_a_gelu_is_left_alone(other: dict[str, float]) -> None:
+def test_a_formula_that_only_resembles_a_gelu_is_left_alone(other: dict[str, float]) -> None:
     model = make_gelu(**other)
     assert kinds(simplify(model)) == kinds(model)
     np.testing.assert_array_equal(run(simplify(model)), run(model))
 
 
 @pytest.mark.parametrize("value", ["s", "e", "a", "h"])
-def test_a_gelu_whose_parts_something_else_takes_is_left_alone(value: str) -> None:
+def test_a_gelu_whose_parts_another_node_takes_is_left_alone(value: str) -> None:
     model = make_gelu()
     model.graph.node.append(helper.make_node("Relu", [value], ["z"]))
     model.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, ["N", "C", "H", "W"]))
@@ -116,7 +116,7 @@ def test_a_gelu_whose_parts_something_else_takes_is_left_alone(value: str) -> No
 
 
 def make_pooled(scale: np.ndarray, *, more: Sequence[onnx.NodeProto] = (), bias: bool = True) -> onnx.ModelProto:
-    """A convolution, a pooling, and a norm's scale and shift."""
+    """A convolution, a MaxPool, and the scale and shift of a norm."""
     nodes = [
         helper.make_node("Conv", ["x", "kernel", "bias"] if bias else ["x", "kernel"], ["c"], pads=[1, 1, 1, 1]),
         helper.make_node("MaxPool", ["c"], ["p"], kernel_shape=[2, 2], strides=[2, 2]),
@@ -132,7 +132,7 @@ SCALE = np.float32([0.5, 2, 3]).reshape(1, FILTERS, 1, 1)
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_scale_and_shift_behind_a_pooling_go_into_the_convolution(bias: bool) -> None:
+def test_scale_and_shift_after_a_pooling_go_into_the_convolution(bias: bool) -> None:
     model = make_pooled(SCALE, bias=bias)
     simple = simplify(model)
     onnx.checker.check_model(simple, full_check=True)
@@ -142,7 +142,7 @@ def test_scale_and_shift_behind_a_pooling_go_into_the_convolution(bias: bool) ->
 
 
 def test_a_scale_below_zero_stays_where_it_is() -> None:
-    """The largest of values times -1 is the smallest one."""
+    """The largest value times -1 is the smallest one."""
     model = make_pooled(SCALE * [[[[1]], [[-1]], [[1]]]])
     assert kinds(simplify(model)) == kinds(model)
     np.testing.assert_array_equal(run(simplify(model)), run(model))
@@ -159,7 +159,7 @@ def test_a_shift_alone_is_folded_and_a_scale_of_one_number_is_not() -> None:
 
 
 @pytest.mark.parametrize("value", ["c", "p", "s"])
-def test_a_value_that_something_else_takes_too_is_kept(value: str) -> None:
+def test_a_value_that_another_node_takes_is_kept(value: str) -> None:
     model = make_pooled(SCALE, more=[helper.make_node("Relu", [value], ["z"])])
     model.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, None))
     simple = simplify(model)
@@ -172,7 +172,7 @@ def test_a_value_that_something_else_takes_too_is_kept(value: str) -> None:
         np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-5)
 
 
-def test_flattening_needs_nothing_that_is_computed_at_each_run() -> None:
+def test_flattening_computes_no_shape() -> None:
     model = convert(build((Conv(4), Pool(), Flatten()), (8, 8, 3), 5))
     assert {"Shape", "Concat", "Slice", "Gather"}.isdisjoint(kinds(model))
     shapes = [
@@ -193,7 +193,7 @@ def test_a_shape_that_is_not_known_is_computed_as_before() -> None:
 
 
 def test_a_second_pass_over_a_graph_is_as_safe_as_the_first() -> None:
-    """New weights get names that are free."""
+    """New weights get unused names."""
     again = [helper.make_node("Mul", ["y", "scale"], ["z"])]
     model = make_pooled(SCALE, more=again)
     model.graph.output[0].name = "z"
@@ -204,7 +204,7 @@ def test_a_second_pass_over_a_graph_is_as_safe_as_the_first() -> None:
 
 
 def test_a_graph_with_a_branch_is_left_alone() -> None:
-    """What is used inside of one is not seen from outside."""
+    """Values that a branch uses are not visible outside."""
     ends = [helper.make_tensor_value_info("then", TensorProto.FLOAT, ["N", "C", "H", "W"])]
     branch = helper.make_graph([helper.make_node("Mul", ["x", "inner"], ["then"])], "branch", [], ends)
     model = make(

@@ -1,4 +1,4 @@
-"""`train.export.simplify`: bytes become numbers in one operation, to the bit."""
+"""`train.export.simplify`: one operation scales bytes, with bitwise the same result."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from train.export.simplify import simplify
 def make_scaling(
     step: np.ndarray, *, kind: int = TensorProto.UINT8, to: int = TensorProto.FLOAT, shift: float = 0.0
 ) -> onnx.ModelProto:
-    """A graph [N, 4, 4, 1] `x` of a kind -> `y`, which is x times the step, and a shift, computed in the kind `to`."""
+    """A graph from `x` [N, 4, 4, 1] of dtype `kind` to `y`: x times the step plus a shift, computed in dtype `to`."""
     nodes = [
         helper.make_node("Cast", ["x"], ["f"], to=to),
         helper.make_node("Mul", ["f", "step"], ["m"]),
@@ -80,11 +80,11 @@ def test_a_shift_of_pixels_stays() -> None:
         make_scaling(np.arange(1, 5).reshape(4, 1)),
     ],
 )
-def test_what_is_no_scaling_of_bytes_by_a_number_is_left_alone(model: onnx.ModelProto) -> None:
+def test_any_other_scaling_is_left_alone(model: onnx.ModelProto) -> None:
     assert kinds(simplify(model)) == ["Cast", "Mul", "Add"]
 
 
-def test_a_scaling_whose_parts_something_else_takes_is_left_alone() -> None:
+def test_a_scaling_whose_parts_another_node_takes_is_left_alone() -> None:
     model = make_scaling(np.array(1 / 255))
     model.graph.output.append(helper.make_tensor_value_info("f", TensorProto.FLOAT, ["N", 4, 4, 1]))
     assert kinds(simplify(model)) == ["Cast", "Mul", "Add"]

@@ -1,4 +1,4 @@
-"""`train.fitting.augment`: against bilinear sampling written out in NumPy, and within the ranges that a recipe states."""
+"""`train.fitting.augment`: images move as bilinear sampling in NumPy moves them, within the recipe's ranges."""
 
 import dataclasses
 
@@ -14,7 +14,7 @@ NOTHING = Augmentation(rotation_degrees=0, shift=0, zoom=0, horizontal_flip=Fals
 
 
 def sample(image: np.ndarray, transform: np.ndarray) -> np.ndarray:
-    """Float64 [H, W, C]: each output pixel read from where the transform points, bilinearly, the border repeated."""
+    """Float64 [H, W, C]: each pixel is read bilinearly from where the transform points; borders repeat."""
     height, width, _ = image.shape
     y, x = np.mgrid[:height, :width].astype(np.float64)
     xx, xy, x0, yx, yy, y0 = transform[:6].astype(np.float64)
@@ -46,7 +46,7 @@ def linear_parts(transforms: np.ndarray) -> np.ndarray:
     return transforms[:, [[0, 1], [3, 4]]]
 
 
-def test_outside_training_images_go_through_bit_for_bit(images: np.ndarray) -> None:
+def test_outside_training_images_are_not_changed(images: np.ndarray) -> None:
     layer = Augment(NOTEBOOK_AUGMENTATION, seed=0)
     np.testing.assert_array_equal(layer(images, training=False), images)
 
@@ -57,7 +57,7 @@ def test_in_training_images_keep_shape_and_dtype_and_change(images: np.ndarray) 
     assert (moved != images).mean() > 0.9
 
 
-def test_ranges_of_nothing_leave_the_images_as_they_are(images: np.ndarray) -> None:
+def test_ranges_of_0_leave_the_images_as_they_are(images: np.ndarray) -> None:
     np.testing.assert_array_equal(Augment(NOTHING, seed=0)(images, training=True), images)
 
 
@@ -78,7 +78,7 @@ def test_a_flip_mirrors_about_half_of_the_images_and_nothing_else(images: np.nda
     assert 20 <= mirrored.sum() <= 44
 
 
-def test_rotation_is_even_over_its_range_and_keeps_lengths() -> None:
+def test_rotation_is_uniform_over_its_range_and_keeps_lengths() -> None:
     parts = linear_parts(draw(Augmentation(rotation_degrees=10, shift=0, zoom=0, horizontal_flip=False), 4000))
     angles = np.degrees(np.arctan2(parts[:, 1, 0], parts[:, 0, 0]))
     np.testing.assert_allclose(np.linalg.norm(parts, axis=1), 1, rtol=1e-5)
@@ -86,14 +86,14 @@ def test_rotation_is_even_over_its_range_and_keeps_lengths() -> None:
     np.testing.assert_allclose(np.quantile(angles, [0, 0.25, 0.5, 0.75, 1]), [-10, -5, 0, 5, 10], atol=0.6)
 
 
-def test_shifts_are_fractions_of_each_side_drawn_apart() -> None:
+def test_shifts_are_fractions_of_each_side_with_their_own_draws() -> None:
     transforms = draw(Augmentation(rotation_degrees=0, shift=0.1, zoom=0, horizontal_flip=False), 4000)
     x, y = transforms[:, 2], transforms[:, 5]
     np.testing.assert_allclose([x.min(), x.max(), y.min(), y.max()], [-4, 4, -3.2, 3.2], rtol=0.02)
     assert abs(np.corrcoef(x, y)[0, 1]) < 0.1
 
 
-def test_zooms_of_the_two_axes_are_drawn_apart() -> None:
+def test_zooms_of_the_two_axes_have_their_own_draws() -> None:
     parts = linear_parts(draw(Augmentation(rotation_degrees=0, shift=0, zoom=0.2, horizontal_flip=False), 4000))
     x, y = parts[:, 0, 0], parts[:, 1, 1]
     np.testing.assert_allclose([x.min(), x.max(), y.min(), y.max()], [0.8, 1.2, 0.8, 1.2], atol=0.003)
@@ -112,7 +112,7 @@ def test_a_seed_gives_the_same_transforms_and_another_seed_others() -> None:
     assert (draw(NOTEBOOK_AUGMENTATION, 5) != draw(NOTEBOOK_AUGMENTATION, 5, seed=1)).any()
 
 
-def test_a_shear_moves_rows_along_themselves_by_their_place() -> None:
+def test_a_shear_moves_each_row_by_its_distance_from_the_centre() -> None:
     parts = linear_parts(draw(dataclasses.replace(NOTHING, shear=0.2), 4000))
     assert (parts[:, 0, 0] == 1).all()
     assert (parts[:, 1] == [0, 1]).all()
@@ -122,21 +122,21 @@ def test_a_shear_moves_rows_along_themselves_by_their_place() -> None:
 @pytest.mark.parametrize(
     ("stroke", "expected"), [(1, [0, 200, 200, 200, 0]), (-1, [0, 0, 0, 0, 0]), (0.5, [0, 100, 200, 100, 0])]
 )
-def test_a_stroke_grows_and_shrinks_by_its_neighbours(stroke: float, expected: list[int]) -> None:
+def test_a_stroke_grows_or_shrinks_by_a_pixel(stroke: float, expected: list[int]) -> None:
     line = np.zeros((1, 5, 5, 1), np.uint8)
     line[:, :, 2] = 200
     redrawn = np.asarray(redraw_strokes(line, np.float32(stroke), np.float32(0)))
     assert redrawn[0, 2, :, 0].tolist() == expected
 
 
-def test_a_blur_mixes_in_the_mean_of_the_neighbours() -> None:
+def test_a_blur_mixes_in_the_mean_of_3_x_3_pixels() -> None:
     dot = np.zeros((1, 5, 5, 1), np.uint8)
     dot[:, 2, 2] = 180
     redrawn = np.asarray(redraw_strokes(dot, np.float32(0), np.float32(0.5)))
     assert redrawn[0, 1:4, 1:4, 0].tolist() == [[10, 10, 10], [10, 100, 10], [10, 10, 10]]
 
 
-def test_strokes_and_blurs_are_even_over_their_ranges() -> None:
+def test_strokes_and_blurs_are_uniform_over_their_ranges() -> None:
     settings = dataclasses.replace(NOTHING, stroke=0.6, blur=0.4)
     stroke, blur = (np.asarray(each).ravel() for each in draw_strokes(settings, 4000, keras.random.SeedGenerator(0)))
     np.testing.assert_allclose(np.quantile(stroke, [0, 0.5, 1]), [-0.6, 0, 0.6], atol=0.03)

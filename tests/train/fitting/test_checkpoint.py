@@ -1,4 +1,4 @@
-"""`train.fitting.checkpoint`: what a run has reached comes back from its file, which is replaced as a whole or not at all."""
+"""`train.fitting.checkpoint`: a run continues from its file, which is replaced as a whole or not at all."""
 
 import dataclasses
 from pathlib import Path
@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from train.fitting.checkpoint import CannotResume, Progress, load_progress, record, save_progress
+from train.fitting.checkpoint import CannotResume, Progress, Settings, load_checkpoint, record, save_checkpoint
 from train.fitting.fit import compile_for_training
 from train.nets.build import build
 from train.recipes.net import Dense, Drop, Flatten
@@ -17,11 +17,11 @@ from train.recipes.shipped import NOTEBOOK_AUGMENTATION, RECIPES
 RECIPE = dataclasses.replace(
     RECIPES["mnist-mlp"], net=(Flatten(), Dense(5), Drop(0.2)), augmentation=NOTEBOOK_AUGMENTATION
 )
-SETTINGS = {"recipe": {"epochs": 3}, "seed": 7, "precision": "float32"}
+SETTINGS = Settings(RECIPE, 7, "float32")
 
 
 def make_trained(seed: int, steps: int = 0) -> keras.Model:
-    """A tiny model, compiled as `fit` does, after steps that leave moments in its optimizer and move its seeds."""
+    """A tiny model, compiled as `fit` does, after steps that change moments and random seeds."""
     keras.utils.set_random_seed(seed)
     trained = compile_for_training(build(RECIPE.net, (6, 6, 1), 3), RECIPE, seed, steps_per_epoch=4)
     random = np.random.default_rng(seed)
@@ -32,7 +32,7 @@ def make_trained(seed: int, steps: int = 0) -> keras.Model:
 
 
 def make_progress(trained: keras.Model, **changes: Any) -> Progress:
-    """Two epochs, of which the first is the best: its weights are not those that the model has now."""
+    """Two epochs, of which the first is the best, with other weights than the model."""
     progress = Progress(SETTINGS)
     before = [weight + 1 for weight in trained.get_weights()]
     record(progress, trained, RECIPE, {"loss": 1 / 3, "val_accuracy": 0.75, "seconds": 0.1})
@@ -42,7 +42,7 @@ def make_progress(trained: keras.Model, **changes: Any) -> Progress:
 
 
 def read_variables(trained: keras.Model) -> list[np.ndarray]:
-    """Weights, the seeds of dropout and augmentation, the step of the schedule, and the optimizer's moments."""
+    """Weights, random seeds, the step of the schedule, and the optimizer's moments."""
     return [keras.ops.convert_to_numpy(each) for each in [*trained.variables, *trained.optimizer.variables]]
 
 
@@ -52,12 +52,12 @@ def assert_equal(found: list[np.ndarray], wanted: list[np.ndarray]) -> None:
         np.testing.assert_array_equal(one, other)
 
 
-def test_a_loaded_run_has_every_variable_the_history_and_the_best_weights_of_the_saved_one(tmp_path: Path) -> None:
+def test_a_loaded_run_equals_the_saved_one(tmp_path: Path) -> None:
     trained, path = make_trained(1, steps=3), tmp_path / "new" / "unfinished.npz"
     saved = make_progress(trained)
-    save_progress(path, trained, saved)
+    save_checkpoint(path, trained, saved)
     fresh, loaded = make_trained(2), Progress(SETTINGS)
-    load_progress(path, fresh, loaded)
+    load_checkpoint(path, fresh, loaded)
     assert_equal(read_variables(fresh), read_variables(trained))
     assert_equal(loaded.best_weights, saved.best_weights)
     assert dataclasses.replace(loaded, best_weights=[]) == dataclasses.replace(saved, best_weights=[])
@@ -65,9 +65,9 @@ def test_a_loaded_run_has_every_variable_the_history_and_the_best_weights_of_the
 
 def test_a_loaded_run_takes_the_next_step_as_the_saved_one_does(tmp_path: Path) -> None:
     trained = make_trained(1, steps=3)
-    save_progress(tmp_path / "unfinished.npz", trained, make_progress(trained))
+    save_checkpoint(tmp_path / "unfinished.npz", trained, make_progress(trained))
     fresh = make_trained(2)
-    load_progress(tmp_path / "unfinished.npz", fresh, Progress(SETTINGS))
+    load_checkpoint(tmp_path / "unfinished.npz", fresh, Progress(SETTINGS))
     images, targets = np.random.default_rng(5).integers(0, 256, (8, 6, 6, 1), np.uint8), np.eye(3)[[0, 1, 2, 0] * 2]
     for each in (trained, fresh):
         each.train_on_batch(images, targets)
@@ -77,50 +77,47 @@ def test_a_loaded_run_takes_the_next_step_as_the_saved_one_does(tmp_path: Path) 
 
 @pytest.mark.parametrize(
     "other",
-    [SETTINGS | {"recipe": {"epochs": 4}}, SETTINGS | {"seed": 8}, SETTINGS | {"precision": "bfloat16"}],
+    [{"recipe": dataclasses.replace(RECIPE, epochs=4)}, {"seed": 8}, {"precision": "bfloat16"}],
     ids=["recipe", "seed", "precision"],
 )
 def test_resuming_under_other_settings_is_refused(tmp_path: Path, other: dict[str, Any]) -> None:
+    wanted = dataclasses.replace(SETTINGS, **other)
     trained = make_trained(1)
-    save_progress(tmp_path / "unfinished.npz", trained, make_progress(trained))
+    save_checkpoint(tmp_path / "unfinished.npz", trained, make_progress(trained))
     before = read_variables(trained)
     with pytest.raises(CannotResume, match="of other settings: wanted ") as caught:
-        load_progress(tmp_path / "unfinished.npz", trained, Progress(other))
-    assert f"wanted {other}, found {SETTINGS}" in str(caught.value)
+        load_checkpoint(tmp_path / "unfinished.npz", trained, Progress(wanted))
+    assert f"wanted {wanted.describe()}, found {SETTINGS.describe()}" in str(caught.value)
     assert_equal(read_variables(trained), before)
 
 
-def test_resuming_nothing_is_refused_with_the_file_that_was_wanted(tmp_path: Path) -> None:
+def test_resuming_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CannotResume, match=r"nothing to resume: .*unfinished\.npz"):
-        load_progress(tmp_path / "unfinished.npz", make_trained(1), Progress(SETTINGS))
+        load_checkpoint(tmp_path / "unfinished.npz", make_trained(1), Progress(SETTINGS))
 
 
 @pytest.mark.parametrize("share", [0, 0.5, 0.99], ids=["empty", "half", "all but its end"])
-def test_resuming_from_a_damaged_file_is_refused_as_that(tmp_path: Path, share: float) -> None:
+def test_resuming_from_a_damaged_checkpoint_is_refused(tmp_path: Path, share: float) -> None:
     path, trained = tmp_path / "unfinished.npz", make_trained(1)
-    save_progress(path, trained, make_progress(trained))
+    save_checkpoint(path, trained, make_progress(trained))
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(CannotResume, match=r"unfinished\.npz is damaged: .*; leave out --resume"):
-        load_progress(path, trained, Progress(SETTINGS))
+        load_checkpoint(path, trained, Progress(SETTINGS))
 
 
-def test_resuming_with_variables_of_other_shapes_is_refused_and_changes_none(tmp_path: Path) -> None:
-    """As after a change of the program: the same settings then build another model."""
+def test_resuming_with_variables_of_other_shapes_is_refused(tmp_path: Path) -> None:
+    """After a change of the program, the same settings may build another model."""
     path, trained = tmp_path / "unfinished.npz", make_trained(1, steps=1)
-    save_progress(path, trained, make_progress(trained))
+    save_checkpoint(path, trained, make_progress(trained))
     with np.load(path) as stored:
         arrays = dict(stored)
     arrays["variable_0"] = arrays["variable_0"][..., :1]
     np.savez(path, **arrays)
     before = read_variables(trained)
     with pytest.raises(CannotResume, match="of another version of this program"):
-        load_progress(path, trained, Progress(SETTINGS))
+        load_checkpoint(path, trained, Progress(SETTINGS))
     assert_equal(read_variables(trained), before)
-
-
-def test_progress_starts_below_every_accuracy() -> None:
-    assert Progress({}).best_accuracy < 0
 
 
 @pytest.mark.parametrize(
@@ -133,7 +130,7 @@ def test_progress_starts_below_every_accuracy() -> None:
         ([0.5, 0.6, 0.4], True, 3),
     ],
 )
-def test_the_best_epoch_is_the_later_of_equals_and_the_last_where_the_recipe_keeps_it(
+def test_the_best_epoch_is_the_later_of_equals_or_the_last_one(
     accuracies: list[float], keeps_last: bool, best_epoch: int
 ) -> None:
     trained, progress = make_trained(1), Progress(SETTINGS)
@@ -150,18 +147,18 @@ def test_the_best_epoch_is_the_later_of_equals_and_the_last_where_the_recipe_kee
 @pytest.mark.parametrize(
     ("changes", "error"),
     [
-        ({"settings": {"recipe": object()}}, TypeError),
+        ({"history": [{"loss": object()}]}, TypeError),
         ({"best_weights": [np.array([object()])]}, ValueError),
     ],
     ids=["before the first array", "amid the arrays"],
 )
-def test_a_save_that_fails_leaves_the_file_before_it_whole_and_nothing_beside_it(
+def test_a_failed_save_leaves_the_old_checkpoint_and_nothing_else(
     tmp_path: Path, changes: dict[str, Any], error: type[Exception]
 ) -> None:
     path, trained = tmp_path / "unfinished.npz", make_trained(1)
-    save_progress(path, trained, make_progress(trained))
+    save_checkpoint(path, trained, make_progress(trained))
     before = path.read_bytes()
     with pytest.raises(error):
-        save_progress(path, trained, make_progress(trained, **changes))
+        save_checkpoint(path, trained, make_progress(trained, **changes))
     assert [each.name for each in tmp_path.iterdir()] == ["unfinished.npz"]
     assert path.read_bytes() == before

@@ -1,4 +1,4 @@
-"""`train.fitting.contrastive`: the loss as the paper has it, what pretraining does, and that `fit` goes on from it."""
+"""`train.fitting.contrastive`: the loss of the paper, pretraining, and how `fit` continues."""
 
 import dataclasses
 from pathlib import Path
@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from train.data.datasets import split
+from train.data.datasets import Part, split
 from train.fitting.contrastive import TEMPERATURE, accuracy, contrast, pretrain, write_start
 from train.fitting.fit import fit
 from train.nets.build import build
@@ -25,14 +25,14 @@ RECIPE = dataclasses.replace(
 
 
 @pytest.fixture(scope="module")
-def problem() -> tuple[np.ndarray, np.ndarray]:
-    """300 images of 12 x 12 with noise and a bright bar; its row, of three, is the label."""
+def problem() -> tuple[Part, Part]:
+    """300 noisy images of 12 x 12 with a bright bar, whose row, of three, is the label."""
     random = np.random.default_rng(0)
     labels = random.integers(0, 3, 300)
     images = random.integers(0, 120, (300, 12, 12, 1), np.uint8)
     for image, label in zip(images, labels, strict=True):
         image[4 * label : 4 * label + 4] += 60
-    return images, labels
+    return split(Part.whole(images, labels), RECIPE.validation_count)
 
 
 def make_model(recipe: Recipe = RECIPE) -> keras.Model:
@@ -41,7 +41,7 @@ def make_model(recipe: Recipe = RECIPE) -> keras.Model:
 
 
 def draw_points(count: int) -> np.ndarray:
-    """On the unit sphere."""
+    """Random points float32 [count, 5] on the unit sphere."""
     points = np.random.default_rng(0).normal(size=(count, 5)).astype(np.float32)
     return points / np.linalg.norm(points, axis=1, keepdims=True)
 
@@ -60,13 +60,13 @@ def test_the_loss_is_the_papers_written_out_pair_by_pair() -> None:
     np.testing.assert_allclose(contrast(np.eye(3, dtype=np.float32)[labels], points), wanted, rtol=1e-4)
 
 
-def test_an_image_that_is_alone_in_its_class_adds_nothing() -> None:
+def test_an_image_without_another_of_its_class_has_no_loss() -> None:
     losses = np.asarray(contrast(np.eye(3, dtype=np.float32)[[0, 1, 1]], draw_points(3)))
     assert losses[0] == 0
     assert (losses[1:] > 0).all()
 
 
-def test_accuracy_is_of_the_nearest_neighbour_and_never_of_the_image_itself() -> None:
+def test_accuracy_is_that_of_the_nearest_other_image() -> None:
     angles = np.array([0, 0.1, 1.0, 1.3])
     points = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     assert np.asarray(accuracy(np.eye(2)[[0, 0, 0, 1]], points)).tolist() == [1, 1, 0, 0]
@@ -75,37 +75,24 @@ def test_accuracy_is_of_the_nearest_neighbour_and_never_of_the_image_itself() ->
 @pytest.mark.parametrize("augmentation", [None, NOTEBOOK_AUGMENTATION, Crop(1)])
 def test_pretraining_brings_images_of_a_class_together(problem: tuple, augmentation: object) -> None:
     recipe = dataclasses.replace(RECIPE, augmentation=augmentation)
-    history = pretrain(make_model(), *problem, recipe, epochs=6, seed=1)
+    history = pretrain(make_model(), problem[0], recipe, epochs=6, seed=1)
     assert len(history) == 6
     assert history[-1]["loss"] < history[0]["loss"]
     assert history[-1]["accuracy"] > 0.5
     assert history[-1]["seconds"] > 0
 
 
-def test_pretraining_never_sees_the_images_that_are_held_out(problem: tuple) -> None:
-    images, labels = problem[0].copy(), problem[1].copy()
-    _, validation = split(len(images), RECIPE.validation_count)
-    images[validation], labels[validation] = 0, 0
-    weights = []
-    for data in (problem, (images, labels)):
-        model = make_model()  # sets the seed, of the layer that pretraining adds too
-        pretrain(model, *data, RECIPE, epochs=1, seed=1)
-        weights.append(model.get_weights())
-    for one, other in zip(*weights, strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
-def test_fit_goes_on_from_the_pretrained_weights_those_of_the_first_layer_too(problem: tuple, tmp_path: Path) -> None:
-    """At a rate of 0 fitting changes nothing: what comes out is what it began with."""
+def test_fit_continues_from_all_pretrained_weights(problem: tuple, tmp_path: Path) -> None:
+    """At a learning rate of 0, `fit` returns the weights that it starts with."""
     still = dataclasses.replace(RECIPE, peak_learning_rate=0.0)
     model, path = make_model(), tmp_path / "new" / "unfinished.npz"
     before = model.get_weights()
-    pretrain(model, *problem, RECIPE, epochs=1, seed=1)
+    pretrain(model, problem[0], RECIPE, epochs=1, seed=1)
     pretrained = model.get_weights()
-    write_start(model, len(problem[0]), still, seed=1, unfinished=path)
-    progress = fit(make_model(), *problem, still, seed=1, unfinished=path, resume=True)
+    write_start(model, len(problem[0]), still, seed=1, checkpoint=path)
+    progress = fit(make_model(), *problem, still, seed=1, checkpoint=path, resume=True)
     assert [row["epoch"] for row in progress.history] == [1, 2]
     for found, wanted in zip(progress.best_weights, pretrained, strict=True):
         np.testing.assert_array_equal(found, wanted)
     changed = [not np.array_equal(one, other) for one, other in zip(before, pretrained, strict=True)]
-    assert changed == [True] * 4 + [False] * 2  # the logits are left to `fit`
+    assert changed == [True] * 4 + [False] * 2  # `fit` trains the logits

@@ -1,4 +1,4 @@
-"""`train.fitting.crop`: what moves, what is mirrored when, and that a seed repeats it."""
+"""`train.fitting.crop`: shifts, mirroring and cutouts, which a seed repeats."""
 
 import numpy as np
 import pytest
@@ -11,13 +11,13 @@ INDICES = np.arange(40)
 
 @pytest.fixture
 def images() -> np.ndarray:
-    """40 images of 8 x 6 in which no two pixels of a row are alike."""
+    """40 images of 8 x 6 whose pixels differ within each row."""
     columns = np.arange(6, dtype=np.uint8) * 40
     return np.broadcast_to(columns[None, None, :, None], (40, 8, 6, 3)).copy()
 
 
 def make_cropper(crop: Crop, epoch: int = 0, seed: int = 0) -> Cropper:
-    return Cropper(crop, 40, seed=seed, epoch=epoch)
+    return Cropper(crop, INDICES, seed=seed, epoch=epoch)
 
 
 def test_two_epochs_show_each_image_both_ways(images: np.ndarray) -> None:
@@ -27,19 +27,25 @@ def test_two_epochs_show_each_image_both_ways(images: np.ndarray) -> None:
     assert 0 < mirrored.sum() < 40
 
 
-def test_whether_an_image_is_mirrored_goes_by_its_place_in_the_training_set(images: np.ndarray) -> None:
+def test_whether_an_image_is_mirrored_depends_on_its_index(images: np.ndarray) -> None:
     order = np.random.default_rng(3).permutation(40)
     shuffled = make_cropper(Crop(0))(images[order], order)
     np.testing.assert_array_equal(shuffled[np.argsort(order)], make_cropper(Crop(0))(images, INDICES))
 
 
-def test_images_moved_often_are_all_there_each_time_moved_anew_and_never_cut_out(images: np.ndarray) -> None:
+def test_whether_an_image_is_mirrored_does_not_depend_on_the_split(images: np.ndarray) -> None:
+    places = np.array([3, 7, 20, 31])
+    part = Cropper(Crop(0), places, seed=0, epoch=0)(images[places], np.arange(4))
+    np.testing.assert_array_equal(part, make_cropper(Crop(0))(images, INDICES)[places])
+
+
+def test_repeated_images_are_moved_differently_and_not_cut_out(images: np.ndarray) -> None:
     crop = Crop(shift_pixels=2, cutout_pixels=3)
     moved = move_often(images, crop, 3)
     views = moved.reshape(3, 40, 8, 6, 3)
     assert not (moved == 128).any()
     assert all((views[one] != views[other]).any() for one, other in [(0, 1), (0, 2), (1, 2)])
-    shifts = [np.array([[0, right]]) for right in range(-2, 3)]  # down changes nothing: all rows of an image are alike
+    shifts = [np.array([[0, right]]) for right in range(-2, 3)]  # moving down would have no effect
     possible = [shift_images(images[:1], shift)[0] for shift in shifts]
     assert all(any((view == other).all() for other in possible) for view in moved)
     np.testing.assert_array_equal(moved, move_often(images, crop, 3))
@@ -51,10 +57,10 @@ def test_an_image_moves_down_and_right_by_its_shift_with_a_mirrored_border() -> 
     assert moved.tolist() == [[4, 5, 4], [1, 2, 1], [4, 5, 4]]
 
 
-def test_shifts_stay_within_their_reach_and_use_all_of_it() -> None:
+def test_shifts_cover_their_range_and_no_more() -> None:
     dots = np.zeros((2000, 9, 9, 1), np.uint8)
     dots[:, 4, 4] = 255
-    moved = Cropper(Crop(2), 2000, seed=0, epoch=0)(dots, np.arange(2000))
+    moved = Cropper(Crop(2), np.arange(2000), seed=0, epoch=0)(dots, np.arange(2000))
     places = {tuple(place) for place in np.argwhere(moved[:, :, :, 0])[:, 1:]}
     assert places == {(row, column) for row in range(2, 7) for column in range(2, 7)}
 
@@ -73,7 +79,7 @@ def test_a_seed_repeats_an_epoch_and_another_does_not(images: np.ndarray) -> Non
     assert (first != other).any()
 
 
-def test_the_callers_images_are_left_alone(images: np.ndarray) -> None:
+def test_the_images_of_the_caller_are_not_changed(images: np.ndarray) -> None:
     before = images.copy()
     make_cropper(Crop(2, cutout_pixels=2))(images, INDICES)
     np.testing.assert_array_equal(images, before)

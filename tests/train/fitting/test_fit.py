@@ -1,4 +1,4 @@
-"""`train.fitting.fit`: real fits of a small problem, their interruption and their resumption."""
+"""`train.fitting.fit`: trainings on a small problem, interrupted and resumed."""
 
 import dataclasses
 import signal
@@ -11,17 +11,18 @@ import numpy as np
 import pytest
 
 from tests.train.data.test_datasets import draw_bars
-from train.data.datasets import split
+from train.data.datasets import Part, split
 from train.evaluation.calibration import calibrate
-from train.fitting.checkpoint import Progress
+from train.fitting.checkpoint import Progress, Settings
 from train.fitting.crop import move_often
-from train.fitting.fit import describe_settings, finish, fit, is_over
+from train.fitting.fit import finish, fit
 from train.nets.build import build, complete, predict_logits
 from train.recipes.net import Flatten
 from train.recipes.recipe import Adam, Crop, Recipe
 from train.recipes.shipped import NOTEBOOK_AUGMENTATION, RECIPES
 
-Problem = tuple[np.ndarray, np.ndarray]
+Problem = tuple[Part, Part]
+"""Training part and validation part."""
 
 RECIPE = dataclasses.replace(
     RECIPES["mnist-cnn"],
@@ -29,31 +30,38 @@ RECIPE = dataclasses.replace(
     batch_size=50,
     validation_count=100,
     augmentation=NOTEBOOK_AUGMENTATION,
-    optimizer=Adam(),  # what happens below by chance should not change with the recipe
+    optimizer=Adam(),  # the tests should not change with the recipe
 )
+SETTINGS = Settings(RECIPE, 7, "float32")
 
 
 @pytest.fixture(scope="module")
 def problem() -> Problem:
-    """600 images of 28 x 28 with noise and a bright bar; its row, of ten, is the label."""
+    """600 noisy images of 28 x 28 with a bright bar, whose row, of ten, is the label."""
     random = np.random.default_rng(0)
     labels = random.integers(0, 10, 600)
     images = random.integers(0, 60, (600, 28, 28, 1), np.uint8)
     images[draw_bars(labels) > 0] += 180
-    return images, labels
+    return split(Part.whole(images, labels), RECIPE.validation_count)
+
+
+@pytest.fixture(scope="module")
+def chance(problem: Problem) -> Problem:
+    """The same images with meaningless labels, so that no epoch stays the best for long."""
+    random = np.random.default_rng(1)
+    return tuple(dataclasses.replace(part, labels=random.permutation(part.labels)) for part in problem)
 
 
 def run(problem: Problem, folder: Path, recipe: Recipe, resume: bool = False) -> tuple[keras.Model, Progress]:
-    """A fitted model and its progress, from one seed alone."""
+    """Train a model from a fixed seed: model and progress."""
     keras.utils.set_random_seed(7)
     model = build(RECIPES["mnist-cnn"].net, (28, 28, 1), 10)
-    return model, fit(model, *problem, recipe, seed=7, unfinished=folder / "unfinished.npz", resume=resume)
+    return model, fit(model, *problem, recipe, seed=7, checkpoint=folder / "unfinished.npz", resume=resume)
 
 
 def validation_accuracy(model: keras.Model, problem: Problem) -> float:
-    images, labels = problem
-    _, validation = split(len(images), RECIPE.validation_count)
-    return float(np.mean(model.predict(images[validation], verbose=0).argmax(axis=1) == labels[validation]))
+    _, validation = problem
+    return float(np.mean(model.predict(validation.images, verbose=0).argmax(axis=1) == validation.labels))
 
 
 def test_a_small_problem_is_learnt(problem: Problem, tmp_path: Path) -> None:
@@ -64,10 +72,7 @@ def test_a_small_problem_is_learnt(problem: Problem, tmp_path: Path) -> None:
     assert progress.history[-1]["loss"] < progress.history[0]["loss"]
 
 
-def test_the_weights_kept_are_those_of_the_best_epoch_not_the_last(problem: Problem, tmp_path: Path) -> None:
-    """Labels that mean nothing: the epochs differ by chance, and the last is not the best."""
-    images, labels = problem
-    chance = images, np.random.default_rng(1).permutation(labels)
+def test_the_weights_kept_are_those_of_the_best_epoch_not_the_last(chance: Problem, tmp_path: Path) -> None:
     model, progress = run(chance, tmp_path, dataclasses.replace(RECIPE, epochs=6, augmentation=None))
     by_epoch = [row["val_accuracy"] for row in progress.history]
     assert by_epoch[-1] < max(by_epoch)
@@ -76,11 +81,7 @@ def test_the_weights_kept_are_those_of_the_best_epoch_not_the_last(problem: Prob
     assert progress.final_accuracy == pytest.approx(max(by_epoch))
 
 
-def test_a_recipe_that_keeps_its_last_epoch_keeps_it_though_an_earlier_one_was_better(
-    problem: Problem, tmp_path: Path
-) -> None:
-    images, labels = problem
-    chance = images, np.random.default_rng(1).permutation(labels)
+def test_a_recipe_can_keep_a_last_epoch_that_is_not_the_best(chance: Problem, tmp_path: Path) -> None:
     recipe = dataclasses.replace(RECIPE, epochs=6, augmentation=None, keeps_last=True)
     model, progress = run(chance, tmp_path, recipe)
     by_epoch = [row["val_accuracy"] for row in progress.history]
@@ -89,17 +90,16 @@ def test_a_recipe_that_keeps_its_last_epoch_keeps_it_though_an_earlier_one_was_b
     assert validation_accuracy(model, chance) == pytest.approx(by_epoch[-1])
 
 
-def test_after_augmented_epochs_the_answers_have_the_classes_shares_on_plain_training_images(problem: Problem) -> None:
-    """Of a net that answers nearly all with one class: a balance that costs it validation accuracy would be chance."""
-    images, labels = problem
+def test_after_augmentation_the_classes_are_balanced(problem: Problem) -> None:
+    """The net starts with nearly all answers of one class, so that a balance surely helps."""
+    train, _ = problem
     model = build((Flatten(),), (28, 28, 1), 10)
     model.get_layer("logits").bias.assign(4 * np.eye(10, dtype=np.float32)[0])
-    progress = Progress({}, best_weights=model.get_weights())
-    finish(model, images, labels, RECIPE, progress)
+    progress = Progress(SETTINGS, best_weights=model.get_weights())
+    finish(model, *problem, RECIPE, progress)
     assert progress.is_balanced
-    train, _ = split(len(images), RECIPE.validation_count)
-    shares = np.bincount(labels[train], minlength=10) / len(train)
-    np.testing.assert_allclose(model.predict(images[train], verbose=0).mean(axis=0), shares, atol=1e-4)
+    shares = np.bincount(train.labels, minlength=10) / len(train)
+    np.testing.assert_allclose(model.predict(train.images, verbose=0).mean(axis=0), shares, atol=1e-4)
     assert progress.final_accuracy == validation_accuracy(model, problem)
 
 
@@ -107,7 +107,7 @@ def test_a_balance_that_costs_validation_accuracy_is_undone(
     problem: Problem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def spoil(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> None:
-        model.get_layer("logits").bias.assign(1000 * np.eye(10, dtype=np.float32)[0])  # all answers are 0
+        model.get_layer("logits").bias.assign(1000 * np.eye(10, dtype=np.float32)[0])  # all answers become 0
 
     monkeypatch.setattr("train.fitting.fit.balance_classes", spoil)
     model, progress = run(problem, tmp_path, RECIPE)
@@ -115,22 +115,21 @@ def test_a_balance_that_costs_validation_accuracy_is_undone(
     assert progress.final_accuracy == validation_accuracy(model, problem) == pytest.approx(progress.best_accuracy)
 
 
-def test_a_net_that_answers_for_both_sides_of_an_image_is_judged_so_before_and_after_its_balance(
+def test_the_accuracy_of_a_mirroring_net_is_that_of_both_sides(
     problem: Problem,
 ) -> None:
-    images, labels = problem[0].copy(), problem[1]
-    images[:, :, 14:] = 0  # so that the sides differ
+    is_left = (np.arange(28) < 14)[:, None]  # so that the sides differ
+    train, validation = (dataclasses.replace(part, images=part.images * is_left) for part in problem)
     recipe = dataclasses.replace(RECIPE, mirrors=True)
     model = build((Flatten(),), (28, 28, 1), 10)
-    progress = Progress({}, best_weights=model.get_weights())
-    finish(model, images, labels, recipe, progress)
+    progress = Progress(SETTINGS, best_weights=model.get_weights())
+    finish(model, train, validation, recipe, progress)
     assert progress.is_balanced
-    _, validation = split(len(images), recipe.validation_count)
-    answers = complete(model, mirrors=True).predict_on_batch(images[validation])
-    assert progress.final_accuracy == np.mean(answers.argmax(axis=1) == labels[validation])
+    answers = complete(model, mirrors=True).predict_on_batch(validation.images)
+    assert progress.final_accuracy == np.mean(answers.argmax(axis=1) == validation.labels)
 
 
-def test_a_calibration_is_fitted_to_validation_images_where_there_are_enough(
+def test_a_calibration_needs_enough_validation_images(
     problem: Problem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = dataclasses.replace(RECIPE, augmentation=None)
@@ -142,46 +141,43 @@ def test_a_calibration_is_fitted_to_validation_images_where_there_are_enough(
     assert progress.calibration.temperature != 1
     assert progress.calibration.smoothing == recipe.label_smoothing
     for old, new in zip(before.get_weights(), after.get_weights(), strict=True):
-        np.testing.assert_allclose(old, new, rtol=1e-4)  # the model stays as it was; `models.complete` comes later
+        np.testing.assert_allclose(old, new, rtol=1e-4)  # `complete` adds the calibration only later
 
 
-def test_a_net_trained_on_crops_is_calibrated_on_images_that_are_moved_as_those_were(
+def test_a_net_trained_on_crops_is_calibrated_on_moved_images(
     problem: Problem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images, labels = problem
+    _, validation = problem
     crop = Crop(shift_pixels=3)
     recipe = dataclasses.replace(RECIPE, augmentation=crop, mirrors=True)
     model = build((Flatten(),), (28, 28, 1), 10)
-    _, validation = split(len(images), recipe.validation_count)
-    moved, truth = move_often(images[validation], crop, 4), np.tile(labels[validation], 4)
+    moved, truth = move_often(validation.images, crop, 4), np.tile(validation.labels, 4)
     expected = calibrate(predict_logits(model, moved, mirrors=True), truth, recipe.label_smoothing)
-    plain = calibrate(
-        predict_logits(model, images[validation], mirrors=True), labels[validation], recipe.label_smoothing
-    )
+    plain = calibrate(predict_logits(model, validation.images, mirrors=True), validation.labels, recipe.label_smoothing)
     monkeypatch.setattr("train.fitting.fit.CALIBRATION_LEAST", 1)
-    progress = Progress({}, best_weights=model.get_weights())
-    finish(model, images, labels, recipe, progress)
+    progress = Progress(SETTINGS, best_weights=model.get_weights())
+    finish(model, *problem, recipe, progress)
     assert progress.calibration == expected != plain
 
 
-def test_a_run_interrupted_and_resumed_ends_as_one_that_was_not(problem: Problem, tmp_path: Path) -> None:
-    """Order, dropout, augmentation, Adam's moments, the schedule and the best so far all go on where they were."""
+def test_an_interrupted_and_resumed_run_ends_as_any_other(problem: Problem, tmp_path: Path) -> None:
+    """Order, dropout, augmentation, Adam's moments, schedule and best epoch all continue."""
     whole, expected = run(problem, tmp_path / "whole", RECIPE)
-    unfinished = tmp_path / "parts" / "unfinished.npz"
+    checkpoint = tmp_path / "parts" / "unfinished.npz"
 
     def interrupt_after_an_epoch() -> None:
-        while not unfinished.exists():
+        while not checkpoint.exists():
             time.sleep(0.001)
         signal.raise_signal(signal.SIGINT)
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's shell may have it ignored
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # the shell of a background job may ignore it
     thread = threading.Thread(target=interrupt_after_an_epoch)
     thread.start()
     with pytest.raises(KeyboardInterrupt):
-        run(problem, unfinished.parent, RECIPE)
+        run(problem, checkpoint.parent, RECIPE)
     thread.join()
     signal.signal(signal.SIGINT, before)
-    parts, found = run(problem, unfinished.parent, RECIPE, resume=True)
+    parts, found = run(problem, checkpoint.parent, RECIPE, resume=True)
     assert [row["epoch"] for row in found.history] == [1, 2, 3]
     assert found.best_epoch == expected.best_epoch
     for row, expected_row in zip(found.history, expected.history, strict=True):
@@ -190,34 +186,7 @@ def test_a_run_interrupted_and_resumed_ends_as_one_that_was_not(problem: Problem
         np.testing.assert_allclose(weight, expected_weight, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("accuracies", "patience", "is_the_end"),
-    [
-        ([], 1, False),
-        ([0.5], 1, False),
-        ([0.5, 0.4], 1, True),
-        ([0.5, 0.5], 1, True),  # as good is not better
-        ([0.5, 0.4, 0.6], 1, False),
-        ([0.5, 0.4], 2, False),
-        ([0.5, 0.4, 0.5], 2, True),
-        ([0.5, 0.4, 0.3, 0.2], None, False),
-        ([0.1, 0.2, 0.3, 0.4, 0.5], 2, True),
-        ([0.1, 0.2, 0.3, 0.4, 0.5], None, True),
-    ],
-)
-def test_a_run_is_over_after_its_epochs_or_its_patience_without_a_better_one(
-    accuracies: list[float], patience: int | None, is_the_end: bool
-) -> None:
-    recipe = dataclasses.replace(RECIPE, epochs=5, patience=patience)
-    assert is_over([{"val_accuracy": accuracy} for accuracy in accuracies], recipe) == is_the_end
-
-
-def test_a_run_out_of_patience_keeps_its_best_weights_and_resumed_trains_no_further(
-    problem: Problem, tmp_path: Path
-) -> None:
-    """Labels that mean nothing: no epoch is long the best."""
-    images, labels = problem
-    chance = images, np.random.default_rng(1).permutation(labels)
+def test_a_run_that_stops_early_keeps_its_best_weights_and_stays_stopped(chance: Problem, tmp_path: Path) -> None:
     recipe = dataclasses.replace(RECIPE, epochs=20, augmentation=None, patience=2)
     model, progress = run(chance, tmp_path, recipe)
     by_epoch = [row["val_accuracy"] for row in progress.history]
@@ -230,16 +199,21 @@ def test_a_run_out_of_patience_keeps_its_best_weights_and_resumed_trains_no_furt
         np.testing.assert_array_equal(weight, expected)
 
 
-def test_patience_leaves_the_epochs_before_the_end_as_they_were(problem: Problem, tmp_path: Path) -> None:
-    """The schedule is that of all epochs, so that a run cut short can be compared with a whole one."""
+def test_patience_does_not_change_the_epochs_before_the_end(problem: Problem, tmp_path: Path) -> None:
+    """The schedule is that of all epochs, so that both runs can be compared."""
     _, patient = run(problem, tmp_path / "patient", dataclasses.replace(RECIPE, patience=2))
     _, whole = run(problem, tmp_path / "whole", RECIPE)
     for row, expected in zip(patient.history, whole.history, strict=False):
         assert row["loss"] == pytest.approx(expected["loss"], rel=1e-4)
 
 
+def test_a_validation_part_of_another_size_is_refused(problem: Problem, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="wanted 99 images for validation, found 100"):
+        run(problem, tmp_path, dataclasses.replace(RECIPE, validation_count=99))
+
+
 def test_a_finished_fit_can_be_resumed_to_export_again(problem: Problem, tmp_path: Path) -> None:
-    """An interruption between the last epoch and the export costs no training; the best weights come back."""
+    """An interruption before the export costs no training: the best weights come back."""
     model, progress = run(problem, tmp_path, dataclasses.replace(RECIPE, epochs=2))
     again, resumed = run(problem, tmp_path, dataclasses.replace(RECIPE, epochs=2), resume=True)
     assert resumed.history == progress.history
@@ -256,13 +230,12 @@ def test_training_in_bfloat16_learns_too(problem: Problem, tmp_path: Path) -> No
     keras.utils.set_random_seed(0)
     model = build(RECIPES["mnist-mlp"].net, (28, 28, 1), 10, "mixed_bfloat16")
     recipe = dataclasses.replace(RECIPE, augmentation=None)
-    progress = fit(model, *problem, recipe, seed=0, unfinished=tmp_path / "unfinished.npz")
+    progress = fit(model, *problem, recipe, seed=0, checkpoint=tmp_path / "unfinished.npz")
     assert progress.best_accuracy > 0.8
+    assert progress.settings == Settings(recipe, 0, "bfloat16")
 
 
-def test_what_decides_a_run_has_the_precision_that_its_model_computes_in(problem: Problem, tmp_path: Path) -> None:
-    """`auto` chooses another on another machine, where an interrupted run may be taken."""
+def test_the_settings_have_the_precision_of_the_model(problem: Problem, tmp_path: Path) -> None:
+    """`auto` may choose another precision on the machine that resumes the run."""
     _, progress = run(problem, tmp_path, RECIPE)
-    assert progress.settings["precision"] == "float32"
-    wide = build(RECIPE.net, (28, 28, 1), 10, "mixed_bfloat16")
-    assert describe_settings(wide, RECIPE, 7) == progress.settings | {"precision": "bfloat16"}
+    assert progress.settings == Settings(RECIPE, 7, "float32")

@@ -1,4 +1,4 @@
-"""train.fitting.logit_biases: the biases of the logits, and nothing else, fitted to plain images."""
+"""`train.fitting.logit_biases`: only the biases of the logits are fitted."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from train.recipes.shipped import RECIPES
 
 
 def draw_problem(shift: np.ndarray, count: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
-    """Logits whose labels were drawn from their softmax, after which `shift` was taken away from them."""
+    """Logits minus `shift`, with labels that were drawn from the softmax before."""
     random = np.random.default_rng(0)
     logits = random.normal(0, 2, (count, len(shift)))
     labels = (logits + random.gumbel(size=logits.shape)).argmax(axis=1)
@@ -22,19 +22,19 @@ def test_a_known_shift_of_the_classes_is_found() -> None:
     assert fit_biases(logits, labels) == pytest.approx(shift, abs=0.1)
 
 
-def test_after_it_every_class_is_expected_as_often_as_it_occurs() -> None:
+def test_the_mean_probability_of_a_class_becomes_its_share() -> None:
     logits, labels = draw_problem(np.array([2.0, -1.0, -1.0]))
     shifted = logits + fit_biases(logits, labels)
     probabilities = np.exp(shifted) / np.exp(shifted).sum(axis=1, keepdims=True)
     assert probabilities.mean(axis=0) == pytest.approx(np.bincount(labels) / len(labels), abs=1e-6)
 
 
-def test_the_biases_sum_to_nothing() -> None:
+def test_the_biases_sum_to_0() -> None:
     assert fit_biases(*draw_problem(np.array([3.0, 1.0, 0.0]))).sum() == pytest.approx(0, abs=1e-9)
 
 
-def test_a_class_that_no_label_names_is_neither_favoured_nor_shut_out() -> None:
-    """A rare class may be missing from the images chosen; least loss would be its bias at minus infinity."""
+def test_a_class_without_labels_gets_a_bias_of_0() -> None:
+    """A rare class may be missing from the chosen images. Its best bias would be minus infinity."""
     logits, labels = draw_problem(np.array([1.0, -1.0, 0.0]))
     biases = fit_biases(np.insert(logits, 1, 0.5, axis=1), np.where(labels > 0, labels + 1, 0))
     assert biases[1] == 0
@@ -42,11 +42,11 @@ def test_a_class_that_no_label_names_is_neither_favoured_nor_shut_out() -> None:
 
 
 @pytest.mark.parametrize("margin", [3, 8, 20, 40])
-def test_on_few_images_that_are_nearly_all_learnt_the_loss_falls_and_no_answer_is_lost(margin: int) -> None:
-    """A full Newton step from here went astray by thousands."""
+def test_few_images_with_mostly_right_answers_do_not_diverge(margin: int) -> None:
+    """A full Newton step would diverge here."""
     labels = np.arange(84) % 3
     logits = np.eye(3)[labels] * margin
-    logits[0] = np.roll(logits[0], 1)  # one sure mistake
+    logits[0] = np.roll(logits[0], 1)  # a confident mistake
     biases = fit_biases(logits, labels)
     assert np.abs(biases).max() < margin
     assert ((logits + biases).argmax(axis=1) == labels).sum() >= 83

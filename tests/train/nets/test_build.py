@@ -1,4 +1,4 @@
-"""`train.nets.build`: the nets as the issue of their notebooks states them, and what every model promises."""
+"""`train.nets.build`: the nets that the notebooks state, and the interface of every model."""
 
 from pathlib import Path
 
@@ -79,14 +79,14 @@ def test_answers_are_float32_probabilities(model: keras.Model, images: np.ndarra
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
 
 
-def test_logits_share_the_weights_and_stand_before_the_softmax(model: keras.Model, images: np.ndarray) -> None:
+def test_logits_share_the_weights_and_come_before_the_softmax(model: keras.Model, images: np.ndarray) -> None:
     logits = take_logits(model)
     model.get_layer("logits").bias.assign(100 * np.arange(10))
     np.testing.assert_allclose(keras.ops.softmax(logits(images)), model(images), rtol=1e-6)
     assert np.asarray(logits(images)).argmax(axis=1).tolist() == [9] * 5
 
 
-def test_the_float32_twin_of_a_mixed_model_has_its_weights_and_is_near_it() -> None:
+def test_the_float32_copy_of_a_mixed_model_has_its_weights() -> None:
     mixed = make("cifar10-mlp", "mixed_bfloat16")
     twin = build_float32(mixed, RECIPES["cifar10-mlp"].net)
     images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
@@ -99,7 +99,7 @@ def test_the_float32_twin_of_a_mixed_model_has_its_weights_and_is_near_it() -> N
 
 
 @pytest.mark.parametrize("name", ["cifar10-mlp", "cifar10-cnn"])
-def test_a_centred_first_layer_gives_nothing_for_the_mean_colour(name: str) -> None:
+def test_a_centred_first_layer_gives_0_for_the_mean_colour(name: str) -> None:
     model = make(name)
     first = next(layer for layer in model.layers if layer.weights)
     centre_layer(first, np.array([51, 102, 204]) / 255)
@@ -123,7 +123,7 @@ NORMED = (Whitening(), NormConv(32, pooled=True), Residual(32), NormConv(32), Gl
 
 @pytest.fixture(scope="module")
 def photos() -> np.ndarray:
-    """300 smooth images of 16 x 16: neighbours are alike, as in photographs."""
+    """300 smooth images of 16 x 16: adjacent pixels are similar, as in photographs."""
     noise = np.random.default_rng(1).normal(size=(300, 16, 16, 3))
     smooth = noise.cumsum(axis=1).cumsum(axis=2)
     return (128 + 30 * smooth / smooth.std()).clip(0, 255).astype(np.uint8)
@@ -142,7 +142,7 @@ def test_whitened_patches_are_uncorrelated_with_variance_1(photos: np.ndarray) -
     patches = np.lib.stride_tricks.sliding_window_view(photos / 255, (2, 2), axis=(1, 2))
     whitened = np.einsum("nhwcij,ijcf->nhwf", patches, kernels).reshape(-1, 24)
     half = np.cov(whitened[:, :12], rowvar=False)
-    np.testing.assert_allclose(half[6:, 6:], np.eye(6), atol=0.05)  # the largest; the least are kept down as noise
+    np.testing.assert_allclose(half[6:, 6:], np.eye(6), atol=0.05)  # the floor keeps smaller variances small
     assert np.abs(half - np.diag(half.diagonal())).max() < 0.02
     np.testing.assert_allclose(whitened[:, 12:], -whitened[:, :12])
 
@@ -152,7 +152,7 @@ def test_whitening_is_never_trained(normed: keras.Model) -> None:
 
 
 def test_a_residual_adds_what_enters_to_what_its_convolutions_make(normed: keras.Model) -> None:
-    """With kernels of 0 that is the norm's shift, 0 at the start."""
+    """Convolutions with kernels of 0 give the shift of the norm, which starts at 0."""
     convs = [layer for layer in normed.layers if isinstance(layer, keras.layers.Conv2D)]
     add = next(layer for layer in normed.layers if isinstance(layer, keras.layers.Add))
     for conv in convs[2:4]:
@@ -163,7 +163,7 @@ def test_a_residual_adds_what_enters_to_what_its_convolutions_make(normed: keras
     assert np.abs(np.asarray(entering)).max() > 0.1
 
 
-def test_a_first_layer_without_biases_is_left_to_its_norm(photos: np.ndarray) -> None:
+def test_a_first_layer_without_biases_is_not_changed(photos: np.ndarray) -> None:
     model = build((NormConv(4), Flatten()), (16, 16, 3), 5)
     before = model.get_weights()
     prepare_first_layer(model, photos)
@@ -171,7 +171,7 @@ def test_a_first_layer_without_biases_is_left_to_its_norm(photos: np.ndarray) ->
         np.testing.assert_array_equal(found, expected)
 
 
-def test_a_normed_convolution_starts_by_handing_its_inputs_through() -> None:
+def test_a_normed_convolution_starts_as_the_identity() -> None:
     kernel = np.asarray(build((NormConv(8), Flatten()), (16, 16, 3), 5).layers[2].kernel)
     through = np.zeros((3, 3, 3, 3))
     through[1, 1] = np.eye(3)
@@ -197,7 +197,7 @@ def test_a_model_with_nothing_to_add_is_complete(normed: keras.Model) -> None:
     assert complete(normed) is normed
 
 
-def test_logits_of_both_ways_are_those_of_the_mirrored_model(normed: keras.Model, photos: np.ndarray) -> None:
+def test_mirrored_logits_are_those_of_the_mirrored_model(normed: keras.Model, photos: np.ndarray) -> None:
     logits = predict_logits(normed, photos[:7], mirrors=True)
     np.testing.assert_allclose(keras.ops.softmax(logits), complete(normed, mirrors=True)(photos[:7]), atol=1e-6)
 
@@ -209,7 +209,7 @@ def test_a_normed_model_can_be_saved_and_loaded(normed: keras.Model, photos: np.
     np.testing.assert_allclose(loaded(photos[:5]), whole(photos[:5]), atol=1e-6)
 
 
-def test_a_convolution_before_a_pool_leaves_its_relu_to_it_and_another_has_its_own() -> None:
+def test_a_pool_includes_the_relu_of_the_convolution_before_it() -> None:
     model = build((Conv(4), Conv(5), Pool(), Conv(6), Flatten()), (8, 8, 3), 2)
     given = {layer.name: layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)}
     assert [layer.activation.__name__ for layer in given.values()] == ["relu", "linear", "relu"]
@@ -217,8 +217,8 @@ def test_a_convolution_before_a_pool_leaves_its_relu_to_it_and_another_has_its_o
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
-def test_relu_behind_the_pool_trains_as_relu_before_it(policy: str) -> None:
-    """To the last bit: the largest of a square is what ReLU leaves of it, and has the slope, or nothing has one."""
+def test_relu_after_the_pool_trains_as_relu_before_it(policy: str) -> None:
+    """Bitwise, because ReLU keeps the order: the same value of a square gets the gradient, or none does."""
     values = np.random.default_rng(0).normal(size=(6, 7, 9, 4)).astype(np.float32)
     weights: list[list[np.ndarray]] = []
     for behind in (keras.Sequential([keras.layers.ReLU(), keras.layers.MaxPooling2D()]), ReluPool()):

@@ -1,4 +1,4 @@
-"""`train.nets.fused_layers`: GELU, norm and dropout are what the formulas give, both ways, and only where they train."""
+"""`train.nets.fused_layers`: values and gradients are those of the formulas, and only training is fused."""
 
 import keras
 import numpy as np
@@ -12,7 +12,7 @@ EPSILON = 1e-5
 
 @pytest.fixture(autouse=True)
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there is one, the formulas are trained as they are."""
+    """With a GPU, the layers are not fused."""
     monkeypatch.setattr("train.nets.fused_layers.find_gpu_capability", lambda: None)
 
 
@@ -21,7 +21,7 @@ def draw(*shape: int) -> np.ndarray:
 
 
 def train(layer: keras.Layer, values: np.ndarray, targets: np.ndarray) -> tuple[list[np.ndarray], float]:
-    """One step of a dense layer with `layer` behind it: the weights it leaves, and the loss before it."""
+    """Train a dense layer and `layer` for a step: the weights after it, and the loss before it."""
     keras.utils.set_random_seed(0)
     inputs = keras.Input(values.shape[1:])
     model = keras.Model(inputs, layer(layers.Dense(targets.shape[-1])(inputs)))
@@ -31,10 +31,10 @@ def train(layer: keras.Layer, values: np.ndarray, targets: np.ndarray) -> tuple[
 
 
 class Formula(layers.Layer):
-    """GELU as it is written, which TensorFlow differentiates by itself."""
+    """GELU as a formula, which TensorFlow differentiates."""
 
     def call(self, values: object) -> object:
-        """Float [...] -> the same shape."""
+        """Values float [...] -> the same shape."""
         return gelu(values)
 
 
@@ -45,7 +45,7 @@ def test_the_slope_of_gelu_is_its_difference_quotient() -> None:
 
 
 @pytest.mark.parametrize("shape", [(4, 3, 3, 5), (7, 2)])
-def test_a_step_through_gelu_moves_weights_as_one_through_its_formula(shape: tuple[int, ...]) -> None:
+def test_a_step_through_gelu_equals_a_step_through_its_formula(shape: tuple[int, ...]) -> None:
     values, targets = draw(*shape), draw(*shape[:-1], 6)
     (expected, expected_loss), (got, loss) = (train(layer, values, targets) for layer in (Formula(), Gelu()))
     assert loss == pytest.approx(expected_loss, rel=1e-6)
@@ -55,7 +55,7 @@ def test_a_step_through_gelu_moves_weights_as_one_through_its_formula(shape: tup
 
 @pytest.mark.parametrize("shape", [(5, 3, 4, 6), (40, 6), (8, 5, 6)])
 @pytest.mark.parametrize(("trainable", "scale"), [(True, False), (False, False), (True, True)])
-def test_a_step_through_the_norm_moves_weights_and_moments_as_keras_own_does(
+def test_a_step_through_the_norm_equals_a_step_through_keras_own(
     shape: tuple[int, ...], trainable: bool, scale: bool
 ) -> None:
     values, targets = draw(*shape), draw(*shape[:-1], 8)
@@ -82,7 +82,7 @@ def test_in_bfloat16_the_results_are_those_of_float32_rounded(
 
 
 def drop(rate: float, values: object, dtype: str = "float32") -> tuple[np.ndarray, np.ndarray]:
-    """What dropout makes of values, and the slope of its sum by each of them."""
+    """The result of dropout, and the gradient of its sum."""
     import tensorflow as tf  # has no types
 
     layer = Dropout(rate, seed=3, dtype=dtype)
@@ -94,12 +94,12 @@ def drop(rate: float, values: object, dtype: str = "float32") -> tuple[np.ndarra
 
 
 @pytest.mark.parametrize("rate", [0.15, 0.25, 0.5, 0.9])
-@pytest.mark.parametrize("shape", [(500, 101), (3, 11, 7, 131)])  # an odd count of values, too
+@pytest.mark.parametrize("shape", [(500, 101), (3, 11, 7, 131)])  # also an odd number of values
 def test_dropout_zeroes_its_share_of_the_values_and_scales_the_others(rate: float, shape: tuple[int, ...]) -> None:
     results, slopes = drop(rate, ops.convert_to_tensor(np.full(shape, 2, np.float32)))
     assert np.mean(results == 0) == pytest.approx(rate, abs=5 * (rate * (1 - rate) / results.size) ** 0.5)
     np.testing.assert_allclose(results[results != 0], 2 / (1 - rate), rtol=1e-4)
-    np.testing.assert_allclose(slopes, results / 2)  # what was dropped has no slope, what was not has its scale
+    np.testing.assert_allclose(slopes, results / 2)  # 0 for dropped values, the scale for the others
 
 
 def test_dropout_in_bfloat16_is_that_of_float32_rounded() -> None:
@@ -118,7 +118,7 @@ def test_dropout_differs_from_call_to_call_and_repeats_for_a_seed() -> None:
 
 
 @pytest.mark.parametrize(("word", "high_bits"), [("uint8", 0), ("uint16", 8)])
-def test_the_words_of_dropout_are_even_and_neighbours_independent(word: str, high_bits: int) -> None:
+def test_the_random_words_of_dropout_are_uniform_and_independent(word: str, high_bits: int) -> None:
     words = np.asarray(draw_words((1 << 20,), np.array([1, 2], np.int32), word)).astype(np.int64)
     counts = np.bincount(words >> high_bits, minlength=256)
     assert len(counts) == 256
@@ -133,7 +133,7 @@ def test_a_rate_of_0_or_of_1_drops_nothing_or_all() -> None:
     np.testing.assert_array_equal(Dropout(1.0)(values, training=True), ops.zeros_like(values))
 
 
-def test_outside_training_all_are_the_formulas_to_the_last_bit() -> None:
+def test_outside_training_all_layers_are_bitwise_the_formulas() -> None:
     values = draw(6, 3, 3, 4)
     norm, own = Norm(scale=False), layers.BatchNormalization(scale=False)
     np.testing.assert_array_equal(norm(values), own(values))

@@ -1,4 +1,4 @@
-"""`train.nets.precision`: bfloat16 where the hardware multiplies it, or what was named."""
+"""`train.nets.precision`: bfloat16 if the hardware has its instructions, or the precision of the flag."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from train.nets import precision
 from train.nets.precision import choose_precision, has_bfloat16, read_cpu_flags
 
 
-def test_bfloat16_is_for_cpus_that_multiply_it() -> None:
+def test_bfloat16_is_for_cpus_with_its_instructions() -> None:
     assert has_bfloat16({"avx2", "amx_bf16"})
     assert has_bfloat16({"avx512_bf16"})
     assert not has_bfloat16({"avx2", "avx512f", "avx512_vnni"})
@@ -37,7 +37,7 @@ def test_a_precision_that_is_named_is_taken() -> None:
         ((7, 5), {"avx512_bf16"}, "float32"),
     ],
 )
-def test_otherwise_a_gpu_decides_from_ampere_on_and_without_one_the_cpu(
+def test_auto_depends_on_the_gpu_or_else_on_the_cpu(
     wish: str | None,
     capability: tuple[int, int] | None,
     cpu_flags: set[str],

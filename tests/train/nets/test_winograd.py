@@ -1,4 +1,4 @@
-"""`train.nets.winograd`: it is the convolution that Keras computes, forwards and backwards, and only where it trains."""
+"""`train.nets.winograd`: values and gradients are those of Keras' convolution, and only training uses it."""
 
 import keras
 import numpy as np
@@ -12,7 +12,7 @@ CHANNELS, FILTERS = 128, 128
 
 @pytest.fixture(autouse=True)
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there is one, nothing here is trained by this algorithm."""
+    """With a GPU, the algorithm is not used."""
     monkeypatch.setattr("train.nets.winograd.find_gpu_capability", lambda: None)
 
 
@@ -42,7 +42,7 @@ def test_images_of_a_batch_do_not_mix(count: int) -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(15, 15), (7, 9), (3, 3)])
-def test_in_bfloat16_the_results_are_within_a_few_hundredths(height: int, width: int) -> None:
+def test_in_bfloat16_the_results_are_within_5_percent(height: int, width: int) -> None:
     values, kernel = draw(4, height, width, 32), draw(3, 3, 32, 16)
     got = convolve(keras.ops.cast(values, "bfloat16"), keras.ops.cast(kernel, "bfloat16"))
     expected = convolve_plainly(values, kernel)
@@ -51,7 +51,7 @@ def test_in_bfloat16_the_results_are_within_a_few_hundredths(height: int, width:
     assert 1e-4 < np.sqrt(np.mean(error**2) / np.mean(expected**2)) < 0.05
 
 
-def test_a_step_of_training_in_bfloat16_moves_the_kernel_as_one_in_float32() -> None:
+def test_a_bfloat16_step_moves_the_kernel_as_a_float32_step() -> None:
     values, targets = draw(6, 7, 5, CHANNELS), draw(6, FILTERS)
     moved = []
     for policy in ("float32", "mixed_bfloat16"):
@@ -64,7 +64,7 @@ def test_a_step_of_training_in_bfloat16_moves_the_kernel_as_one_in_float32() -> 
 
 
 def make_model(kind: type[layers.Conv2D], **settings: object) -> keras.Model:
-    """One convolution and a mean, with weights that depend on the seed alone."""
+    """A convolution and a mean, whose weights depend only on the seed."""
     keras.utils.set_random_seed(0)
     values = keras.Input((7, 5, CHANNELS))
     convolution = kind(FILTERS, 3, padding="same", activation="relu", **settings)
@@ -74,7 +74,7 @@ def make_model(kind: type[layers.Conv2D], **settings: object) -> keras.Model:
 
 
 @pytest.mark.parametrize("use_bias", [True, False])
-def test_a_step_of_training_moves_kernel_and_biases_as_keras_own_does(use_bias: bool) -> None:
+def test_a_training_step_equals_keras_own(use_bias: bool) -> None:
     values, targets = draw(6, 7, 5, CHANNELS), draw(6, FILTERS)
     own, ours = make_model(layers.Conv2D, use_bias=use_bias), make_model(WinogradConv2D, use_bias=use_bias)
     before = [array.copy() for array in own.get_weights()]
@@ -83,11 +83,11 @@ def test_a_step_of_training_moves_kernel_and_biases_as_keras_own_does(use_bias: 
     for old, expected, got in zip(before, own.get_weights(), ours.get_weights(), strict=True):
         assert np.abs(expected - old).max() > 1e-3
         np.testing.assert_allclose(got - old, expected - old, atol=1e-5)
-    assert not np.array_equal(own.get_weights()[0], ours.get_weights()[0]), "equal to the last bit: not this algorithm"
+    assert not np.array_equal(own.get_weights()[0], ours.get_weights()[0]), "bitwise equal: not the algorithm"
 
 
-def test_what_is_behind_a_convolution_gets_its_gradient_too() -> None:
-    """Two in a row: the first one's kernel moves by what comes through the second."""
+def test_gradients_pass_through_a_convolution() -> None:
+    """The kernel of the first of two convolutions moves by the gradient of the second."""
     values, targets = draw(4, 6, 6, CHANNELS), draw(4, FILTERS)
     moved = []
     for kind in (layers.Conv2D, WinogradConv2D):
@@ -101,10 +101,10 @@ def test_what_is_behind_a_convolution_gets_its_gradient_too() -> None:
         moved.append(model.get_weights()[0] - before)
     assert np.abs(moved[0]).max() > 1e-4
     np.testing.assert_allclose(moved[1], moved[0], atol=1e-5)
-    assert not np.array_equal(*moved), "equal to the last bit: not this algorithm"
+    assert not np.array_equal(*moved), "bitwise equal: not the algorithm"
 
 
-def test_outside_training_it_is_keras_own_to_the_last_bit() -> None:
+def test_outside_training_it_is_bitwise_keras_own() -> None:
     values = draw(6, 7, 5, CHANNELS)
     own, ours = make_model(layers.Conv2D), make_model(WinogradConv2D)
     np.testing.assert_array_equal(own.predict_on_batch(values), ours.predict_on_batch(values))
@@ -130,7 +130,7 @@ def test_any_other_convolution_trains_as_keras_own(channels: int, settings: dict
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
-def test_one_with_enough_work_is_suitable_where_there_is_no_gpu(policy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wide_convolution_is_suitable_without_a_gpu(policy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     layer = WinogradConv2D(FILTERS, 3, padding="same", dtype=policy)
     layer.build((None, 8, 8, LEAST_WORK // FILTERS))
     assert layer.is_suitable()

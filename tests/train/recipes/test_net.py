@@ -1,4 +1,4 @@
-"""`train.recipes.net` and `train.recipes.recipe`: how a net is written as a line, and a recipe as JSON."""
+"""`train.recipes.net` and `train.recipes.recipe`: a net as a line of text, and a recipe as JSON."""
 
 import dataclasses
 import json

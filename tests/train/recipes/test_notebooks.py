@@ -1,4 +1,4 @@
-"""`train.recipes.notebooks`: the rows as the notebooks state them, and the page that lists them."""
+"""`train.recipes.notebooks`: the rows equal those of the notebooks and of the page that lists them."""
 
 import re
 
@@ -143,14 +143,14 @@ def test_the_best_of_all_epochs_is_kept(row: Recipe) -> None:
     assert (row.keeps_last, row.mirrors, row.patience) == (False, False, None)
 
 
-def test_no_row_takes_the_name_of_a_model_that_ships_and_every_recipe_can_be_named() -> None:
+def test_every_recipe_has_a_name_of_its_own() -> None:
     assert not RECIPES.keys() & NOTEBOOKS.keys()
     assert list(ALL) == [*RECIPES, *QUICK, *NOTEBOOKS]
     assert all(recipe.name == name for name, recipe in ALL.items())
 
 
 def read_page() -> dict[str, list[str]]:
-    """Model name -> the cells of its row in the laboratory's table; the name is the last word of the command."""
+    """Model name -> the cells of its row in the page's table. The name ends the command."""
     lines = re.findall(r"^\| (.*) \| `(python -m train\.\w+ --model (\S+))` \|$", PAGE.read_text(), re.MULTILINE)
     return {name: [*cells.split(" | "), command] for cells, command, name in lines}
 
@@ -176,5 +176,5 @@ def test_the_pages_figures_are_the_recipes(row: Recipe) -> None:
 
 
 @pytest.mark.parametrize("name", SHIPPED_ROWS)
-def test_the_pages_figures_of_what_ships_are_those_of_its_files(name: str) -> None:
+def test_the_pages_figures_of_shipped_models_are_those_of_their_files(name: str) -> None:
     assert read_page()[name][2] == f"{RECIPES[name].measured_accuracy:.4f}"

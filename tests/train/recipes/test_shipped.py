@@ -1,4 +1,4 @@
-"""`train.recipes.shipped`: the settings that the notebooks fixed, and what a recipe must be to be used."""
+"""`train.recipes.shipped`: the settings that the notebooks state, and what every recipe needs."""
 
 import dataclasses
 import json
@@ -38,7 +38,7 @@ def test_epochs_batch_size_and_augmentation_are_the_notebooks(
     assert (found.epochs, found.batch_size, found.augmentation) == (epochs, batch_size, augmentation)
 
 
-def test_the_notebooks_augmentation_is_10_degrees_a_tenth_a_fifth_and_a_flip() -> None:
+def test_the_notebooks_augmentation_has_the_stated_ranges() -> None:
     assert Augmentation(rotation_degrees=10, shift=0.1, zoom=0.2, horizontal_flip=True) == NOTEBOOK_AUGMENTATION
 
 

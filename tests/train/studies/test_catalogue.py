@@ -1,4 +1,4 @@
-"""`train.studies.catalogue`: each study changes what it is named after, and nothing else."""
+"""`train.studies.catalogue`: each study changes only what its name says."""
 
 import dataclasses
 from typing import Any
@@ -42,30 +42,30 @@ def count_parameters(recipe: Recipe) -> int:
     return int(build(recipe.net, SHAPES[recipe.dataset], 10).count_params())
 
 
-def test_the_recipes_of_a_study_differ_in_the_named_thing_alone(study: Study, base: Recipe) -> None:
+def test_the_recipes_of_a_study_differ_only_in_the_named_thing(study: Study, base: Recipe) -> None:
     recipes = [find_fields(study.vary(base, value).recipe) for value in study.values]
     different = {name for name in recipes[0] if any(recipe[name] != recipes[0][name] for recipe in recipes)}
     assert different == CHANGED[study.name]
 
 
-def test_values_are_all_different_trials_and_read_back_as_they_are_spelled(study: Study, base: Recipe) -> None:
+def test_values_are_different_trials_and_read_back_as_written(study: Study, base: Recipe) -> None:
     trials = [study.vary(base, value) for value in study.values]
     assert all(trial not in trials[:place] for place, trial in enumerate(trials))
     assert tuple(study.read(spell_value(value)) for value in study.values) == study.values
 
 
-def test_a_base_is_of_its_dataset_and_has_no_figure_that_a_new_measurement_changes(base: Recipe) -> None:
+def test_a_base_has_no_measured_figure(base: Recipe) -> None:
     assert BASES[base.dataset] is base
     assert base.dataset in SOURCES
     assert (base.measured_accuracy, base.target_accuracy) == (0, 0)
 
 
-def test_a_width_of_2_doubles_filters_and_dense_layers_alone() -> None:
+def test_a_width_of_2_doubles_only_filters_and_dense_layers() -> None:
     trial = STUDIES["width"].vary(BASES["mnist"], 2.0)
     assert trial.recipe.net == (Conv(64, padding="valid"), Pool(), Drop(0.25), Flatten(), Dense(256), Drop(0.5))
 
 
-def test_a_depth_of_2_has_every_convolution_twice_and_the_dense_layers_as_they_were() -> None:
+def test_a_depth_of_2_doubles_only_the_convolutions() -> None:
     trial = STUDIES["depth"].vary(BASES["mnist"], 2.0)
     assert trial.recipe.net == (Conv(32, padding="valid"), Conv(32), *BASES["mnist"].net[1:])
     growth = count_parameters(trial.recipe) - count_parameters(BASES["mnist"])
@@ -85,14 +85,14 @@ def test_the_value_that_is_the_bases_own_changes_nothing(base: Recipe) -> None:
     assert all(STUDIES[name].vary(base, value).recipe == base for name, value in same.items())
 
 
-def test_the_dense_net_has_as_many_parameters_as_the_convolutions_within_a_percent(base: Recipe) -> None:
+def test_the_dense_net_has_about_as_many_parameters(base: Recipe) -> None:
     counts = [count_parameters(STUDIES["dense"].vary(base, value).recipe) for value in ("dense", "convolution")]
     assert counts[0] == pytest.approx(counts[1], rel=0.01)
     assert not any(isinstance(part, Conv) for part in STUDIES["dense"].vary(base, "dense").recipe.net)
 
 
 @pytest.mark.parametrize("epochs", [2, 7, 20])
-def test_either_side_of_metric_learning_has_the_same_number_of_epochs(epochs: int) -> None:
+def test_both_sides_of_metric_learning_have_the_same_epochs(epochs: int) -> None:
     base = dataclasses.replace(BASES["cifar10"], epochs=epochs)
     none, metric = (STUDIES["metric"].vary(base, value) for value in ("none", "metric"))
     assert (none.recipe.epochs, none.pretraining_epochs) == (epochs, 0)

@@ -1,6 +1,6 @@
-"""`train.study` and `study_run`: real, tiny studies, their interruption and their command line.
+"""`train.studies.runner` and `python -m train.study`: tiny studies, their interruption and their command line.
 
-Files in MNIST's format stand in for it: a bright bar, whose row is the label, and a test set without a single image.
+Files in MNIST's format replace MNIST: the row of a bright bar is the label, and the test set is empty.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from serve.errors import ConfigError
 from tests.support import ROOT, interrupt
 from tests.train.data.test_datasets import draw_bars, write_mnist
 from train.commands.study import choose_images
-from train.data.datasets import split
+from train.data.datasets import Dataset, Part, split
 from train.flags import PRECISIONS
 from train.nets import build
 from train.nets.precision import choose_precision
@@ -27,14 +27,14 @@ from train.recipes.shipped import NOTEBOOK_AUGMENTATION
 from train.studies.catalogue import BASES, STUDIES
 from train.studies.plan import DECISIVE, Plan, find_key, is_comparable, plan_jobs
 from train.studies.results import read_runs
-from train.studies.runner import Material, measure_held_out, pursue, train_job
+from train.studies.runner import Material, measure_held_out, run_plan, train_job
 
 BASE = dataclasses.replace(
     BASES["mnist"], net=(Flatten(), Drop(0.1), Dense(8)), epochs=2, batch_size=50, validation_count=60
 )
 PLAN = Plan(STUDIES["dropout"], BASE, (0.0, 0.5), (0, 1), None, "float32")
 FILES = ["plot.png", "results.jsonl", "table.md"]
-# The program of train/commands/study.py, with the checksums of the files that stand in for the published ones.
+# The program of train/study.py, with the checksums of the files that replace the published ones.
 PROGRAM = """
 import dataclasses, json, sys
 from train.data import sources
@@ -44,7 +44,7 @@ sys.exit(study.main())
 """
 COMMITTED = ROOT / "docs/training/studies"
 DOCUMENTED = (ROOT / "docs/training/notebooks.md").read_text().splitlines()
-COUNT = 5100  # 5,000 are held out, as the recipe says
+COUNT = 5100  # the recipe holds out 5,000
 
 
 def make_bars(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -55,11 +55,11 @@ def make_bars(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def material() -> Material:
-    return Material(*make_bars(260), class_count=10)
+    return Material(*split(Part.whole(*make_bars(260)), BASE.validation_count), class_count=10)
 
 
 def read_rows(table: str) -> list[str]:
-    """The rows whose value is a number that starts with 0."""
+    """The table's rows whose value starts with 0."""
     return [line for line in table.splitlines() if line.startswith("| 0")]
 
 
@@ -69,19 +69,20 @@ def list_files(folder: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def finished(material: Material, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a study that is done, for reading."""
+    """The folder of a finished study, which tests only read."""
     folder = tmp_path_factory.mktemp("finished") / "new"
-    pursue(PLAN, material, folder)
+    run_plan(PLAN, material, folder)
     return folder
 
 
 @pytest.fixture
 def folder(finished: Path, tmp_path: Path) -> Path:
-    """A copy of it, to go on in."""
+    """A copy of the finished study, which tests may change."""
     return Path(shutil.copytree(finished, tmp_path / "study"))
 
 
-def test_a_study_leaves_a_line_per_run_a_table_and_a_plot(finished: Path) -> None:
+@pytest.mark.slow
+def test_a_study_leaves_a_line_for_each_run_a_table_and_a_plot(finished: Path) -> None:
     assert list_files(finished) == FILES
     runs = read_runs(finished / "results.jsonl")
     assert [(run.seed, run.value) for run in runs] == [(0, 0.0), (0, 0.5), (1, 0.0), (1, 0.5)]
@@ -92,12 +93,13 @@ def test_a_study_leaves_a_line_per_run_a_table_and_a_plot(finished: Path) -> Non
     assert [line.split(" | ")[:3] for line in read_rows(table)] == [["| 0", "6,370", "2"], ["| 0.5", "6,370", "2"]]
 
 
+@pytest.mark.slow
 def test_finished_runs_are_skipped_and_a_new_value_joins_the_table(
     material: Material, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = folder / "results.jsonl"
     before = path.read_text()
-    pursue(dataclasses.replace(PLAN, values=(0.5, 0.3), seeds=(1,)), material, folder)
+    run_plan(dataclasses.replace(PLAN, values=(0.5, 0.3), seeds=(1,)), material, folder)
     assert "2 runs, 1 of them finished" in capsys.readouterr().out
     assert path.read_text().startswith(before)
     assert [(run.seed, run.value) for run in read_runs(path)[4:]] == [(1, 0.3)]
@@ -105,39 +107,41 @@ def test_finished_runs_are_skipped_and_a_new_value_joins_the_table(
     assert [line.split(" | ")[0] for line in rows] == ["| 0", "| 0.3", "| 0.5"]
 
 
+@pytest.mark.slow
 def test_runs_of_other_settings_are_trained_again_and_kept_apart(material: Material, folder: Path) -> None:
     shorter = dataclasses.replace(BASE, epochs=1)
-    pursue(dataclasses.replace(PLAN, base=shorter, values=(0.5,), seeds=(0,)), material, folder)
+    run_plan(dataclasses.replace(PLAN, base=shorter, values=(0.5,), seeds=(0,)), material, folder)
     assert [run.epochs for run in read_runs(folder / "results.jsonl")] == [2, 2, 2, 2, 1]
     (row,) = read_rows((folder / "table.md").read_text())
     assert row.startswith("| 0.5 | 6,370 | 1 |")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0, 0.5])
-def test_a_run_whose_unfinished_file_was_damaged_starts_over(
+def test_a_run_with_a_damaged_checkpoint_starts_over(
     material: Material, folder: Path, capsys: pytest.CaptureFixture[str], share: float
 ) -> None:
-    """By a power cut, say: no flag has to be known, and no file found and deleted."""
+    """After a power cut, for example, the user needs no flag and deletes no file."""
     plan = dataclasses.replace(PLAN, values=(0.3,), seeds=(0,))
     (job,) = plan_jobs(plan)
-    unfinished = folder / f"unfinished-{find_key(job)}.npz"
-    train_job(job, plan, material, unfinished)
-    unfinished.write_bytes(unfinished.read_bytes()[: int(share * unfinished.stat().st_size)])
-    pursue(plan, material, folder)
+    checkpoint = folder / f"unfinished-{find_key(job)}.npz"
+    train_job(job, plan, material, checkpoint)
+    checkpoint.write_bytes(checkpoint.read_bytes()[: int(share * checkpoint.stat().st_size)])
+    run_plan(plan, material, folder)
     assert "found a damaged or a foreign one; starting over" in capsys.readouterr().out
     assert list_files(folder) == FILES
 
 
-def test_every_setting_of_a_recipe_either_decides_a_run_or_is_known_not_to() -> None:
-    """A new one has to be put on either side, so that finished runs neither look foreign nor pass for others."""
+def test_every_setting_of_a_recipe_is_known_to_be_decisive_or_not() -> None:
+    """A new setting must be listed, so that finished runs are neither foreign nor taken for others."""
     others = {"name", "prepare", "target_accuracy", "measured_accuracy", "mirrors", "halves_weights"}
-    others |= {"keeps_last", "patience"}  # a run keeps its last epoch and has all of them
+    others |= {"keeps_last", "patience"}  # a study's run keeps the last of all epochs
     assert {field.name for field in dataclasses.fields(Recipe)} == set(DECISIVE) | others
 
 
 @pytest.mark.parametrize("folder", sorted(COMMITTED.iterdir()), ids=lambda folder: folder.name)
 def test_the_committed_runs_are_those_of_the_documented_command(folder: Path) -> None:
-    """Else it would train all of them again, and put a table of the first in place of the whole."""
+    """Otherwise the command would train them again and overwrite the table."""
     study, _, dataset = folder.name.partition("-")
     base = dataclasses.replace(BASES[dataset], batch_size=100, epochs=6)
     runs = read_runs(folder / "results.jsonl")
@@ -147,8 +151,8 @@ def test_the_committed_runs_are_those_of_the_documented_command(folder: Path) ->
     assert {find_key(run) for run in runs if is_comparable(run, plan)} >= {find_key(job) for job in plan_jobs(plan)}
 
 
-def test_the_classes_of_augmented_runs_are_balanced_before_they_are_compared(material: Material) -> None:
-    """A run of the same net whose training images were moved ends with other biases than its training left."""
+def test_the_classes_of_augmented_runs_are_balanced(material: Material) -> None:
+    """Augmentation, and nothing else, leads to new biases."""
     moved = dataclasses.replace(BASE, augmentation=NOTEBOOK_AUGMENTATION, keeps_last=True)
     model = build.build(moved.net, (28, 28, 1), 10, "float32", "bars")
     before = model.get_layer("logits").get_weights()
@@ -156,35 +160,35 @@ def test_the_classes_of_augmented_runs_are_balanced_before_they_are_compared(mat
     np.testing.assert_array_equal(model.get_layer("logits").get_weights()[1], before[1])
     accuracy = measure_held_out(model, moved, material)
     assert not np.array_equal(model.get_layer("logits").get_weights()[1], before[1])
-    _, held_out = split(len(material.images), moved.validation_count)
-    answers = build.predict(model, material.images[held_out]).argmax(axis=1)
-    assert accuracy == np.mean(answers == material.labels[held_out])
+    answers = build.predict(model, material.validation.images).argmax(axis=1)
+    assert accuracy == np.mean(answers == material.validation.labels)
 
 
-def test_a_run_whose_line_was_torn_is_done_again_to_the_same_figures(
+@pytest.mark.slow
+def test_a_run_with_a_torn_line_is_repeated_to_the_same_figures(
     material: Material, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """And so a run is the same whatever ran before it in the process: this one was the last of four."""
+    """So a run does not depend on runs before it in the process: this was the last of four."""
     path = folder / "results.jsonl"
     wanted = read_runs(path)
     path.write_bytes(path.read_bytes()[:-30])
-    pursue(PLAN, material, folder)
+    run_plan(PLAN, material, folder)
     assert "cut off a last line" in capsys.readouterr().out
     same = {"date": "", "seconds": 0}
     found = [dataclasses.replace(run, **same) for run in read_runs(path)]
     assert found == [dataclasses.replace(run, **same) for run in wanted]
 
 
-def test_a_pretrained_run_goes_on_without_doing_any_epoch_again_and_counts_all(
+def test_a_pretrained_run_is_resumed_and_counts_all_its_epochs(
     material: Material, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`fit` leaves its file after the last epoch too: resumed from there, no epoch is left to train."""
+    """`fit` leaves its checkpoint after the last epoch, so no epoch is left to train."""
     plan = dataclasses.replace(PLAN, study=STUDIES["metric"], values=("metric",), seeds=(0,))
     (job,) = plan_jobs(plan)
     first = train_job(job, plan, material, tmp_path / f"unfinished-{find_key(job)}.npz")
     assert (first.epochs, job.trial.pretraining_epochs) == (2, 1)
     assert "pretraining epoch 1 of 1\n" in capsys.readouterr().out
-    pursue(plan, material, tmp_path)
+    run_plan(plan, material, tmp_path)
     assert "epoch 1 of 1\n" not in capsys.readouterr().out
     assert list_files(tmp_path) == FILES
     (second,) = read_runs(tmp_path / "results.jsonl")
@@ -192,37 +196,35 @@ def test_a_pretrained_run_goes_on_without_doing_any_epoch_again_and_counts_all(
     assert "Of the 2 epochs of `metric`, 1 went to pretraining" in (tmp_path / "table.md").read_text()
 
 
-def test_a_part_of_the_training_images_is_always_the_same_and_so_are_those_held_out() -> None:
-    images, labels = np.arange(300, dtype=np.uint8).reshape(-1, 1, 1, 1), np.arange(300)
-    _, wanted = split(300, 60)
-    chosen, places = choose_images(images, labels, 40, 60)
-    train, validation = split(len(chosen), 60)
-    np.testing.assert_array_equal(places[validation], wanted)
-    assert len(set(places[train])) == 40
-    assert not set(places[train]) & set(wanted)
-    np.testing.assert_array_equal(choose_images(images, labels, 40, 60)[1], places)
-    np.testing.assert_array_equal(choose_images(images, labels, None, 60)[1], labels)
-    with pytest.raises(ConfigError, match="wanted at most 240"):
-        choose_images(images, labels, 241, 60)
+def test_a_subset_of_the_training_images_is_always_the_same() -> None:
+    whole = Part.whole(np.zeros((300, 1, 1, 1), np.uint8), np.arange(300))
+    train, validation = split(whole, 60)
+    dataset = Dataset("numbers", train, validation, whole, {})
+    chosen = choose_images(dataset, 40)
+    assert len(set(chosen.labels)) == 40
+    assert set(chosen.labels) <= set(train.labels)
+    np.testing.assert_array_equal(choose_images(dataset, 40).labels, chosen.labels)
+    assert choose_images(dataset, None) is train
+    with pytest.raises(ConfigError, match="wanted at most 240, as 60 are held out"):
+        choose_images(dataset, 241)
 
 
 @pytest.fixture(scope="module")
 def command(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The start of a command line that runs studies on the files that stand in for MNIST."""
+    """The start of a command line that runs studies on the files that replace MNIST."""
     data = tmp_path_factory.mktemp("data")
     md5s = write_mnist(data, train=make_bars(COUNT), test=make_bars(0))
     return [sys.executable, "-c", PROGRAM, json.dumps(md5s), "--dataset", "mnist", "--data", str(data)]
 
 
-def test_the_command_goes_on_where_it_was_interrupted_and_never_needs_the_test_set(
-    command: list[str], tmp_path: Path
-) -> None:
+@pytest.mark.slow
+def test_an_interrupted_study_continues_and_needs_no_test_set(command: list[str], tmp_path: Path) -> None:
     unusual = "float32" if choose_precision(None) == "bfloat16" else "bfloat16"
     flags = ["width", "--values", "0.05", "--seeds", "4", "--epochs", "4", "--batch-size", "50", "--out", str(tmp_path)]
     flags += ["--precision", unusual]
     returncode, errors = interrupt([*command, *flags], "epoch 3 of 4")
     assert returncode == 1, errors
-    assert "interrupted: finished runs are kept; the same command goes on from here" in errors
+    assert "interrupted: finished runs are kept; the same command continues" in errors
     assert "Traceback" not in errors
     folder = tmp_path / "width-mnist"
     (name,) = list_files(folder)

@@ -1,4 +1,4 @@
-"""`train.studies.results`, `study_table`, `study_plot`: finished runs, what is concluded of them, how it is shown."""
+"""`train.studies.results`, `table` and `plot`: finished runs, the conclusion, and how both are shown."""
 
 import dataclasses
 import json
@@ -30,19 +30,19 @@ RUN = Run(
 
 
 def make_rows(**accuracies: list[float]) -> list[Row]:
-    """A row per word."""
+    """A row for each word."""
     return [Row(value, 1000, tuple(found), 0.7, 10.0) for value, found in accuracies.items()]
 
 
 def make_runs(value: Value, *accuracies: float) -> list[Run]:
-    """A run per accuracy, of seeds from 0."""
+    """A run for each accuracy, with seeds from 0."""
     return [
         dataclasses.replace(RUN, value=value, seed=seed, validation_accuracy=accuracy)
         for seed, accuracy in enumerate(accuracies)
     ]
 
 
-def test_runs_come_back_as_they_were_written_and_no_file_is_no_run(tmp_path: Path) -> None:
+def test_runs_are_read_as_they_were_written(tmp_path: Path) -> None:
     path = tmp_path / "new" / "results.jsonl"
     assert read_runs(path) == []
     runs = [*make_runs(0.5, 0.1, 0.2), *make_runs("on", 0.3)]
@@ -54,8 +54,8 @@ def test_runs_come_back_as_they_were_written_and_no_file_is_no_run(tmp_path: Pat
 
 
 @pytest.mark.parametrize("left", [1, 10, -1])
-def test_a_torn_last_line_is_no_run_and_is_cut_off_before_the_next(tmp_path: Path, left: int) -> None:
-    """Also where nothing but the line's end is missing: what was not finished is done again."""
+def test_a_torn_last_line_is_no_run_and_is_cut_off(tmp_path: Path, left: int) -> None:
+    """A line that lacks only its end counts as torn: the run is repeated."""
     path = tmp_path / "results.jsonl"
     append_run(path, RUN)
     whole = path.read_bytes()
@@ -77,7 +77,7 @@ def test_a_bad_line_that_ends_is_named_and_not_removed(tmp_path: Path, line: str
     assert not cut_torn_line(path)
 
 
-def test_a_row_is_what_all_seeds_of_a_value_came_to_and_numbers_are_sorted() -> None:
+def test_a_row_has_all_seeds_of_a_value_and_numbers_are_sorted() -> None:
     found = summarise([*make_runs(10.0, 0.7, 0.8), *make_runs(9.0, 0.6)])
     assert [(row.value, row.accuracies) for row in found] == [(9.0, (0.6,)), (10.0, (0.7, 0.8))]
     assert (found[1].mean, found[1].lowest, found[1].highest) == pytest.approx((0.75, 0.7, 0.8))
@@ -91,20 +91,20 @@ def test_ranges_apart_with_3_seeds_each_are_decided() -> None:
 
 
 @pytest.mark.parametrize("highest", [0.73, 0.74, 0.80])
-def test_overlap_is_called_undecided_and_so_are_ranges_that_touch(highest: float) -> None:
+def test_ranges_that_overlap_or_touch_are_undecided(highest: float) -> None:
     sentence, against = conclude(make_rows(off=[0.50, 0.51, highest], on=[0.73, 0.74, 0.75]))
     assert sentence.startswith("Undecided: on has the highest mean")
     assert against == f"against off (0.5000 to {highest:.4f}): undecided, the ranges overlap"
 
 
 @pytest.mark.parametrize(("off", "on"), [([0.1, 0.1], [0.9, 0.9, 0.9]), ([0.1] * 3, [0.9, 0.9]), ([0.1], [0.9])])
-def test_less_than_3_seeds_are_undecided_however_far_apart(off: list[float], on: list[float]) -> None:
+def test_fewer_than_3_seeds_are_undecided(off: list[float], on: list[float]) -> None:
     sentence, against = conclude(make_rows(off=off, on=on))
     assert sentence.startswith("Undecided: ")
-    assert "undecided, wanted 3 seeds at least" in against
+    assert "undecided, wanted at least 3 seeds" in against
 
 
-def test_one_comparison_in_doubt_makes_the_whole_undecided_and_says_which() -> None:
+def test_an_undecided_comparison_makes_the_study_undecided() -> None:
     sentence, *against = conclude(make_rows(a=[0.1] * 3, b=[0.5, 0.6, 0.7], c=[0.6, 0.7, 0.8]))
     assert sentence.startswith("Undecided: c has the highest mean")
     assert [line.partition(": ")[2] for line in against] == ["decided", "undecided, the ranges overlap"]
@@ -115,7 +115,7 @@ def test_equal_runs_and_a_single_value_are_undecided() -> None:
     assert conclude(make_rows(a=[0.5] * 3)) == ["Undecided: there are not two values to compare yet."]
 
 
-def test_the_table_has_a_row_per_value_the_conclusion_and_what_the_figures_are() -> None:
+def test_the_table_has_rows_conclusion_and_explanations() -> None:
     runs = [*make_runs(0.5, 0.70, 0.71, 0.72), *make_runs(2.0, 0.75, 0.76)]
     text = write_table(STUDIES["width"], summarise(runs), ["40 training images."])
     assert "| 0.5 | 1,234 | 3 | 0.7100 | 0.7000 to 0.7200 | 0.0100 | 0.6000 | 10 |" in text
@@ -127,7 +127,7 @@ def test_the_table_has_a_row_per_value_the_conclusion_and_what_the_figures_are()
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
-def test_the_plot_shows_every_seed_of_every_value_and_asks_the_question(tmp_path: Path, count: int) -> None:
+def test_the_plot_shows_the_question_and_every_seed(tmp_path: Path, count: int) -> None:
     rows = [Row(float(value), 1000, (0.7, 0.71 + value / 100, 0.72), 0.7, 10.0) for value in range(count)]
     figure = draw_study(STUDIES["dropout"], rows, "a caption")
     (axes,) = figure.axes

@@ -1,4 +1,4 @@
-"""`python -m train.study` where it trains nothing: bad usage, and the list of studies."""
+"""`python -m train.study` without training: bad usage, and the list of studies."""
 
 import subprocess
 import sys
@@ -17,17 +17,17 @@ from train.studies.catalogue import STUDIES
         ("width --seeds 1,-2", "wanted a whole number from 0 to 4294967295; got '-2'"),
         ("width --epochs 0", "wanted a whole number from 1; got '0'"),
         ("width --train-count few", "wanted a whole number from 1; got 'few'"),
-        ("epochs --epochs 3", "the study `epochs` has its epochs from --values"),
-        ("metric --epochs 1", "wanted 2 epochs at least, for one of pretraining; got 1"),
+        ("epochs --epochs 3", "the study `epochs` takes its epochs from --values"),
+        ("metric --epochs 1", "wanted at least 2 epochs, one of them for pretraining; got 1"),
     ],
 )
-def test_bad_usage_ends_with_2_and_a_sentence_without_tensorflow(flags: str, reason: str) -> None:
+def test_bad_usage_ends_with_2_without_tensorflow(flags: str, reason: str) -> None:
     done = ask(*flags.split())
     assert (done.returncode, done.stdout.strip()) == (2, "False")
     assert reason in done.stderr
 
 
-def test_the_list_has_every_study_with_its_question_without_tensorflow() -> None:
+def test_the_list_of_studies_needs_no_tensorflow() -> None:
     done = ask("--list")
     *lines, has_tensorflow = done.stdout.splitlines()
     assert (done.returncode, has_tensorflow) == (0, "False")
@@ -35,7 +35,7 @@ def test_the_list_has_every_study_with_its_question_without_tensorflow() -> None
 
 
 def ask(*flags: str) -> subprocess.CompletedProcess[str]:
-    """The command, and a last line that says whether TensorFlow or Keras was imported."""
+    """Run the command, and print whether TensorFlow or Keras was imported."""
     program = (
         "import atexit, sys; from train import study; "
         "atexit.register(lambda: print(bool({'tensorflow', 'keras'} & sys.modules.keys()))); sys.exit(study.main())"

@@ -1,4 +1,4 @@
-"""`train.export.halve`: half the bytes, the same graph, and answers that are those of the rounded weights."""
+"""`train.export.graph`: weights take half the bytes, and the answers are those of the rounded weights."""
 
 from pathlib import Path
 
@@ -12,12 +12,12 @@ from tests.support import make_graph
 from train.export.graph import ENDING, LEAST_SIZE, halve, restore
 from train.export.onnx_file import run_onnx
 
-SHAPE = (40, 40, 3)  # weights [4800, 3]: large enough
+SHAPE = (40, 40, 3)  # its weights [4800, 3] are large enough
 
 
 @pytest.fixture
 def graph() -> onnx.ModelProto:
-    """The tiny model of larger images, with weights that float16 has to round."""
+    """The tiny model for larger images, with weights that float16 cannot represent exactly."""
     model = make_graph(SHAPE)
     weights = np.random.default_rng(0).normal(0, 0.01, (4800, 3)).astype(np.float32)
     model.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights, "weights"))
@@ -93,5 +93,5 @@ def test_restoring_what_was_never_halved_changes_nothing(graph: onnx.ModelProto)
 def test_a_weight_beyond_float16_is_an_error_that_names_it(graph: onnx.ModelProto) -> None:
     weights = np.full((4800, 3), 7e4, np.float32)
     graph.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights, "weights"))
-    with pytest.raises(ValueError, match=r"weights has a weight of 7e\+04: float16 ends at 65504"):
+    with pytest.raises(ValueError, match=r"weights has a weight of 7e\+04: wanted at most 65504"):
         halve(graph)
