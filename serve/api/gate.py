@@ -63,15 +63,16 @@ class CallGate:
         self.is_draining = False
         """Whether every new call is rejected with Draining; the standard services answer all the same."""
         self._streams: set[Requests[Any]] = set()
+        self._has_ended_streams = False
 
-    def drain(self) -> None:
-        """Reject new calls, and end the streams once they have answered what they have read."""
-        self.is_draining = True
+    def end_streams(self) -> None:
+        """End the streams once they have answered what they have read, and refuse new ones. Other calls go on."""
+        self._has_ended_streams = True
         for requests in self._streams:
             requests.stop()
 
-    def unary(self, descriptor: MethodDescriptor, method: Unary, *, while_draining: bool = False) -> Handler:
-        """The handler of a method that takes one message and answers with one, if told so also while draining."""
+    def unary(self, descriptor: MethodDescriptor, method: Unary) -> Handler:
+        """The handler of a method that takes one message and answers with one."""
         read = functools.partial(parse, GetMessageClass(descriptor.input_type))
         name = descriptor.name
         self._counts.declare_method(name, not MODEL_FIELDS.isdisjoint(descriptor.input_type.fields_by_name))
@@ -80,7 +81,7 @@ class CallGate:
             call = self._begin(name, context)
             self.running += 1
             try:
-                if self.is_draining and not while_draining:
+                if self.is_draining:
                     raise Draining(STOPPING)
                 reply = await method(read(await self._receiver.receive(context)), call)
                 if id_metadata := call.id_metadata:
@@ -126,8 +127,8 @@ class CallGate:
         """The handler of a method that takes a stream of messages and answers with one.
 
         Writing waits for the client to read, so a method that waits for its answers to be taken reads no further
-        meanwhile. A stream that ends because the server stops has the status of Draining, not OK: a request without an
-        answer was not read.
+        meanwhile. A stream that `end_streams` ends has the status of Draining, not OK: a request without an answer was
+        not read.
         """
         read = functools.partial(parse, GetMessageClass(descriptor.input_type))
         serialize = GetMessageClass(descriptor.output_type).SerializeToString
@@ -140,7 +141,7 @@ class CallGate:
             requests: Requests[Message] = Requests(functools.partial(self._read, context, read))
             self._streams.add(requests)
             try:
-                if self.is_draining:
+                if self.is_draining or self._has_ended_streams:
                     raise Draining(STOPPING)
                 async with contextlib.aclosing(method(requests, call)) as replies:
                     async for reply in replies:
