@@ -16,7 +16,7 @@ from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from serve import errors
-from serve.telemetry.calls import find_current_id, find_id_metadata
+from serve.telemetry.calls import find_id_metadata, name_current_call
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def to_status(error: Exception) -> Status:
     if isinstance(error, errors.InklingError) and code is not grpc.StatusCode.INTERNAL:
         message, reason = str(error), error.reason
     else:
-        logger.error("request %s failed", find_current_id(), exc_info=error)
+        logger.error("request %s failed", name_current_call(), exc_info=error)
         message, reason = INTERNAL_MESSAGE, "INTERNAL"
     return _make_status(code, reason, message)
 

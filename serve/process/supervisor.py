@@ -183,7 +183,9 @@ class Supervisor:
         await self._stopping.wait()
         _signal(process, signal.SIGTERM)
         try:
-            await asyncio.wait_for(self._killing.wait(), self._config.grace_s + STOP_MARGIN_S)
+            await asyncio.wait_for(
+                self._killing.wait(), self._config.lame_duck_s + self._config.grace_s + STOP_MARGIN_S
+            )
         except TimeoutError:
             logger.error("process %d did not stop within its grace; killing it", process.pid)
         _signal(process, signal.SIGKILL)

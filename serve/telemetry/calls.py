@@ -87,10 +87,12 @@ def find_request_id(metadata: Iterable[tuple[str, Any]]) -> str:
     return ""
 
 
-def find_current_id() -> str:
-    """The request id of the call that is being answered in this task, for the log; a dash outside of calls."""
+def name_current_call() -> str:
+    """The call that is being answered in this task, for the log: its request id, and the name of its token."""
     call = CURRENT_CALL.get()
-    return call.request_id if call else "-"
+    if call is None:
+        return "-"
+    return f"{call.request_id} of {call.caller}" if call.caller else call.request_id
 
 
 def find_id_metadata() -> tuple[tuple[str, str], ...]:

@@ -162,7 +162,7 @@ def test_help_lists_every_flag_with_its_sentence_and_its_default(capsys: pytest.
     shown = " ".join(capsys.readouterr().out.split())
     for name, setting in SETTINGS.items():
         assert f" {flag_of(name)} " in shown
-        default = "none" if setting.default is None else setting.default
+        default = "none" if setting.default in (None, "") else setting.default
         assert f"{setting.metadata['help']} (default: {default})" in shown
     assert "INKLING_SERVE_MAX_BATCH" in shown
     assert "INKLING_SERVE_CONFIG" in shown

@@ -7,7 +7,6 @@ Does not know: gRPC, flags, what is called.
 import asyncio
 import logging
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -52,19 +51,14 @@ class Access:
         watched = [files.watch() for files in (self.pair, self.tokens and self.tokens.files) if files]
         await asyncio.gather(*watched)
 
-    async def warn_of_expiry(self, on_expiry: Callable[[float], None] = lambda expires_s: None) -> None:
-        """Warn once thirty days before a certificate expires and once when it has, until it is cancelled.
-
-        `on_expiry` is told the seconds since 1970 at which the certificate in force expires, whenever that changes.
-        """
-        told, warned = None, ""
+    async def warn_of_expiry(self) -> None:
+        """Warn once thirty days before a certificate expires and once when it has, until it is cancelled."""
+        warned = None
         while self.pair:
             expires_s = self.pair.content.expires_s
-            if expires_s != told:
-                told, warned = expires_s, ""
-                on_expiry(expires_s)
-            if (warning := _find_warning(expires_s)) not in ("", warned):
-                warned = warning
+            warning = _find_warning(expires_s)
+            if warning and (expires_s, warning) != warned:
+                warned = (expires_s, warning)
                 logger.warning("the certificate %s %s on %s", self._certificate, warning, _to_text(expires_s))
             await asyncio.sleep(CHECK_S)
 

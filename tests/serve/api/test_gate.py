@@ -6,6 +6,7 @@ import json
 import tracemalloc
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -13,7 +14,8 @@ import pytest
 
 from serve.api.gate import CallGate
 from serve.api.inkling_v1 import SERVICE
-from serve.errors import NotFound, Overloaded
+from serve.api.security.tokens import TokenFile
+from serve.errors import NotFound, Overloaded, TooManyCalls
 from serve.pb import classifier_pb2 as pb
 from serve.telemetry.calls import Call
 
@@ -30,7 +32,7 @@ async def serving(gate: CallGate, method: Method) -> Any:
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     policy = {"maxAttempts": 4, "initialBackoff": "0.01s", "maxBackoff": "1s", "backoffMultiplier": 1}
-    retried = {"retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"]}
+    retried = {"retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "NOT_FOUND"]}
     config = json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": policy | retried}]})
     options = [("grpc.service_config", config)]
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
@@ -40,7 +42,7 @@ async def serving(gate: CallGate, method: Method) -> Any:
 
 async def fail(request: pb.GetModelRequest, call: Call) -> pb.GetModelResponse:
     """Fail as the request says."""
-    raise {"busy": Overloaded("busy"), "missing": NotFound("missing")}[request.model]
+    raise {"busy": Overloaded("busy"), "many": TooManyCalls("many"), "missing": NotFound("missing")}[request.model]
 
 
 def count_calls(model: str, draining: bool = False) -> tuple[int, grpc.StatusCode]:
@@ -59,10 +61,11 @@ def count_calls(model: str, draining: bool = False) -> tuple[int, grpc.StatusCod
 
 def test_a_client_retries_what_says_that_it_may() -> None:
     assert count_calls("busy") == (4, grpc.StatusCode.RESOURCE_EXHAUSTED)
+    assert count_calls("many") == (4, grpc.StatusCode.RESOURCE_EXHAUSTED)
     assert count_calls("busy", draining=True) == (4, grpc.StatusCode.UNAVAILABLE)
 
 
-def test_a_client_does_not_retry_what_is_its_own_fault() -> None:
+def test_a_client_does_not_retry_what_is_its_own_fault_whatever_its_policy_says() -> None:
     assert count_calls("missing") == (1, grpc.StatusCode.NOT_FOUND)
 
 
@@ -75,6 +78,25 @@ def test_bytes_that_are_no_message_are_refused_like_any_other_fault() -> None:
 
     wanted = "INVALID_ARGUMENT: wanted the message inkling.v1.GetModelRequest, got 3 bytes that are none"
     assert asyncio.run(main()) == wanted
+
+
+def test_the_log_names_the_caller_of_a_call_that_the_server_fails_and_shows_no_token(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "tokens"
+    file.write_text("alice alices-secret\n")
+
+    async def main() -> grpc.StatusCode:
+        gate = CallGate(tokens=TokenFile(file))
+        metadata = [("authorization", "Bearer alices-secret"), ("x-request-id", "id-1")]
+        async with serving(gate, fail) as get_model:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await get_model(pb.GetModelRequest(model="unknown").SerializeToString(), metadata=metadata)
+        return caught.value.code()
+
+    assert asyncio.run(main()) is grpc.StatusCode.INTERNAL
+    assert "request id-1 of alice failed" in caplog.messages
+    assert "alices-secret" not in caplog.text
 
 
 def test_a_failed_call_keeps_nothing_of_its_request() -> None:

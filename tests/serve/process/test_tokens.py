@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
 from serve.api.inkling_v1 import SERVICE
+from serve.api.open_inference.service import SERVICE as OPEN_INFERENCE
 from serve.api.standard import HEALTH, REFLECTIONS
 from serve.client import __main__ as classify
 from serve.client import health
@@ -29,7 +30,7 @@ ALICES, BOBS = "alices-secret-of-many-letters", "bobs-secret-of-many-letters"
 SECRETS = (ALICES.encode(), BOBS.encode())
 IN_FORCE_S = 5.0
 """Seconds after which a new token is in force, as the documentation says."""
-METHODS = [f"/{SERVICE.full_name}/{method.name}" for method in SERVICE.methods]
+METHODS = [f"/{each.full_name}/{method.name}" for each in (SERVICE, OPEN_INFERENCE) for method in each.methods]
 REFLECT = [f"/{name}/ServerReflectionInfo" for name in REFLECTIONS]
 Start = Callable[..., RunningServer]
 
