@@ -68,15 +68,16 @@ class CallGate:
         self.is_draining = False
         """Whether every new call is rejected with Draining; the standard services answer all the same."""
         self._streams: set[Requests[Any]] = set()
+        self._has_ended_streams = False
 
-    def drain(self) -> None:
-        """Reject new calls, and end the streams once they have answered what they have read."""
-        self.is_draining = True
+    def end_streams(self) -> None:
+        """End the streams once they have answered what they have read, and refuse new ones. Other calls go on."""
+        self._has_ended_streams = True
         for requests in self._streams:
             requests.stop()
 
-    def unary(self, descriptor: MethodDescriptor, method: Unary, *, while_draining: bool = False) -> Handler:
-        """The handler of a method that takes one message and answers with one, if told so also while draining."""
+    def unary(self, descriptor: MethodDescriptor, method: Unary) -> Handler:
+        """The handler of a method that takes one message and answers with one."""
         read = functools.partial(parse, GetMessageClass(descriptor.input_type))
         name = descriptor.name
         self._counts.declare_method(name, not MODEL_FIELDS.isdisjoint(descriptor.input_type.fields_by_name))
@@ -85,7 +86,7 @@ class CallGate:
             call = self._begin(name, context)
             self.running += 1
             try:
-                if self.is_draining and not while_draining:
+                if self.is_draining:
                     raise Draining(STOPPING)
                 caller = self._admit(call, context)
                 try:
@@ -136,8 +137,8 @@ class CallGate:
         """The handler of a method that takes a stream of messages and answers with one.
 
         Writing waits for the client to read, so a method that waits for its answers to be taken reads no further
-        meanwhile. A stream that ends because the server stops has the status of Draining, not OK: a request without an
-        answer was not read.
+        meanwhile. A stream that `end_streams` ends has the status of Draining, not OK: a request without an answer was
+        not read.
         """
         read = functools.partial(parse, GetMessageClass(descriptor.input_type))
         serialize = GetMessageClass(descriptor.output_type).SerializeToString
@@ -150,7 +151,7 @@ class CallGate:
             requests: Requests[Message] = Requests(functools.partial(self._read, context, read))
             self._streams.add(requests)
             try:
-                if self.is_draining:
+                if self.is_draining or self._has_ended_streams:
                     raise Draining(STOPPING)
                 caller = self._admit(call, context)
                 try:

@@ -44,9 +44,12 @@ class DecodePool:
         self._queues: OrderedDict[str, deque[_Job]] = OrderedDict()
         """Waiting jobs by client; the client whose turn is next comes first."""
         self._pixels_of: dict[str, int] = {}
+        self._freed = asyncio.Event()
 
-    async def read_all(self, reader: ImageReader, images: Sequence[bytes], client: str) -> list[Prepared | Exception]:
-        """Prepare the images of one call. Raises Overloaded if too many pixels wait already.
+    async def read_all(
+        self, reader: ImageReader, images: Sequence[bytes], client: str, *, waits: bool = False
+    ) -> list[Prepared | Exception]:
+        """Prepare the images of one call. If too many pixels wait already, wait too or raise Overloaded.
 
         An image larger than the bound is admitted when nothing else waits: it could never be decoded otherwise. The
         images of one call wait for each other rather than being refused.
@@ -59,6 +62,9 @@ class DecodePool:
                     len(under_way) >= self.threads or not self._has_room(client, pixels)
                 ):
                     await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+                while waits and not self._has_room(client, pixels):
+                    self._freed.clear()
+                    await self._freed.wait()
                 tasks.append(asyncio.create_task(self._read(self._admit(reader, image, client, pixels))))
             return await asyncio.gather(*tasks)
         finally:
@@ -112,6 +118,7 @@ class DecodePool:
 
     def _release(self, job: _Job) -> None:
         self.pending_pixels -= job.pixels
+        self._freed.set()
         left = self._pixels_of[job.client] - job.pixels
         if left:
             self._pixels_of[job.client] = left

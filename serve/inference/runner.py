@@ -130,11 +130,11 @@ class Runner:
             waiting = [
                 _Waiting(image if isinstance(image, bytes) else Prepared(image, 0, 0), since_ns) for image in images
             ]
-            large = [index for index, image in enumerate(images) if isinstance(image, bytes) and is_large(image)]
+            large = {index: image for index, image in enumerate(images) if isinstance(image, bytes) and is_large(image)}
             if large:
-                files = [image for image in (images[index] for index in large) if isinstance(image, bytes)]
+                files, waits = list(large.values()), admitted is not None
                 try:
-                    prepared = await self._pool.read_all(self._reader, files, client())
+                    prepared = await self._pool.read_all(self._reader, files, client(), waits=waits)
                 except asyncio.CancelledError:
                     self._counts.note_never_run(len(images), ends_by_deadline(deadline_s, since_ns))
                     raise

@@ -137,7 +137,7 @@ class Server:
         # Each sends GOAWAY and closes its listening socket at once, then waits for its connections. These may be silent
         # for ever; the stop waits for handlers alone.
         stops = [asyncio.create_task(listener.stop(self._config.grace_s)) for listener in self._listeners]
-        self._gate.drain()
+        self._gate.end_streams()
         await self._gate.wait_until_idle(max(0.0, ends_s - time.monotonic()))
         ended = asyncio.gather(*(listener.stop(None) for listener in self._listeners), *stops)
         with contextlib.suppress(TimeoutError):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from serve.client.client import Client
-from serve.config import PREFIX, ServerConfig
+from serve.config import CONFIG_VARIABLE, PREFIX, ServerConfig
 from serve.process.status import Status
 from tests.support import ROOT, RunningServer
 
@@ -178,12 +178,12 @@ def test_every_command_is_run_by_a_test_or_has_a_reason(command: str) -> None:
 
 
 def test_every_variable_of_a_command_is_a_setting() -> None:
-    settings = {f"{PREFIX}{field.name.upper()}" for field in dataclasses.fields(ServerConfig)}
+    settings = {f"{PREFIX}{field.name.upper()}" for field in dataclasses.fields(ServerConfig)} | {CONFIG_VARIABLE}
     assert {name for line in read_lines() for name in re.findall(r"\b([A-Z_]+)=", line)} <= settings
 
 
 def test_every_variable_that_a_page_names_exists() -> None:
-    settings = {f"{PREFIX}{field.name.upper()}" for field in dataclasses.fields(ServerConfig)}
+    settings = {f"{PREFIX}{field.name.upper()}" for field in dataclasses.fields(ServerConfig)} | {CONFIG_VARIABLE}
     named = {name for page in PAGES for name in re.findall(rf"{PREFIX}[A-Z_]+\b", (ROOT / page).read_text())}
     assert "INKLING_SERVE_WORKERS" in named
     assert named <= settings

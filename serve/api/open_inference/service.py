@@ -27,8 +27,6 @@ from serve.telemetry.model_statistics import ModelStatistics
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 EXTENSIONS = ("classification", "model_configuration", "model_repository", "parameters", "statistics")
 """Of the protocol, by the names that Triton gives them."""
-PROBES = ("ServerLive", "ServerReady", "ModelReady")
-"""Methods that are answered while draining, too."""
 STREAM_WINDOW = 64
 """Requests of one stream that may be under way, at least two full batches of most models. The rest stays unread."""
 FINAL = "triton_final_response"
@@ -63,7 +61,7 @@ class OpenInferenceService:
         return {
             method.name: gate.stream(method, getattr(self, method.name))
             if method.client_streaming
-            else gate.unary(method, getattr(self, method.name), while_draining=method.name in PROBES)
+            else gate.unary(method, getattr(self, method.name))
             for method in SERVICE.methods
         }
 

@@ -89,6 +89,17 @@ def test_a_full_queue_makes_a_stream_wait(
     assert refused
 
 
+def test_a_stream_waits_for_room_among_pixels_too(
+    start_server: Callable[..., RunningServer], repository_folder: Path, png: Png
+) -> None:
+    """One large image at a time may be decoded here."""
+    server = start_server(repository_folder, max_pending_pixels=1)
+    slow = make_files(pack(png(2, (700, 700)), png(1, (700, 700))), 2)
+    replies = stream(server.address, iter([slow] * 20))
+    assert [reply.error_message for reply in replies] == [""] * 20
+    assert [find_bands(reply) for reply in replies] == [[2, 1]] * 20
+
+
 def test_a_timeout_ends_the_wait_of_a_request_for_room(
     start_server: Callable[..., RunningServer], repository_folder: Path, png: Png
 ) -> None:
@@ -141,7 +152,7 @@ def test_a_client_that_does_not_read_is_not_read_from_and_loses_nothing(server: 
 def test_a_stream_is_drained_at_a_stop(
     start_server: Callable[..., RunningServer], repository_folder: Path, png: Png
 ) -> None:
-    """What was sent before is answered, the probes go on, and the caller is told that there is no more."""
+    """What was sent before is answered, and the caller is told that there is no more."""
     server = start_server(repository_folder)
     going_on = threading.Event()
 

@@ -83,7 +83,7 @@ def test_perf_analyzer_runs_and_reports_what_the_server_counted(
     """It asks for metadata, configuration and statistics, and sends random tensors."""
     address = start_server(ROOT / "models").address
     command = [ANALYZER, "-m", "mnist-cnn", "-i", "grpc", "-u", address, "--concurrency-range", str(concurrency)]
-    command += ["--measurement-interval", "500", "--stability-percentage", "999", "--max-trials", "3", *flags]
+    command += ["--measurement-interval", "1000", "--stability-percentage", "999", "--max-trials", "10", *flags]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     found = re.search(rf"Concurrency: {concurrency}, throughput: ([\d.]+) infer/sec", done.stdout)

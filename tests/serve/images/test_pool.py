@@ -157,3 +157,41 @@ def test_a_call_that_is_refused_takes_nothing_with_it() -> None:
         await asyncio.gather(*reads)
 
     assert play(scenario).read_images == ["x"] * 4
+
+
+def test_a_call_that_may_wait_for_room_is_read_once_there_is_some() -> None:
+    """Where another is refused; several wait at the same time, one of them larger than the bound."""
+
+    async def scenario(pool: DecodePool, shutter: Shutter) -> None:
+        shutter.open.clear()
+        first = [asyncio.create_task(read(pool, shutter, image(name), "x")) for name in "ab"]
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded):
+            await read(pool, shutter, image("c"), "x")
+        waiting = [
+            asyncio.create_task(pool.read_all(shutter, [image(name, side)], "x", waits=True))  # type: ignore[arg-type]
+            for name, side in (("d", SIDE), ("e", 3 * SIDE), ("f", SIDE))
+        ]
+        await asyncio.sleep(0.01)
+        assert not any(task.done() for task in waiting)
+        shutter.open.set()
+        await asyncio.gather(*first, *waiting)
+
+    assert sorted(play(scenario).read_images) == ["a", "b", "d", "e", "f"]
+
+
+def test_a_call_that_leaves_while_it_waits_for_room_holds_up_nobody() -> None:
+    async def scenario(pool: DecodePool, shutter: Shutter) -> None:
+        shutter.open.clear()
+        first = [asyncio.create_task(read(pool, shutter, image(name), "x")) for name in "ab"]
+        await asyncio.sleep(0)
+        leaving, staying = (
+            asyncio.create_task(pool.read_all(shutter, [image(name)], "x", waits=True))  # type: ignore[arg-type]
+            for name in "cd"
+        )
+        await asyncio.sleep(0.01)
+        leaving.cancel()
+        shutter.open.set()
+        await asyncio.gather(*first, staying)
+
+    assert sorted(play(scenario).read_images) == ["a", "b", "d"]
