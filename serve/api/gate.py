@@ -56,6 +56,11 @@ class CallGate:
         self.is_draining = False
         """Whether every new call is rejected with Draining; the standard services answer all the same."""
 
+    @property
+    def ended_count(self) -> int:
+        """Calls that have come and whose handlers no longer run."""
+        return self.call_count - self.running
+
     def unary(self, descriptor: MethodDescriptor, method: Unary) -> Handler:
         """The handler of a method that takes one message and answers with one."""
         read = functools.partial(parse, GetMessageClass(descriptor.input_type))

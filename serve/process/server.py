@@ -90,7 +90,7 @@ class Server:
         self._listen()
         for listener in self._listeners:
             await listener.start()
-        self._memory_task = asyncio.create_task(return_after_bursts(lambda: self._gate.call_count))
+        self._memory_task = asyncio.create_task(return_after_bursts(lambda: self._gate.ended_count))
         self._health.set_serving(["", SERVICE.full_name, *self.registry.names])
 
     async def stop(self) -> None:
