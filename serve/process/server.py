@@ -53,6 +53,15 @@ could use them; here the rest waits in the client and not in the server's memory
 MOST_DECODERS = 8
 """Threads of a worker that decode large images. Workers share the cores, and use those that the others leave idle."""
 
+HANDSHAKE_S = 10.0
+"""Seconds in which a new connection must begin to speak HTTP/2."""
+IDLE_S = 600.0
+"""Seconds without a call after which a connection is closed in order. Clients open another when they need one."""
+KEEPALIVE_S = 60.0
+"""Seconds without a sign of life after which a client with calls under way is asked for one."""
+KEEPALIVE_TIMEOUT_S = 20.0
+"""Seconds in which it must answer. The connections of peers that are gone would otherwise stay for hours."""
+
 CLOSE_S = 2.0
 """Seconds that connections have to close once no handler runs."""
 
@@ -154,6 +163,11 @@ class Server:
             # At least two full batches per connection, one that runs and one that gathers; the rest waits in the
             # client. Without a bound, calls wait inside gRPC, which cancels them silently past a thousand.
             ("grpc.max_concurrent_streams", max(LEAST_STREAMS, 2 * self._config.max_batch)),
+            ("grpc.server_handshake_timeout_ms", int(1000 * HANDSHAKE_S)),
+            ("grpc.max_connection_idle_ms", int(1000 * IDLE_S)),
+            ("grpc.keepalive_time_ms", int(1000 * KEEPALIVE_S)),
+            ("grpc.keepalive_timeout_ms", int(1000 * KEEPALIVE_TIMEOUT_S)),
+            ("grpc.http2.ping_timeout_ms", int(1000 * KEEPALIVE_TIMEOUT_S)),
             # It counts calls whose callers have left, and then rejects the others.
             ("grpc.http.overload_protection", 0),
         ]

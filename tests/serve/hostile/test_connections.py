@@ -1,7 +1,9 @@
 """Connections that lie, hold, or are too many, beside good callers of a real server."""
 
+import contextlib
 import os
 import select
+import socket
 import struct
 import threading
 import time
@@ -14,7 +16,11 @@ import pytest
 
 from serve.api.inkling_v1 import SERVICE
 from serve.client.client import Client
+from serve.config import ServerConfig
 from serve.errors import CallError
+from serve.pb.classifier_pb2 import ClassifyRequest
+from serve.pb.classifier_pb2_grpc import ClassifierServiceStub
+from serve.process import server
 from tests.serve.hostile.wire import (
     DATA,
     PING,
@@ -28,7 +34,7 @@ from tests.serve.hostile.wire import (
     hello,
 )
 from tests.served import resident_bytes, served, wait_until
-from tests.support import Png
+from tests.support import Png, RunningServer
 
 CLASSIFY = f"{SERVICE.full_name}/Classify"
 FORGED = (
@@ -207,7 +213,7 @@ def test_without_a_file_descriptor_left_good_callers_are_answered(repository_fol
         assert client.classify(png(1), model="bands").best.label == "middle"
         open_many(running.address, stack)
         pid = running.worker_pids[0]
-        assert wait_until(lambda: len(os.listdir(f"/proc/{pid}/fd")) >= FEW_FILES - 2)
+        assert wait_until(lambda: len(list(Path(f"/proc/{pid}/fd").iterdir())) >= FEW_FILES - 2)
         for _ in range(30):
             assert client.classify(png(1), model="bands").best.label == "middle"
             assert client.classify(large, model="bands").best.label == "middle"
@@ -234,6 +240,50 @@ def test_without_proc_it_serves(repository_folder: Path, png: Png, workers: str)
             assert not any(isinstance(answer, CallError) for answer in answers)
         assert not running.find("Traceback")
         assert running.stop()[0] == 0
+
+
+def seconds_open(connection: socket.socket) -> float:
+    """How long a connection stays open, at most ten seconds; pings get no answer."""
+    start_s = time.monotonic()
+    with contextlib.suppress(ConnectionError, TimeoutError):
+        while connection.recv(65_536):
+            pass
+    return time.monotonic() - start_s
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"", hello()[:10], hello(), hello(window=0) + call(1, "grpc.health.v1.Health/Watch", b"")],
+    ids=["nothing", "half a hello", "no call", "a watch, and then nothing"],
+)
+def test_a_connection_of_which_nothing_comes_is_closed(
+    repository_folder: Path, monkeypatch: pytest.MonkeyPatch, png: Png, sent: bytes
+) -> None:
+    """So that peers that are gone, or wait for nothing, do not use up the file descriptors."""
+    for name in ("HANDSHAKE_S", "IDLE_S", "KEEPALIVE_S", "KEEPALIVE_TIMEOUT_S"):
+        monkeypatch.setattr(server, name, 1.0)
+    running = RunningServer(ServerConfig(models=repository_folder, port=0, device="cpu", workers=1))
+    try:
+        with connect(running.address, sent) as connection, Client(running.address) as client:
+            assert seconds_open(connection) < 6
+            assert client.classify(png(1), model="bands").best.label == "middle"
+    finally:
+        running.stop()
+
+
+def test_a_client_goes_on_over_another_connection_when_one_was_idle(
+    repository_folder: Path, monkeypatch: pytest.MonkeyPatch, png: Png
+) -> None:
+    monkeypatch.setattr(server, "IDLE_S", 0.3)
+    running = RunningServer(ServerConfig(models=repository_folder, port=0, device="cpu", workers=1))
+    try:
+        with grpc.insecure_channel(running.address, [("grpc.enable_retries", 0)]) as channel:
+            for pause_s in (0.1, 0.28, 0.3, 0.32, 0.35, 0.6):
+                request = ClassifyRequest(model="bands", image=png(1))
+                assert ClassifierServiceStub(channel).Classify(request, timeout=10).classification.classes
+                time.sleep(pause_s)
+    finally:
+        running.stop()
 
 
 def test_an_unknown_method_is_unimplemented_whatever_its_name(repository_folder: Path) -> None:
