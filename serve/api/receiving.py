@@ -85,7 +85,7 @@ class Receiver:
 def _find_stalled(coming_in_order: Iterable[_Coming], now_s: float) -> list[_Coming]:
     """The messages to end: those that take too long, those beyond a client's few, and then those beyond all places."""
     slow: dict[str, list[_Coming]] = {}
-    stalled = []
+    stalled: list[_Coming] = []
     for coming in coming_in_order:
         if now_s - coming.since_s < SLOW_S:
             break
