@@ -76,6 +76,11 @@ class CallGate:
         for requests in self._streams:
             requests.stop()
 
+    @property
+    def ended_count(self) -> int:
+        """Calls that have come and whose handlers no longer run."""
+        return self.call_count - self.running
+
     def unary(self, descriptor: MethodDescriptor, method: Unary) -> Handler:
         """The handler of a method that takes one message and answers with one."""
         read = functools.partial(parse, GetMessageClass(descriptor.input_type))

@@ -5,13 +5,13 @@ Does not know: methods, what a message holds.
 
 gRPC opens the window of a call once its message is read, and keeps what has come for as long as the client likes. A few
 clients that never finish their messages would fill the memory of a worker. A message that is slow to come is counted
-from then on: a connection may have a few such, a process some more, and each a minute.
+from then on: a connection may have a few such, a process some more, and each a minute. If a process has too many, those
+give way whose connections have the most, so that a few connections cannot take all places.
 """
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import grpc
@@ -74,18 +74,29 @@ class Receiver:
 
     def _look(self) -> None:
         """End what stalls: too long, or too many of one connection or of the process."""
-        now_s = self._clock()
         self._is_looking = bool(self._coming)
-        slow: Counter[str] = Counter()
-        for coming in list(self._coming):
-            if now_s - coming.since_s < SLOW_S:
-                break
-            client = coming.client()
-            slow[client] += 1
-            is_over = slow[client] > MOST_SLOW_OF_CLIENT or slow.total() > MOST_SLOW
-            if (is_over or now_s - coming.since_s > LONGEST_S) and not coming.is_stalled:
-                slow[client] -= 1
-                coming.is_stalled = True
-                coming.task.cancel()
+        for coming in _find_stalled(self._coming, self._clock()):
+            coming.is_stalled = True
+            coming.task.cancel()
         if self._is_looking:
             asyncio.get_running_loop().call_later(SLOW_S, self._look)
+
+
+def _find_stalled(coming_in_order: Iterable[_Coming], now_s: float) -> list[_Coming]:
+    """The messages to end: those that take too long, those beyond a client's few, and then those beyond all places."""
+    slow: dict[str, list[_Coming]] = {}
+    stalled: list[_Coming] = []
+    for coming in coming_in_order:
+        if now_s - coming.since_s < SLOW_S:
+            break
+        own = slow.setdefault(coming.client(), [])
+        is_over = len(own) >= MOST_SLOW_OF_CLIENT or now_s - coming.since_s > LONGEST_S
+        if not coming.is_stalled:  # else it is ending
+            (stalled if is_over else own).append(coming)
+    excess = sum(map(len, slow.values())) - MOST_SLOW
+    for most in range(MOST_SLOW_OF_CLIENT, 0, -1):
+        for own in slow.values():
+            if excess > 0 and len(own) >= most:
+                stalled.append(own.pop(0))
+                excess -= 1
+    return stalled

@@ -45,6 +45,8 @@ _MAX_JPEG_SCANS = 100
 pixels. So a small file can occupy a core for very long."""
 _SCANS_PER_PASS = 10
 """Scans of a JPEG that cost about as much as decoding its pixels once."""
+_WEBP_PASSES = 2
+"""A WebP counts this many times, because its decoder holds two more frames in memory."""
 _MAX_SCAN_PIXELS = 750_000_000
 """Pixels times scans of a progressive JPEG: what 50 million pixels need in 15 scans."""
 MAX_SIDE = 65_535
@@ -78,14 +80,16 @@ def decode(image_bytes: bytes, max_pixels: int) -> Image.Image:
 def estimate_cost(image_bytes: bytes, max_pixels: int) -> int:
     """Pixels that decoding may pass over, by the header: `max_pixels` if it does not tell, 0 if it will be refused.
 
-    Cheap enough for an event loop. A JPEG counts again for every few of its scans.
+    Cheap enough for an event loop. A JPEG counts again for every few of its scans, and a WebP counts twice.
     """
     if not image_bytes.startswith(_SIGNATURES):
         return 0
     size = announced_size(image_bytes)
     if size and (size[0] * size[1] > max_pixels or max(size) > MAX_SIDE):
         return 0
-    passes = 1 + image_bytes.count(_JPEG_SCAN) // _SCANS_PER_PASS if image_bytes.startswith(JPEG) else 1
+    passes = _WEBP_PASSES if image_bytes.startswith(RIFF) else 1
+    if image_bytes.startswith(JPEG):
+        passes += image_bytes.count(_JPEG_SCAN) // _SCANS_PER_PASS
     return passes * (size[0] * size[1] if size else max_pixels)
 
 

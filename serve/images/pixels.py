@@ -51,20 +51,17 @@ def over_white(image: Image.Image) -> Image.Image:
     """Scale an image to 8 bits a channel and lay its transparent parts over white. Raises UnreadableImage."""
     image = _eight_bit(image)
     try:
-        if not image.has_transparency_data:
-            return image
-        layered = image.convert("RGBA")
+        return _composite(image) if image.has_transparency_data else image
     except Exception as error:  # no palette, or more than 256 transparencies: each raises another exception
         raise UnreadableImage("wanted a palette that fits its image, got one that does not") from error
-    return _composite(layered)
 
 
-def _composite(layered: Image.Image) -> Image.Image:
-    """RGBA over white as RGB, a few rows at a time."""
-    flat = Image.new("RGB", layered.size)
-    rows = max(1, _COMPOSITE_PIXELS // layered.width)
-    for top in range(0, layered.height, rows):
-        strip = layered.crop((0, top, layered.width, min(top + rows, layered.height)))
+def _composite(image: Image.Image) -> Image.Image:
+    """Over white as RGB, a few rows at a time, so that no second image of four channels is in memory."""
+    flat = Image.new("RGB", image.size)
+    rows = max(1, _COMPOSITE_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height))).convert("RGBA")
         paper = Image.new("RGBA", strip.size, (_WHITE,) * 4)
         flat.paste(Image.alpha_composite(paper, strip).convert("RGB"), (0, top))
     return flat

@@ -16,7 +16,9 @@ from serve.images.decode import estimate_cost
 from serve.images.reader import ImageReader, Prepared
 
 _CLIENT_SHARE = 0.5
-"""Share of the bound that one client may fill, so that it never keeps all others out."""
+"""Share of the bound that one client may fill, so that it never keeps all others out. No image counts as more."""
+_FIRST_SHARE = 0.02
+"""Share of the bound below which a client's first image is always admitted, so that it need not win a race for room."""
 
 
 @dataclass(slots=True, eq=False)
@@ -51,13 +53,13 @@ class DecodePool:
     ) -> list[Prepared | Exception]:
         """Prepare the images of one call. If too many pixels wait already, wait too or raise Overloaded.
 
-        An image larger than the bound is admitted when nothing else waits: it could never be decoded otherwise. The
-        images of one call wait for each other rather than being refused.
+        An image larger than a client's share is admitted when it is the client's only one: it could never be decoded
+        otherwise. The images of one call wait for each other rather than being refused.
         """
         tasks: list[asyncio.Task[Prepared | Exception]] = []
         try:
             for image in images:
-                pixels = max(1, estimate_cost(image, self._max_pixels))
+                pixels = self._count(image)
                 while (under_way := [task for task in tasks if not task.done()]) and (
                     len(under_way) >= self.threads or not self._has_room(client, pixels)
                 ):
@@ -79,8 +81,13 @@ class DecodePool:
         finally:
             job.image = b""
 
+    def _count(self, image: bytes) -> int:
+        return max(1, min(estimate_cost(image, self._max_pixels), int(_CLIENT_SHARE * self._max_pending_pixels)))
+
     def _has_room(self, client: str, pixels: int) -> bool:
         own = self._pixels_of.get(client, 0)
+        if not own and pixels <= _FIRST_SHARE * self._max_pending_pixels:
+            return True
         is_over = self.pending_pixels and self.pending_pixels + pixels > self._max_pending_pixels
         is_over_share = own and own + pixels > _CLIENT_SHARE * self._max_pending_pixels
         return not (is_over or is_over_share)

@@ -33,9 +33,9 @@ class ImageReader:
         """Decode and prepare one image. Errors are returned, so that one image cannot fail the others of a batch."""
         try:
             start_ns = time.perf_counter_ns()
-            decoded = decode(image_bytes, self._max_pixels)
+            decoded = [decode(image_bytes, self._max_pixels)]
             decoded_ns = time.perf_counter_ns()
-            pixels = self._policy(decoded)
+            pixels = self._policy(decoded.pop())  # so that a policy may let go of it once it has a smaller one
         except ImageError as error:
             return _without_traceback(error)
         except Exception as error:  # a bug, whose traceback is logged

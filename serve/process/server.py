@@ -67,6 +67,15 @@ MOST_DECODERS = 8
 
 LONGEST_QUIET_WAIT_S = 0.5
 """Seconds that a stop waits for a moment without a new call."""
+HANDSHAKE_S = 10.0
+"""Seconds in which a new connection must begin to speak HTTP/2."""
+IDLE_S = 600.0
+"""Seconds without a call after which a connection is closed in order. Clients open another when they need one."""
+KEEPALIVE_S = 60.0
+"""Seconds without a sign of life after which a client with calls under way is asked for one."""
+KEEPALIVE_TIMEOUT_S = 20.0
+"""Seconds in which it must answer. The connections of peers that are gone would otherwise stay for hours."""
+
 CLOSE_S = 2.0
 """Seconds that connections have to close once no handler runs."""
 
@@ -123,7 +132,7 @@ class Server:
         for listener in self._listeners:
             await listener.start()
         self._access_task = asyncio.create_task(self._access.watch())
-        self._memory_task = asyncio.create_task(return_after_bursts(lambda: self._gate.call_count))
+        self._memory_task = asyncio.create_task(return_after_bursts(lambda: self._gate.ended_count))
         self._health.set_serving(["", SERVICE.full_name, OPEN_INFERENCE.full_name, *self.registry.names])
 
     async def stop(self) -> None:
@@ -234,6 +243,11 @@ class Server:
             # At least two full batches per connection, one that runs and one that gathers; the rest waits in the
             # client. Without a bound, calls wait inside gRPC, which cancels them silently past a thousand.
             ("grpc.max_concurrent_streams", max(LEAST_STREAMS, 2 * self._config.max_batch)),
+            ("grpc.server_handshake_timeout_ms", int(1000 * HANDSHAKE_S)),
+            ("grpc.max_connection_idle_ms", int(1000 * IDLE_S)),
+            ("grpc.keepalive_time_ms", int(1000 * KEEPALIVE_S)),
+            ("grpc.keepalive_timeout_ms", int(1000 * KEEPALIVE_TIMEOUT_S)),
+            ("grpc.http2.ping_timeout_ms", int(1000 * KEEPALIVE_TIMEOUT_S)),
             # It counts calls whose callers have left, and then rejects the others.
             ("grpc.http.overload_protection", 0),
             # Balancers and meshes ping every few seconds, also without calls. By default gRPC ends connections that

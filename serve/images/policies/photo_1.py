@@ -13,7 +13,8 @@ def photo_1(width: int, height: int) -> Policy:
     """The policy for a model's width and height. It leaves an RGB image of that size unchanged."""
 
     def prepare(image: Image.Image) -> Pixels:
-        rgb = over_white(upright(image))
+        image = upright(image)  # the caller's is let go of, for a large one takes much memory
+        rgb = over_white(image)
         if rgb.mode != "RGB":
             rgb = rgb.convert("RGB")
         if rgb.size != (width, height):

@@ -7,10 +7,11 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
-from serve.api.receiving import MOST_SLOW_OF_CLIENT, SLOW_S
+from serve.api.receiving import MOST_SLOW, MOST_SLOW_OF_CLIENT, SLOW_S
 from serve.client.client import Client
+from serve.pb.classifier_pb2 import ClassifyRequest
 from tests.support import Png, RunningServer
 
 PATH = b"/inkling.v1.ClassifierService/Classify"
@@ -27,11 +28,11 @@ def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 class Staller:
     """A connection with calls whose messages never end, and the calls that the server has ended."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, calls: int) -> None:
         host, _, port = address.rpartition(":")
         self._connection = socket.create_connection((host, int(port)))
         self._connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b""))
-        for number in range(CALLS):
+        for number in range(calls):
             begin = b"\0" + struct.pack(">I", 1_000_000) + b"begin"
             stream = 1 + 2 * number
             self._connection.sendall(frame(HEADERS_FRAME, 4, stream, HEADERS) + frame(0, 0, stream, begin))
@@ -40,7 +41,7 @@ class Staller:
         self._reader.start()
 
     def _read(self) -> None:
-        with self._connection.makefile("rb") as file, contextlib.suppress(ConnectionResetError):  # by our own close
+        with self._connection.makefile("rb") as file, contextlib.suppress(ConnectionError):
             while head := file.read(9):
                 kind, flags, stream = head[3], head[4], int.from_bytes(head[5:9])
                 file.read(int.from_bytes(head[:3]))
@@ -55,8 +56,8 @@ class Staller:
 
 
 @contextmanager
-def stalled(address: str) -> Iterator[Staller]:
-    staller = Staller(address)
+def stalled(address: str, calls: int = CALLS) -> Iterator[Staller]:
+    staller = Staller(address, calls)
     try:
         yield staller
     finally:
@@ -72,10 +73,8 @@ def test_a_connection_keeps_few_messages_unfinished(server: RunningServer, png: 
         assert len(staller.ended) == CALLS - MOST_SLOW_OF_CLIENT
 
 
-def test_a_message_that_takes_its_time_is_answered(server: RunningServer, png: Png) -> None:
-    """Slower than SLOW_S, and one of few: as from a phone."""
-    from serve.pb.classifier_pb2 import ClassifyRequest  # here: only this test sends a message by hand
-
+def classify_slowly(server: RunningServer, png: Png) -> None:
+    """Send a message in two halves, slower than SLOW_S, as from a phone; it must be answered."""
     request = ClassifyRequest(model="bands", image=png(1)).SerializeToString()
     message = b"\0" + struct.pack(">I", len(request)) + request
     host, _, port = server.address.rpartition(":")
@@ -90,6 +89,29 @@ def test_a_message_that_takes_its_time_is_answered(server: RunningServer, png: P
             head = file.read(9)
             assert len(head) == 9
             body += file.read(int.from_bytes(head[:3]))
+
+
+def test_a_message_that_takes_its_time_is_answered(server: RunningServer, png: Png) -> None:
+    classify_slowly(server, png)
+
+
+def test_a_slow_message_is_answered_beside_connections_that_fill_all_places(server: RunningServer, png: Png) -> None:
+    """Those that have several give way: else a few of them would end every message that is not there at once."""
+    with ExitStack() as stack:
+        for _ in range(MOST_SLOW // MOST_SLOW_OF_CLIENT + 2):
+            stack.enter_context(stalled(server.address))
+        time.sleep(5 * SLOW_S)
+        for _ in range(3):
+            classify_slowly(server, png)
+
+
+def test_of_many_connections_with_one_slow_message_each_the_oldest_give_way(server: RunningServer, png: Png) -> None:
+    with ExitStack() as stack:
+        stallers = [stack.enter_context(stalled(server.address, calls=1)) for _ in range(2 * MOST_SLOW)]
+        time.sleep(5 * SLOW_S)
+        assert sum(len(staller.ended) for staller in stallers) == MOST_SLOW
+        classify_slowly(server, png)
+        assert stallers[0].ended
 
 
 def test_a_call_without_a_message_gets_a_status(server: RunningServer) -> None:

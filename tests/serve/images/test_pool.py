@@ -43,14 +43,17 @@ async def read(pool: DecodePool, shutter: Shutter, image: bytes, client: str) ->
 
 
 def play(
-    scenario: Callable[[DecodePool, Shutter], Awaitable[None]], threads: int = 1, max_pending_pixels: int = 4 * PIXELS
+    scenario: Callable[[DecodePool, Shutter], Awaitable[None]],
+    threads: int = 1,
+    max_pending_pixels: int = 4 * PIXELS,
+    max_pixels: int = 100 * PIXELS,
 ) -> Shutter:
     """Run a scenario with a pool; at the end nothing may be pending."""
     shutter = Shutter()
 
     async def main() -> None:
         with ThreadPoolExecutor(threads) as executor:
-            pool = DecodePool(executor, threads, max_pending_pixels, max_pixels=2 * PIXELS)
+            pool = DecodePool(executor, threads, max_pending_pixels, max_pixels)
             try:
                 await scenario(pool, shutter)
                 assert pool.pending_pixels == 0
@@ -195,3 +198,50 @@ def test_a_call_that_leaves_while_it_waits_for_room_holds_up_nobody() -> None:
         await asyncio.gather(*first, staying)
 
     assert sorted(play(scenario).read_images) == ["a", "b", "d"]
+
+
+def test_the_first_small_image_of_a_client_is_read_whatever_the_others_fill() -> None:
+    """Otherwise it would have to win a race for room against all that is tried again and again."""
+
+    async def scenario(pool: DecodePool, shutter: Shutter) -> None:
+        shutter.open.clear()
+        reads = [asyncio.create_task(read(pool, shutter, image("x", 7 * SIDE), client)) for client in "ab"]
+        await asyncio.sleep(0.01)
+        with pytest.raises(Overloaded):
+            await read(pool, shutter, image("y", 2 * SIDE), "c")
+        reads.append(asyncio.create_task(read(pool, shutter, image("z"), "c")))
+        await asyncio.sleep(0.01)
+        with pytest.raises(Overloaded):
+            await read(pool, shutter, image("y"), "c")
+        shutter.open.set()
+        assert await asyncio.gather(*reads) == ["x", "x", "z"]
+
+    play(scenario, max_pending_pixels=98 * PIXELS, max_pixels=100 * PIXELS)
+
+
+def test_one_image_fills_no_more_than_the_share_of_its_client() -> None:
+    """A WebP counts twice; two of the largest would otherwise leave no room for anybody."""
+
+    async def scenario(pool: DecodePool, shutter: Shutter) -> None:
+        shutter.open.clear()
+        reads = [asyncio.create_task(read(pool, shutter, image("x", 2 * SIDE), client)) for client in "ab"]
+        await asyncio.sleep(0.01)
+        assert pool.pending_pixels == 4 * PIXELS
+        shutter.open.set()
+        assert await asyncio.gather(*reads) == ["x", "x"]
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("bound", [1, 2])
+def test_the_least_bound_reads_one_image_after_another(bound: int) -> None:
+    async def scenario(pool: DecodePool, shutter: Shutter) -> None:
+        shutter.open.clear()
+        reads = [asyncio.create_task(read(pool, shutter, image("x"), client)) for client in "a"]
+        await asyncio.sleep(0.01)
+        with pytest.raises(Overloaded):
+            await read(pool, shutter, image("y"), "a")
+        shutter.open.set()
+        assert await asyncio.gather(*reads) == ["x"]
+
+    play(scenario, max_pending_pixels=bound)

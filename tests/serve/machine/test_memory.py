@@ -71,6 +71,22 @@ def test_it_goes_back_once_no_call_comes_after_many(
     memory.return_free_memory()
 
 
+@pytest.mark.parametrize(("counts", "gives_back"), [([0, 3], True), ([3], False)], ids=["few calls", "no calls"])
+def test_it_goes_back_after_a_while_if_there_were_few_calls(
+    monkeypatch: pytest.MonkeyPatch, counts: list[int], gives_back: bool
+) -> None:
+    """They may have been large ones."""
+    monkeypatch.setattr(memory, "QUIET_S", 0.01)
+    monkeypatch.setattr(memory, "RARELY_S", 0.05)
+    kept = take_and_keep_a_hundredth()
+    before = resident_bytes()
+    numbers = itertools.chain(counts, itertools.repeat(counts[-1]))
+    asyncio.run(watch_for(0.5, lambda: next(numbers)))
+    assert (before - resident_bytes() > 30 * MIB) == gives_back
+    assert len(kept) > 500
+    memory.return_free_memory()
+
+
 def test_a_server_gives_back_what_a_crowd_took(repository_folder: Path, png: Png) -> None:
     request = ClassifyRequest(model="bands", image=png(1)).SerializeToString()
 
