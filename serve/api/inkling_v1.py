@@ -137,9 +137,7 @@ class ClassifierService:
 
 
 async def answer_when_ready(
-    requests: AsyncIterable[Request],
-    answer: Callable[[Request, asyncio.Event], Coroutine[Any, Any, Reply]],
-    window: int,
+    requests: AsyncIterable[Request], answer: Answering[Request, Reply], window: int
 ) -> AsyncGenerator[Reply, None]:
     """Answer up to `window` requests of a stream at a time, and yield each answer when it is ready.
 
