@@ -5,11 +5,14 @@ Does not know: how a model answers, status codes, processes, signals.
 """
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Mapping
+from typing import Any, TypeAlias, TypeVar
 
 from serve.api.gate import CallGate, Handler
 from serve.api.status import to_status
+from serve.api.streams import Requests
 from serve.errors import OptionError, list_some, quote
 from serve.images.pixels import to_png
 from serve.inference.registry import Registry
@@ -19,9 +22,15 @@ from serve.telemetry.calls import Call
 
 SERVICE = pb.DESCRIPTOR.services_by_name["ClassifierService"]
 DEFAULT_TOP_K = 5
+LEAST_WINDOW = 64
+"""Requests of a stream that may always be under way; twice the largest batch, if more, as calls of a connection."""
 DEFAULT_LANGUAGE = "en"
 LONGEST_TAG = 100
 """Characters of a language tag that are read: it is shortened subtag by subtag, which takes time for megabytes."""
+
+Request = TypeVar("Request")
+Reply = TypeVar("Reply")
+Answering: TypeAlias = Callable[[Request, asyncio.Event], Coroutine[Any, Any, Reply]]
 
 
 class ClassifierService:
@@ -33,24 +42,21 @@ class ClassifierService:
 
     def handlers(self, gate: CallGate) -> dict[str, Handler]:
         """The gRPC handlers of all methods by name."""
-        return {method.name: gate.unary(method, getattr(self, method.name)) for method in SERVICE.methods}
+        return {
+            method.name: (gate.stream if method.client_streaming else gate.unary)(method, getattr(self, method.name))
+            for method in SERVICE.methods
+        }
 
     async def Classify(self, request: pb.ClassifyRequest, call: Call) -> pb.ClassifyResponse:
         """One image."""
-        start_ns = time.perf_counter_ns()
-        runner = self._find(request, call)
-        labels = find_labels(runner.spec.labels, request.options)
-        (outcome,) = await runner.classify((request.image,), call.deadline_s, call.client)
-        if isinstance(outcome, Exception):
-            raise outcome
-        reply = pb.ClassifyResponse(model=runner.name, version=str(runner.version), precision=runner.spec.precision)
-        fill(reply.classification, outcome, labels, request.options, start_ns)
+        reply = pb.ClassifyResponse()
+        await self._classify(request, reply, call)
         return reply
 
     async def BatchClassify(self, request: pb.BatchClassifyRequest, call: Call) -> pb.BatchClassifyResponse:
         """Many images, each with its own outcome."""
         start_ns = time.perf_counter_ns()
-        runner = self._find(request, call)
+        runner = self._find(request.model, request.version, call)
         labels = find_labels(runner.spec.labels, request.options)
         if not 0 < len(request.images) <= self._max_request_images:
             raise OptionError(f"wanted 1 to {self._max_request_images} images, got {len(request.images)}")
@@ -71,6 +77,27 @@ class ClassifierService:
                 await asyncio.sleep(0)
         return reply
 
+    async def StreamClassify(
+        self, requests: Requests[pb.StreamClassifyRequest], call: Call
+    ) -> AsyncGenerator[pb.StreamClassifyResponse, None]:
+        """A stream of images, each with its own outcome."""
+
+        async def answer(request: pb.StreamClassifyRequest, admitted: asyncio.Event) -> pb.StreamClassifyResponse:
+            reply = pb.StreamClassifyResponse(id=request.id)
+            try:
+                await self._classify(request, reply, call, admitted)
+            except Exception as error:  # as in the gate: whatever it is, it becomes a status
+                reply = pb.StreamClassifyResponse(id=request.id, error=to_status(error))
+                error.__traceback__ = None
+            finally:
+                admitted.set()  # what has failed needs no room
+            return reply
+
+        window = max([LEAST_WINDOW, *(2 * runner.max_batch for runner in self._registry.list())])
+        async with contextlib.aclosing(answer_when_ready(requests, answer, window)) as replies:
+            async for reply in replies:
+                yield reply
+
     async def ListModels(self, request: pb.ListModelsRequest, call: Call) -> pb.ListModelsResponse:
         """Everything that is served, and everything that was refused."""
         return pb.ListModelsResponse(
@@ -83,13 +110,71 @@ class ClassifierService:
 
     async def GetModel(self, request: pb.GetModelRequest, call: Call) -> pb.GetModelResponse:
         """One model."""
-        return pb.GetModelResponse(model=describe(self._find(request, call)))
+        return pb.GetModelResponse(model=describe(self._find(request.model, request.version, call)))
 
-    def _find(self, request: pb.ClassifyRequest | pb.BatchClassifyRequest | pb.GetModelRequest, call: Call) -> Runner:
+    async def _classify(
+        self,
+        request: pb.ClassifyRequest | pb.StreamClassifyRequest,
+        reply: pb.ClassifyResponse | pb.StreamClassifyResponse,
+        call: Call,
+        admitted: asyncio.Event | None = None,
+    ) -> None:
+        """Fill a reply in. With `admitted`, wait for room and set the event when there is some."""
+        start_ns = time.perf_counter_ns()
+        runner = self._find(request.model, request.version, call)
+        labels = find_labels(runner.spec.labels, request.options)
+        (outcome,) = await runner.classify((request.image,), call.deadline_s, call.client, admitted)
+        if isinstance(outcome, Exception):
+            raise outcome
+        reply.model, reply.version, reply.precision = *runner.identity, runner.spec.precision
+        fill(reply.classification, outcome, labels, request.options, start_ns)
+
+    def _find(self, model: str, version: str, call: Call) -> Runner:
         """The model that a request names, which serves the call from now on. Raises NotFound."""
-        runner = self._registry.find(request.model, request.version)
+        runner = self._registry.find(model, version)
         call.served_by = runner.identity
         return runner
+
+
+async def answer_when_ready(
+    requests: AsyncIterable[Request], answer: Answering[Request, Reply], window: int
+) -> AsyncGenerator[Reply, None]:
+    """Answer up to `window` requests of a stream at a time, and yield each answer when it is ready.
+
+    `answer` sets the event once it has room to work; no other request is read before. So a full queue and a consumer
+    that takes no answers both end the reading. What ends the reading by failing is raised after the answers.
+    """
+    ready: asyncio.Queue[asyncio.Task[Any]] = asyncio.Queue()
+    room = asyncio.Semaphore(window)
+
+    def begin(answering: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.create_task(answering)
+        under_way.add(task)
+        task.add_done_callback(under_way.discard)
+        task.add_done_callback(ready.put_nowait)
+        return task
+
+    async def begin_each() -> None:
+        async for request in requests:
+            admitted = asyncio.Event()
+            begin(answer(request, admitted))
+            await admitted.wait()
+            await room.acquire()
+
+    under_way: set[asyncio.Task[Any]] = set()
+    reading = begin(begin_each())
+    try:
+        while under_way or not ready.empty():
+            task = await ready.get()
+            if task is not reading:
+                yield task.result()
+                room.release()
+        reading.result()
+    finally:
+        for task in under_way:
+            task.cancel()
+        if reading.done() and not reading.cancelled():
+            reading.exception()  # marks it as retrieved: once the consumer has left, it is not worth a line in the log
 
 
 def find_labels(labels: Mapping[str, tuple[str, ...]], options: pb.ClassifyOptions) -> tuple[str, ...]:

@@ -48,6 +48,11 @@ class ClassifierServiceStub:
                 request_serializer=inkling_dot_v1_dot_classifier__pb2.BatchClassifyRequest.SerializeToString,
                 response_deserializer=inkling_dot_v1_dot_classifier__pb2.BatchClassifyResponse.FromString,
                 _registered_method=True)
+        self.StreamClassify = channel.stream_stream(
+                '/inkling.v1.ClassifierService/StreamClassify',
+                request_serializer=inkling_dot_v1_dot_classifier__pb2.StreamClassifyRequest.SerializeToString,
+                response_deserializer=inkling_dot_v1_dot_classifier__pb2.StreamClassifyResponse.FromString,
+                _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/inkling.v1.ClassifierService/ListModels',
                 request_serializer=inkling_dot_v1_dot_classifier__pb2.ListModelsRequest.SerializeToString,
@@ -91,6 +96,25 @@ class ClassifierServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StreamClassify(self, request_iterator, context):
+        """Classifies the images of a stream, each with its own result or its own error. For clients that send thousands.
+
+        - Each response has the id of its request. It is sent when it is ready, so responses may come in another order.
+        - If the queue is full, a request waits for room, so that no image is OVERLOADED.
+        - The server reads no further while the client does not read responses.
+        - The deadline of the call is that of the whole stream.
+        - A stream stays with one worker of the server, as its connection does. To use more workers, open more
+        connections with a stream each.
+
+        The call as a whole fails in these cases, after the responses to all requests that the server read:
+
+        - INVALID_ARGUMENT with the reason REQUEST_UNREADABLE: the client sent bytes that are no request.
+        - UNAVAILABLE: the server stops. It read no request that has no response; send those to another server.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListModels(self, request, context):
         """Lists the models that are served, and the files that were refused, each with the reason. Never waits in a queue.
         """
@@ -119,6 +143,11 @@ def add_ClassifierServiceServicer_to_server(servicer, server):
                     servicer.BatchClassify,
                     request_deserializer=inkling_dot_v1_dot_classifier__pb2.BatchClassifyRequest.FromString,
                     response_serializer=inkling_dot_v1_dot_classifier__pb2.BatchClassifyResponse.SerializeToString,
+            ),
+            'StreamClassify': grpc.stream_stream_rpc_method_handler(
+                    servicer.StreamClassify,
+                    request_deserializer=inkling_dot_v1_dot_classifier__pb2.StreamClassifyRequest.FromString,
+                    response_serializer=inkling_dot_v1_dot_classifier__pb2.StreamClassifyResponse.SerializeToString,
             ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
@@ -189,6 +218,33 @@ class ClassifierService:
             '/inkling.v1.ClassifierService/BatchClassify',
             inkling_dot_v1_dot_classifier__pb2.BatchClassifyRequest.SerializeToString,
             inkling_dot_v1_dot_classifier__pb2.BatchClassifyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamClassify(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/inkling.v1.ClassifierService/StreamClassify',
+            inkling_dot_v1_dot_classifier__pb2.StreamClassifyRequest.SerializeToString,
+            inkling_dot_v1_dot_classifier__pb2.StreamClassifyResponse.FromString,
             options,
             channel_credentials,
             insecure,
