@@ -1,33 +1,44 @@
 """`python -m serve.client IMAGE...`: files, folders and globs -> a table with bars, or JSON lines.
 
-Enters: paths. Leaves: a line for each image on stdout. Exit code 0 if all images were classified, 1 if any failed, 2
-for bad usage. Does not know: gRPC and its messages (`client.py`).
+Enters: paths, or an image on standard input. Leaves: a line for each image on stdout. Exit code 0 if all images were
+classified, 1 if any failed, 2 for bad usage, 130 after Ctrl-C. Does not know: gRPC and its messages (`client.py`).
 """
 
 import argparse
 import dataclasses
-import glob
-import io
-import json
-import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import TypeAlias
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 
-from serve.client.client import Classification, Client, open_client
+from serve.client.client import DEFAULT_MAX_MESSAGE_BYTES, NO_CONNECTION, Client, open_client
+from serve.client.commands.files import STANDARD_INPUT, find_images, read_image, read_standard_input
+from serve.client.commands.output import (
+    Outcome,
+    check_answer,
+    describe_error,
+    dump,
+    escape,
+    escape_unprintable_names,
+    give_up_stdout,
+    measure_width,
+    to_json,
+    to_row,
+)
 from serve.client.endpoint import ConnectionFlags, add_connection_flags
 from serve.errors import CallError, ConfigError
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"}
 CONNECTIONS = 4
 CALLS_IN_FLIGHT = 8
-BAR_WIDTH = 24
+DEAD_AFTER = 8
+"""Images in a row that reached no server before the others are given up."""
+UNREACHED = ("GRPC", "TLS_FAILED", "NO_SERVER")
+"""Reasons of calls that no server answered."""
 MAX_LABELS = 2**31 - 1
 """The largest number that the request's int32 field holds."""
-
-Outcome: TypeAlias = Classification | CallError
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells have it: 128 and the number of the signal."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -44,116 +55,134 @@ class Options(ConnectionFlags):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Classify the images that the command line names, and print the answers."""
-    options = Options(**vars(_parser().parse_args(arguments)))
+    parser = _parser()
+    options = Options(**vars(parser.parse_args(arguments)))
+    if options.images.count(STANDARD_INPUT) > 1:
+        parser.error("wanted standard input (-) at most once, got it twice")
     escape_unprintable_names()
-    files = list(find_images(options.images))
+    counts = Counts()
     try:
-        opened = open_client(options.read_endpoint(), CONNECTIONS)
+        return _run(options, counts)
+    except KeyboardInterrupt:
+        give_up_stdout()
+        print(f"serve.client: interrupted after {counts.done} of {counts.files} images", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of stdout, such as `head`, has closed it
+        give_up_stdout()
+        return 1
+    except OSError as error:  # a full disk; files that cannot be read are CallErrors
+        give_up_stdout()
+        print(f"serve.client: cannot write to standard output: {error.strerror}", file=sys.stderr)
+        return 1
+
+
+def _run(options: Options, counts: "Counts") -> int:
+    """The exit code, with a sentence on stderr for what failed before any image."""
+    try:
+        return _classify_all(options, counts)
     except ConfigError as error:
+        _print_failure(options, CallError("INVALID_ARGUMENT", "USAGE", str(error)))
         _parser().exit(2, f"serve.client: {error}\n")
-    with opened as client:
+    except CallError as error:
+        _print_failure(options, error)
+        _parser().exit(1, f"serve.client: {escape(options.address)}: {error}\n")
+
+
+@dataclasses.dataclass(slots=True)
+class Counts:
+    """How far a command came."""
+
+    files: int = 0
+    done: int = 0
+    failed: int = 0
+    unreached_in_a_row: int = 0
+
+    def add(self, outcome: Outcome) -> None:
+        """Count an image's outcome."""
+        self.done += 1
+        self.failed += isinstance(outcome, CallError)
+        self.unreached_in_a_row = self.unreached_in_a_row + 1 if is_unreached(outcome) else 0
+
+
+def is_unreached(outcome: Outcome) -> bool:
+    """Whether no server answered a call."""
+    return isinstance(outcome, CallError) and outcome.code in NO_CONNECTION and outcome.reason in UNREACHED
+
+
+def _classify_all(options: Options, counts: Counts) -> int:
+    """The exit code. Raises ConfigError, CallError if the server does not get ready, and OSError of stdout."""
+    with open_client(options.read_endpoint(), CONNECTIONS) as client:
+        files = list(find_images(options.images))
+        counts.files = len(files)
         if options.wait:
-            try:
-                client.wait_until_ready(options.wait)
-            except CallError as error:
-                _parser().exit(1, f"serve.client: {options.address}: {error}\n")
-        show = _to_json if options.json else _row_printer(files)
-        try:
-            outcomes = print_each(files, lambda file: _classify(client, file, options), show)
-        except BrokenPipeError:  # the reader of stdout, such as `head`, has closed it
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes stdout at exit
-            return 1
-    failed = sum(isinstance(outcome, CallError) for outcome in outcomes)
-    if failed and not options.json:
-        print(f"{failed} of {len(files)} failed")
-    return 1 if failed else 0
+            client.wait_until_ready(options.wait)
+        given = read_given_input(files)
+        width = measure_width(files)
+        outcomes = classify_in_order(client, files, lambda name: _classify(client, name, given, options))
+        with closing(outcomes):
+            for name, outcome in outcomes:
+                print(to_json(name, outcome) if options.json else to_row(name, outcome, width), flush=True)
+                counts.add(outcome)
+                if counts.unreached_in_a_row == DEAD_AFTER:
+                    break
+    _print_summary(options, counts)
+    return 1 if counts.failed else 0
 
 
-def _classify(client: Client, file: Path, options: Options) -> Outcome:
-    if is_folder(file):
-        return CallError("INVALID_ARGUMENT", "FOLDER_EMPTY", "wanted images in the folder, found none")
+def read_given_input(files: Sequence[str]) -> bytes | CallError:
+    """The image on standard input, if it is among the files. It is read here, where Ctrl-C ends it."""
     try:
-        return client.classify(file.read_bytes(), model=options.model, top_k=options.top, language=options.language)
-    except OSError as error:
-        return CallError("INVALID_ARGUMENT", "FILE_UNREADABLE", f"wanted a file that can be read: {error}")
+        return read_standard_input(DEFAULT_MAX_MESSAGE_BYTES) if STANDARD_INPUT in files else b""
     except CallError as error:
         return error
 
 
-def find_images(names: Iterable[str]) -> Iterator[Path]:
-    """The files that names, folders and globs stand for. A name without a match and an empty folder are kept."""
-    for name in names:
-        for path in map(Path, _match(name)):
-            yield from _search(path) or [path] if is_folder(path) else [path]
-
-
-def _match(name: str) -> list[str]:
-    """An existing path is taken literally, even if it looks like a glob: `photo[1].png` is a common name."""
-    if os.path.lexists(name):
-        return [name]
-    return sorted(glob.glob(name, recursive=True)) or [name]  # noqa: PTH207  # Path.glob takes no absolute patterns
-
-
-def _search(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("*") if is_image(file))
-
-
-def is_image(file: Path) -> bool:
-    """Whether a path has an image's suffix and is not a folder."""
-    return file.suffix.lower() in IMAGE_SUFFIXES and not is_folder(file)
-
-
-def is_folder(path: Path) -> bool:
-    """Whether a path is a folder. False if the system cannot tell: the name is too long, or access is denied."""
-    return os.path.isdir(path)  # noqa: PTH112  # Path.is_dir raises there
-
-
-def escape_unprintable_names() -> None:
-    """Print characters that stdout cannot encode as escapes: file names that are not UTF-8, and bars."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-
-
-def print_each(
-    files: Sequence[Path], classify: Callable[[Path], Outcome], show: Callable[[Path, Outcome], str]
-) -> list[Outcome]:
-    """Classify with several calls in flight. Print each answer as soon as it is there, in the order of the files."""
-    outcomes = []
+def classify_in_order(
+    client: Client, files: Sequence[str], classify: Callable[[str], Outcome]
+) -> Generator[tuple[str, Outcome], None, None]:
+    """Classify with several calls in flight, in the order of the files. Nothing is begun far ahead of the reader."""
+    waiting: deque[tuple[str, Future[Outcome]]] = deque()
     with ThreadPoolExecutor(CALLS_IN_FLIGHT) as pool:
-        for file, outcome in zip(files, pool.map(classify, files), strict=True):
-            print(show(file, outcome), flush=True)
-            outcomes.append(outcome)
-    return outcomes
+        try:
+            for name in files:
+                waiting.append((name, pool.submit(classify, name)))
+                if len(waiting) >= CALLS_IN_FLIGHT:
+                    first, future = waiting.popleft()
+                    yield first, future.result()
+            while waiting:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        except BaseException:  # the reader stopped early, or Ctrl-C
+            client.close()
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
-def _row_printer(files: Sequence[Path]) -> Callable[[Path, Outcome], str]:
-    """A function that formats a row: the file, the best label with a bar, the other labels."""
-    name_width = max((len(str(file)) for file in files), default=0)
-
-    def show(file: Path, outcome: Outcome) -> str:
-        if isinstance(outcome, CallError):
-            return f"{file!s:{name_width}}  FAILED  {outcome}"
-        best, *others = outcome.classes
-        runners_up = "  ".join(f"{each.label} {each.probability:.1%}" for each in others)
-        return f"{file!s:{name_width}}  {best.label:<10} {bar(best.probability)} {best.probability:6.1%}  {runners_up}"
-
-    return show
+def _classify(client: Client, name: str, given: bytes | CallError, options: Options) -> Outcome:
+    try:
+        image = given if name == STANDARD_INPUT else read_image(name, DEFAULT_MAX_MESSAGE_BYTES)
+        if isinstance(image, CallError):
+            return image
+        answer = client.classify(image, model=options.model, top_k=options.top, language=options.language)
+        return check_answer(answer)
+    except CallError as error:
+        return error
 
 
-def bar(share: float) -> str:
-    """A bar whose full part is `share` of its fixed width, to an eighth of a character."""
-    eighths = round(share * BAR_WIDTH * 8)
-    full, rest = divmod(eighths, 8)
-    return ("█" * full + " ▏▎▍▌▋▊▉"[rest]).ljust(BAR_WIDTH)[:BAR_WIDTH]
+def _print_failure(options: Options, error: CallError) -> None:
+    """What failed before any image, as JSON on stdout, for programs. People read stderr."""
+    if options.json:
+        print(dump(describe_error(error)), flush=True)
 
 
-def _to_json(file: Path, outcome: Outcome) -> str:
-    if isinstance(outcome, CallError):
-        error = {"code": outcome.code, "reason": outcome.reason, "message": outcome.message}
-        return json.dumps({"file": str(file), "error": error}, ensure_ascii=False)
-    facts = dataclasses.asdict(outcome)
-    facts.pop("prepared_png")
-    return json.dumps({"file": str(file), **facts}, ensure_ascii=False)
+def _print_summary(options: Options, counts: Counts) -> None:
+    untried = counts.files - counts.done
+    sentence = f"{untried} of {counts.files} were not tried, because no server answered the {DEAD_AFTER} before them"
+    if options.json and untried:
+        error = CallError("UNAVAILABLE", "NOT_TRIED", sentence)
+        print(dump({"not_tried": untried, **describe_error(error)}), flush=True)
+    elif not options.json and counts.failed:
+        print(f"{counts.failed} of {counts.files} failed{f'; {sentence}' if untried else ''}", flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -161,7 +190,12 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m serve.client", description="Classify images with a running server."
     )
     add = parser.add_argument
-    add("images", nargs="+", metavar="IMAGE", help="classify these files, folders (searched for images) and globs")
+    add(
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help="classify these files, folders (searched for images) and globs; - is standard input",
+    )
     add_connection_flags(parser)
     add("--model", default="", metavar="NAME", help="use the model NAME (default: the server's only model)")
     add("--top", type=_read_top, default=3, metavar="K", help="print K labels per image; 0 prints 5 (default: 3)")

@@ -8,90 +8,43 @@ Needs only the base dependencies. Does not know: ONNX Runtime, files, how the se
 """
 
 import itertools
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import grpc
-from google.rpc import code_pb2
-from google.rpc.error_details_pb2 import ErrorInfo
-from google.rpc.status_pb2 import Status
 
-from serve.client.channel import open_channel
-from serve.client.endpoint import DEFAULT_ADDRESS, Endpoint
+from serve.client.channel import make_call_options, open_channel
+from serve.client.endpoint import DEFAULT_ADDRESS, Endpoint, make_endpoint
 from serve.client.handshake import explain_failure
+from serve.client.messages import (
+    GRPC_REASON,
+    Classification,
+    check_request_size,
+    make_batch_request,
+    make_request,
+    no_server,
+    read_batch_reply,
+    read_reply,
+    read_rpc_error,
+)
 from serve.errors import CallError
 from serve.pb import classifier_pb2 as pb
 from serve.pb.classifier_pb2_grpc import ClassifierServiceStub
 
 DEFAULT_MAX_MESSAGE_BYTES = 16 * 2**20
-OVERHEAD_BYTES = 64 * 2**10
-"""Bytes of a call that gRPC buffers beside its message, rounded up."""
-
-GRPC_REASON = "GRPC"
-"""Reason of a status that comes from gRPC itself and not from a server."""
 NO_CONNECTION = ("UNAVAILABLE", "DEADLINE_EXCEEDED")
 """Codes of calls for which gRPC found no connection."""
 
 Reply = TypeVar("Reply")
-
-# Retried is what another try may mend: no server or one that stops, and, after the pause that it asks for, a full one.
-_RETRY = {
-    "maxAttempts": 5,
-    "initialBackoff": "0.1s",
-    "maxBackoff": "2s",
-    "backoffMultiplier": 2,
-    # A server that stops cancels the calls that it has not begun. A call that its caller cancels is not retried.
-    "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED"],
-}
-
-
-@dataclass(frozen=True, slots=True)
-class ClassProbability:
-    """One class: its label in the requested language, its index, its probability from 0 to 1."""
-
-    label: str
-    index: int
-    probability: float
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """The server's time by stage, in microseconds. `batch_size` images shared the run."""
-
-    queue_us: int
-    decode_us: int
-    prepare_us: int
-    inference_us: int
-    total_us: int
-    batch_size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Classification:
-    """The answer for one image: the classes, most probable first, and the model that gave them."""
-
-    model: str
-    version: str
-    precision: str
-    classes: tuple[ClassProbability, ...]
-    timing: Timing
-    prepared_png: bytes
-    """The prepared pixels as a PNG file if `return_prepared` was set, else empty."""
-
-    @property
-    def best(self) -> ClassProbability:
-        """The most probable class."""
-        return self.classes[0]
 
 
 class Client:
     """Calls one server, from any number of threads. Every method raises CallError.
 
     A server spreads connections, not calls, over its worker processes. So a client that is to use several workers
-    needs several `connections`.
+    needs several `connections`. An address that names several servers, such as `dns:///inkling:50051`, spreads calls
+    over those that serve.
     """
 
     def __init__(
@@ -108,19 +61,13 @@ class Client:
     ) -> None:
         """`tls_ca` or `tls_cert` turns TLS on; they and `tls_key` are PEM files, which are read now.
 
-        Raises ConfigError if one of them, or the token, cannot be used.
+        Raises ConfigError if one of them, the address or the token cannot be used.
         """
-        ca, cert, key = (Path(path) if path else None for path in (tls_ca, tls_cert, tls_key))
-        self._endpoint = Endpoint(address, ca, cert, key, token)
+        self._endpoint = make_endpoint(address, tls_ca, tls_cert, tls_key, token)
         self._has_answered = False
-        service_config = {"methodConfig": [{"name": [{}], "retryPolicy": _RETRY}]}
         self._max_message_bytes = max_message_bytes
         self._timeout_s = timeout_s
-        options = [
-            ("grpc.service_config", json.dumps(service_config)),
-            # gRPC does not retry a call that is larger than its buffer, which is 256 KiB by default.
-            ("grpc.per_rpc_retry_buffer_size", max_message_bytes + OVERHEAD_BYTES),
-        ]
+        options = make_call_options(self._endpoint, max_message_bytes)
         self._channels = [open_channel(self._endpoint, options) for _ in range(connections)]
         self._stubs = itertools.cycle([ClassifierServiceStub(channel) for channel in self._channels])
 
@@ -138,22 +85,22 @@ class Client:
 
         `top_k` is the number of classes in the answer; 0 gives 5.
         """
-        options = pb.ClassifyOptions(top_k=top_k, language_code=language, return_prepared=return_prepared)
-        request = pb.ClassifyRequest(model=model, version=version, image=image, options=options)
-        reply = self._call(self._stub().Classify, request)
-        return _to_classification(reply.classification, reply)
+        request = make_request(
+            image,
+            model=model,
+            version=version,
+            top_k=top_k,
+            language=language,
+            return_prepared=return_prepared,
+        )
+        return read_reply(self._call(self._stub().Classify, request))
 
     def classify_many(
         self, images: Sequence[bytes], *, model: str = "", version: str = "", top_k: int = 0, language: str = ""
     ) -> list[Classification | CallError]:
         """Classify many images in one call. An image that failed has a CallError in its place."""
-        options = pb.ClassifyOptions(top_k=top_k, language_code=language)
-        request = pb.BatchClassifyRequest(model=model, version=version, images=images, options=options)
-        reply = self._call(self._stub().BatchClassify, request)
-        return [
-            _to_error(result.error) if result.HasField("error") else _to_classification(result.classification, reply)
-            for result in reply.results
-        ]
+        request = make_batch_request(images, model=model, version=version, top_k=top_k, language=language)
+        return read_batch_reply(self._call(self._stub().BatchClassify, request))
 
     def list_models(self) -> pb.ListModelsResponse:
         """The served models, and the refused model files with reasons."""
@@ -172,12 +119,10 @@ class Client:
             self._stub().ListModels(request, timeout=timeout_s, wait_for_ready=True, metadata=self._endpoint.metadata)
         except grpc.RpcError as error:
             found = self._explain(error)
-            if found.reason == GRPC_REASON:
-                found = CallError("UNAVAILABLE", "NO_SERVER", f"no server answered within {timeout_s:g} s")
-            raise found from error
+            raise (no_server(timeout_s) if found.reason == GRPC_REASON else found) from error
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections. Calls under way fail with CANCELLED."""
         for channel in self._channels:
             channel.close()
 
@@ -192,12 +137,7 @@ class Client:
         return next(self._stubs)
 
     def _call(self, method: Callable[..., Reply], request: Any) -> Reply:
-        if request.ByteSize() > self._max_message_bytes:
-            raise CallError(
-                "RESOURCE_EXHAUSTED",
-                "MESSAGE_TOO_LARGE",
-                f"wanted a message of at most {self._max_message_bytes:,} bytes, got {request.ByteSize():,}",
-            )
+        check_request_size(request, self._max_message_bytes)
         try:
             reply = method(request, timeout=self._timeout_s, metadata=self._endpoint.metadata)
         except grpc.RpcError as error:
@@ -207,10 +147,9 @@ class Client:
 
     def _explain(self, error: Any) -> CallError:
         """The error of a failed call. If no server has answered yet, TLS may be the reason."""
-        found = _from_rpc_error(error)
-        may_be_tls = found.reason == GRPC_REASON and found.code in NO_CONNECTION and not self._has_answered
-        if may_be_tls and (sentence := explain_failure(self._endpoint)):
-            return CallError("UNAVAILABLE", "TLS_FAILED", sentence)
+        found = read_rpc_error(error)
+        if may_be_tls(found, self._has_answered) and (sentence := explain_failure(self._endpoint)):
+            return tls_failed(sentence)
         return found
 
 
@@ -226,38 +165,11 @@ def open_client(endpoint: Endpoint, connections: int = 1) -> Client:
     )
 
 
-def _from_rpc_error(error: Any) -> CallError:
-    """The google.rpc.Status in the trailers if the server sent one, else gRPC's own code and details."""
-    for key, value in error.trailing_metadata() or ():
-        if key == "grpc-status-details-bin":
-            return _to_error(Status.FromString(value))
-    return CallError(error.code().name, GRPC_REASON, error.details() or "no details")
+def may_be_tls(error: CallError, has_answered: bool) -> bool:
+    """Whether a failed call never reached a server, so that a handshake may tell more."""
+    return error.reason == GRPC_REASON and error.code in NO_CONNECTION and not has_answered
 
 
-def _to_error(status: Status) -> CallError:
-    info = ErrorInfo()
-    for detail in status.details:
-        if detail.Is(ErrorInfo.DESCRIPTOR):
-            detail.Unpack(info)
-    return CallError(code_pb2.Code.Name(status.code), info.reason, status.message)
-
-
-def _to_classification(
-    message: pb.Classification, reply: pb.ClassifyResponse | pb.BatchClassifyResponse
-) -> Classification:
-    timing = message.timing
-    return Classification(
-        model=reply.model,
-        version=reply.version,
-        precision=reply.precision,
-        classes=tuple(ClassProbability(each.label, each.index, each.probability) for each in message.classes),
-        timing=Timing(
-            queue_us=timing.queue_us,
-            decode_us=timing.decode_us,
-            prepare_us=timing.prepare_us,
-            inference_us=timing.inference_us,
-            total_us=timing.total_us,
-            batch_size=timing.batch_size,
-        ),
-        prepared_png=message.prepared_png,
-    )
+def tls_failed(sentence: str) -> CallError:
+    """The error of a call for which the handshake failed."""
+    return CallError("UNAVAILABLE", "TLS_FAILED", sentence)

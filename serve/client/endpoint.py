@@ -8,11 +8,12 @@ import argparse
 import os
 import re
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 
-from serve.errors import ConfigError
+from serve.errors import ConfigError, quote
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 ADDRESS_VARIABLE = "INKLING_ADDRESS"
@@ -23,6 +24,11 @@ FILE_FLAGS = {
     "token_file": "send the token in FILE with each call",
 }
 """Flags beside `--address`. Each has a variable in the environment, such as INKLING_TLS_CA, for its default."""
+BALANCED_SCHEMES = ("dns:", "ipv4:", "ipv6:")
+"""Schemes of gRPC's names that may stand for several servers."""
+_SCHEME = re.compile(r"(?:dns:(?://[^/]*/)?|ipv4:|ipv6:)")
+_OTHER_SCHEME = re.compile(r"(?:unix|unix-abstract|vsock|xds|google-c2p):")
+MAX_PORT = 65535
 _TOKEN = re.compile(r"[!-~]+")
 """What a header can carry without quotes: printable ASCII without spaces."""
 
@@ -45,12 +51,33 @@ class Endpoint:
         return bool(self.tls_ca or self.tls_cert)
 
     @property
+    def hosts(self) -> list[str]:
+        """Each HOST:PORT of the address, without gRPC's scheme. Empty for a scheme without hosts, such as `unix:`."""
+        return [] if _OTHER_SCHEME.match(self.address) else _SCHEME.sub("", self.address, count=1).split(",")
+
+    @property
+    def is_balanced(self) -> bool:
+        """Whether the address may stand for several servers, over which calls are to be spread."""
+        return self.address.startswith(BALANCED_SCHEMES) or len(self.hosts) > 1
+
+    @property
+    def target(self) -> str:
+        """The address as gRPC takes it: several IP addresses need a scheme."""
+        if len(self.hosts) < 2 or _SCHEME.match(self.address):
+            return self.address
+        return ("ipv6:" if self.address.startswith("[") else "ipv4:") + self.address
+
+    @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What every call sends beside its message."""
         return (("authorization", f"Bearer {self.token}"),) if self.token else ()
 
     def check(self) -> None:
-        """Raise ConfigError if a file cannot be used, or no header can carry the token."""
+        """Raise ConfigError if the address or a file cannot be used, or no header can carry the token."""
+        for host in self.hosts:
+            check_host(host)
+        if len(self.hosts) > 1:
+            check_are_addresses(self.hosts)
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ConfigError("TLS: wanted a certificate with its private key (tls_cert, tls_key), got one of them")
         if self.token and not _TOKEN.fullmatch(self.token):
@@ -72,6 +99,38 @@ class Endpoint:
         return context
 
 
+def check_host(text: str) -> None:
+    """Raise ConfigError if a text is not a host and a port."""
+    host, _, port = text.rpartition(":")
+    if not (host and port.isascii() and port.isdecimal() and 1 <= int(port[:6]) <= MAX_PORT):
+        raise ConfigError(f"address: wanted HOST:PORT with a port from 1 to {MAX_PORT}, got {quote(text)}")
+
+
+def check_are_addresses(hosts: Sequence[str]) -> None:
+    """Raise ConfigError if several hosts are not IP addresses of one version: gRPC takes no list of names."""
+    try:
+        versions = {ip_address(host.rpartition(":")[0].strip("[]")).version for host in hosts}
+    except ValueError:
+        versions = set()
+    if len(versions) != 1:
+        raise ConfigError(
+            "address: wanted several IP addresses of one version, or one name of them all as dns:///HOST:PORT, "
+            f"got {quote(','.join(hosts))}"
+        )
+
+
+def make_endpoint(
+    address: str,
+    tls_ca: str | Path | None,
+    tls_cert: str | Path | None,
+    tls_key: str | Path | None,
+    token: str,
+) -> Endpoint:
+    """An endpoint of paths that may be texts."""
+    ca, cert, key = (Path(path) if path else None for path in (tls_ca, tls_cert, tls_key))
+    return Endpoint(address, ca, cert, key, token)
+
+
 def to_endpoint(server: Endpoint | str) -> Endpoint:
     """An address alone is an endpoint without TLS and token."""
     return Endpoint(server) if isinstance(server, str) else server
@@ -89,9 +148,8 @@ class ConnectionFlags:
 
     def read_endpoint(self) -> Endpoint:
         """The server that the flags name, with the token from its file. Raises ConfigError."""
-        ca, cert, key = (Path(text) if text else None for text in (self.tls_ca, self.tls_cert, self.tls_key))
         token = read_token(Path(self.token_file)) if self.token_file else ""
-        return Endpoint(self.address, ca, cert, key, token)
+        return make_endpoint(self.address, self.tls_ca, self.tls_cert, self.tls_key, token)
 
 
 def add_connection_flags(parser: argparse.ArgumentParser, *, port_variable: str = "") -> None:

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serve.client.__main__ import escape_unprintable_names, is_image
-from serve.client.client import Client, open_client
+from serve.client.client import DEFAULT_MAX_MESSAGE_BYTES, Client, open_client
+from serve.client.commands.files import is_image, read_image
+from serve.client.commands.output import escape, escape_unprintable_names
 from serve.client.endpoint import ConnectionFlags, add_connection_flags
 from serve.errors import CallError, InklingError
 from serve.pb import classifier_pb2 as pb
@@ -65,6 +66,14 @@ def find_examples(folder: Path) -> list[Path]:
     return files
 
 
+def read_example(file: Path) -> bytes:
+    """The bytes of an image. Raises InklingError, with its path, for what is no file or too large for a call."""
+    try:
+        return read_image(str(file), DEFAULT_MAX_MESSAGE_BYTES)
+    except CallError as error:
+        raise InklingError(f"{file}: {error.message}") from error
+
+
 def judge(client: Client, files: Sequence[Path], model: str, version: str) -> list[Verdict]:
     """Classify every file.
 
@@ -74,7 +83,7 @@ def judge(client: Client, files: Sequence[Path], model: str, version: str) -> li
     language = find_language(client.get_model(model, version), {file.parent.name for file in files})
 
     def judge_some(some: Sequence[Path]) -> Iterator[Verdict]:
-        images = [file.read_bytes() for file in some]
+        images = [read_example(file) for file in some]
         answers = client.classify_many(images, model=model, version=version, top_k=1, language=language)
         for file, answer in zip(some, answers, strict=True):
             if isinstance(answer, CallError):
@@ -129,7 +138,7 @@ def print_report(verdicts: Sequence[Verdict], max_mistakes: int) -> None:
     print(f"{'accuracy':<12} {summary['accuracy']:.4f}  ({summary['right']} of {summary['images']})")
     mistakes = sorted((each for each in verdicts if not each.is_right), key=lambda each: -each.probability)
     for mistake in mistakes[:max_mistakes]:
-        print(f"{mistake.file}  is {mistake.wanted}, got {mistake.got} ({mistake.probability:.1%})")
+        print(f"{escape(str(mistake.file))}  is {mistake.wanted}, got {mistake.got} ({mistake.probability:.1%})")
 
 
 def print_comparison(names: Sequence[str], first: Sequence[Verdict], second: Sequence[Verdict], max_lines: int) -> None:
@@ -142,7 +151,7 @@ def print_comparison(names: Sequence[str], first: Sequence[Verdict], second: Seq
     print(f"only {names[0]} right {counts[True, False]}, only {names[1]} right {counts[False, True]}")
     differing = [(old, new) for old, new in pairs if old.got != new.got]
     for old, new in differing[:max_lines]:
-        print(f"{old.file}  is {old.wanted}, {names[0]} says {old.got}, {names[1]} says {new.got}")
+        print(f"{escape(str(old.file))}  is {old.wanted}, {names[0]} says {old.got}, {names[1]} says {new.got}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

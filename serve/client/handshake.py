@@ -16,11 +16,11 @@ CONNECT_S = 1.0
 
 def explain_failure(endpoint: Endpoint) -> str:
     """What is wrong, by a handshake of our own; an empty text if the handshake is not the reason."""
-    host, _, port = endpoint.address.rpartition(":")
-    if not port.isdecimal() or "/" in host:  # another scheme than host:port
-        return ""
-    with contextlib.suppress(OSError):
-        return _shake_hands(endpoint, host.strip("[]"), int(port))
+    for server in endpoint.hosts:
+        host, _, port = server.rpartition(":")
+        with contextlib.suppress(OSError):
+            if sentence := _shake_hands(endpoint, host.strip("[]"), int(port)):
+                return sentence
     return ""
 
 

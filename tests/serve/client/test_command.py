@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from serve.client import evaluate
-from serve.client.__main__ import BAR_WIDTH, bar, find_images, main
+from serve.client.__main__ import main
+from serve.client.commands.files import find_images
+from serve.client.commands.output import BAR_WIDTH, bar
 from tests.support import Png, RunningServer
 
 
@@ -89,8 +91,8 @@ def test_an_impossible_number_of_labels_is_bad_usage(
 
 def test_globs_are_expanded_if_the_shell_does_not_do_it(images: Path) -> None:
     assert list(find_images([f"{images}/*.png", f"{images}/**/*.JPG"])) == [
-        images / "a-top.png",
-        images / "deep" / "b-bottom.JPG",
+        str(images / "a-top.png"),
+        str(images / "deep" / "b-bottom.JPG"),
     ]
 
 
@@ -100,8 +102,8 @@ def test_the_name_of_an_existing_file_is_not_a_glob(images: Path, png: Png) -> N
         (images / name).parent.mkdir(exist_ok=True)
         (images / name).write_bytes(png(0))
     assert list(find_images([f"{images}/photo[1].png", f"{images}/set[ab]"])) == [
-        images / "photo[1].png",
-        images / "set[ab]" / "1.png",
+        str(images / "photo[1].png"),
+        str(images / "set[ab]" / "1.png"),
     ]
 
 

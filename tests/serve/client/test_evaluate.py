@@ -1,6 +1,7 @@
 """`python -m serve.evaluate`: class folders through a running server."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,6 +79,15 @@ def test_a_file_that_cannot_be_read_is_a_message(
     (examples / "top" / "gone.png").symlink_to("nowhere")
     assert run(server, examples) == 1
     assert "serve.evaluate: [Errno 2] No such file" in capsys.readouterr().out
+
+
+def test_a_pipe_among_the_images_is_a_message_with_its_path(
+    server: RunningServer, examples: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(examples / "top" / "pipe.png")
+    assert run(server, examples) == 1
+    wanted = f"serve.evaluate: {examples / 'top' / 'pipe.png'}: wanted a file, found a pipe, a socket or a device\n"
+    assert capsys.readouterr().out == wanted
 
 
 def test_the_mistakes_are_named(server: RunningServer, examples: Path, capsys: pytest.CaptureFixture[str]) -> None:
