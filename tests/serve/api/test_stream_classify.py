@@ -81,11 +81,6 @@ def test_thousands_of_images_are_answered_each_with_its_id(server: RunningServer
             assert (reply.WhichOneof("outcome"), find_band(reply)) == ("classification", place % 3)
 
 
-def test_a_stream_shares_batches_among_its_own_images(server: RunningServer, png: Png) -> None:
-    replies = stream(server.address, number([ask(png(1))] * 1000))
-    assert max(reply.classification.timing.batch_size for reply in replies) > 1
-
-
 def test_a_request_is_answered_as_by_classify(server: RunningServer, client: Client, png: Png) -> None:
     """Each with its own model and options."""
     options = pb.ClassifyOptions(top_k=2, language_code="ru", return_prepared=True)
