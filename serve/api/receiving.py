@@ -49,7 +49,8 @@ class Receiver:
 
     async def receive(self, context: Context) -> bytes:
         """The one message of a call. Raises RequestStalled, and UnreadableRequest if there is none."""
-        task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
         assert task is not None  # noqa: S101  # gRPC runs each call in a task
         coming = _Coming(context.peer, self._clock(), task)
         self._coming[coming] = None
