@@ -1,10 +1,12 @@
 """serve.api.inkling_v1: StreamClassify, over a real connection."""
 
 import asyncio
+import gc
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
+from serve.api.inkling_v1 import answer_when_ready
 from serve.client.client import Client
 from serve.errors import CallError
 from serve.pb import classifier_pb2 as pb
@@ -81,9 +84,13 @@ def test_thousands_of_images_are_answered_each_with_its_id(server: RunningServer
             assert (reply.WhichOneof("outcome"), find_band(reply)) == ("classification", place % 3)
 
 
-def test_a_stream_shares_batches_among_its_own_images(server: RunningServer, png: Png) -> None:
-    replies = stream(server.address, number([ask(png(1))] * 1000))
-    assert max(reply.classification.timing.batch_size for reply in replies) > 1
+def test_images_of_a_stream_share_batches(
+    start_server: Callable[..., RunningServer], repository_folder: Path, png: Png
+) -> None:
+    """The server goes on reading while images of the stream wait for their batch."""
+    server = start_server(repository_folder, max_batch=8, max_queue_delay_us=1_000_000)
+    replies = stream(server.address, number([ask(png(1))] * 64))
+    assert {reply.classification.timing.batch_size for reply in replies} == {8}
 
 
 def test_a_request_is_answered_as_by_classify(server: RunningServer, client: Client, png: Png) -> None:
@@ -287,6 +294,19 @@ def test_a_client_that_leaves_a_stream_leaves_nothing_behind(
     assert not caplog.records
 
 
+def test_a_stream_outlives_the_age_of_its_connection(
+    start_server: Callable[..., RunningServer], repository_folder: Path, png: Png
+) -> None:
+    server = start_server(repository_folder, max_connection_age_s=1)
+
+    def send() -> Iterator[pb.StreamClassifyRequest]:
+        for _ in range(6):
+            yield ask(png(1))
+            time.sleep(0.5)
+
+    assert [find_band(reply) for reply in stream(server.address, send())] == [1] * 6
+
+
 def test_the_deadline_of_a_stream_ends_it(server: RunningServer, png: Png) -> None:
     def send() -> Iterator[pb.StreamClassifyRequest]:
         yield ask(png(1))
@@ -307,3 +327,114 @@ def test_an_error_names_its_reason_for_programs(server: RunningServer) -> None:
     assert failed.id == "empty"
     assert failed.error.details[0].Unpack(info)
     assert (info.domain, info.reason) == ("inkling", "IMAGE_EMPTY")
+
+
+async def count_to(end: int, taken: list[int] | None = None) -> AsyncIterator[int]:
+    for each in range(end):
+        if taken is not None:
+            taken.append(each)
+        yield each
+
+
+async def work(place: int, admitted: asyncio.Event) -> int:
+    """Later ones are done sooner."""
+    admitted.set()
+    await asyncio.sleep(0.5 - 0.1 * place)
+    return place
+
+
+def test_answers_come_in_the_order_in_which_they_are_ready() -> None:
+    async def main() -> list[int]:
+        return [reply async for reply in answer_when_ready(count_to(5), work, 5)]
+
+    assert asyncio.run(main()) == [4, 3, 2, 1, 0]
+
+
+def test_no_more_than_a_window_is_begun_before_an_answer_is_taken() -> None:
+    async def main() -> tuple[int, int]:
+        taken: list[int] = []
+
+        async def answer(place: int, admitted: asyncio.Event) -> int:
+            admitted.set()
+            return place
+
+        async with aclosing(answer_when_ready(count_to(100, taken), answer, 5)) as replies:
+            await anext(replies)
+            await asyncio.sleep(0.1)
+            first = len(taken)
+            for _ in range(10):
+                await anext(replies)
+            await asyncio.sleep(0.1)
+            return first, len(taken)
+
+    first, later = asyncio.run(main())
+    assert first <= 5 + 1
+    assert later == first + 10
+
+
+def test_nothing_is_read_while_a_request_waits_for_room() -> None:
+    async def main() -> list[int]:
+        taken: list[int] = []
+
+        async def wait_for_room(place: int, admitted: asyncio.Event) -> int:
+            await asyncio.sleep(3600)
+            return place
+
+        async with aclosing(answer_when_ready(count_to(100, taken), wait_for_room, 5)) as replies:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(replies), 0.1)
+        return taken
+
+    assert asyncio.run(main()) == [0]
+
+
+def test_a_failure_to_read_comes_after_the_answers_before_it() -> None:
+    async def main() -> list[int]:
+        async def break_off() -> AsyncIterator[int]:
+            yield 1
+            yield 2
+            raise ValueError("no message")
+
+        replies = answer_when_ready(break_off(), work, 5)
+        found = [await anext(replies), await anext(replies)]
+        with pytest.raises(ValueError, match="no message"):
+            await anext(replies)
+        return found
+
+    assert asyncio.run(main()) == [2, 1]
+
+
+def test_closing_ends_what_is_under_way() -> None:
+    async def main() -> tuple[list[int], int]:
+        ended: list[int] = []
+
+        async def wait(place: int, admitted: asyncio.Event) -> int:
+            admitted.set()
+            try:
+                await asyncio.sleep(3600 * min(place, 1))
+            finally:
+                ended.append(place)
+            return place
+
+        async with aclosing(answer_when_ready(count_to(100), wait, 5)) as replies:
+            assert await anext(replies) == 0
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)
+        return sorted(ended), len(asyncio.all_tasks())
+
+    assert asyncio.run(main()) == ([0, 1, 2, 3, 4, 5], 1)
+
+
+def test_a_failure_to_read_that_nobody_waits_for_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async def break_off() -> AsyncIterator[int]:
+            yield 0
+            raise ValueError("no message")
+
+        async with aclosing(answer_when_ready(break_off(), work, 5)) as replies:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(replies), 0.1)
+
+    asyncio.run(main())
+    gc.collect()
+    assert not caplog.records
