@@ -103,8 +103,8 @@ class ClassifierServiceServicer:
         - If the queue is full, a request waits for room, so that no image is OVERLOADED.
         - The server reads no further while the client does not read responses.
         - The deadline of the call is that of the whole stream.
-        - A stream stays with one worker of the server, as its connection does. To use more workers, open more
-        connections with a stream each.
+        - A stream spreads over the workers of the server as its connection does: it stays with one while it is open.
+        To use more workers, open more connections with a stream each.
 
         The call as a whole fails in these cases, after the responses to all requests that the server read:
 
