@@ -78,6 +78,8 @@ class Endpoint:
             check_host(host)
         if len(self.hosts) > 1:
             check_are_addresses(self.hosts)
+            if self.uses_tls:  # gRPC would compare the certificate with the whole list
+                raise ConfigError("address: wanted one name of all servers as dns:///HOST:PORT for TLS, got several")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ConfigError("TLS: wanted a certificate with its private key (tls_cert, tls_key), got one of them")
         if self.token and not _TOKEN.fullmatch(self.token):
