@@ -52,13 +52,25 @@ def _lock(descriptor: int, folder: Path) -> None:
 
 
 @contextmanager
+def name_errors(path: Path) -> Iterator[None]:
+    """Name the path in every OSError that names none. Errors of writing name none, only those of opening do."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None or isinstance(error, BrokenPipeError):  # that is stdout's
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+@contextmanager
 def partial_folder(model_folder: Path) -> Iterator[Path]:
     """A hidden folder in which to build a version. It is removed when the block ends, unless it was published."""
     partial = model_folder / f".{os.getpid()}.partial"
     shutil.rmtree(partial, ignore_errors=True)  # a killed process with the same number may have left it
-    partial.mkdir(parents=True)
     try:
-        yield partial
+        partial.mkdir(parents=True)
+        with name_errors(model_folder):
+            yield partial
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serve.model_file.spec import COLOUR_CHANNELS, InputSpec, PrepareSpec
-from train.commands.recipe import adapt, advise_resuming, run, train_recipe
+from train.commands.ending import advise_resuming, run
+from train.commands.recipe import adapt, train_recipe
 from train.data.datasets import Dataset
 from train.data.pictures import LEAST_IMAGES, Pictures, count_by_class, read_folder
 from train.flags import RunFlags, add_run_flags, read_flags, read_positive

@@ -35,8 +35,8 @@ def publish_run(
     precision: str,
     out: Path,
     tensorboard: bool = False,
-) -> "Exported":
-    """Export, check and describe a fitted model, and print its figures. Raises ParityFailed; then nothing is left."""
+) -> tuple["Exported", Path]:
+    """Export, check and describe a fitted model. Returns the folder too. Raises ParityFailed; then nothing is left."""
     from train.evaluation import figures  # not above: it imports matplotlib
     from train.export.from_keras import export
 
@@ -64,9 +64,7 @@ def publish_run(
         write_card(partial / "README.md", exported.spec, progress.history, exported.probabilities, dataset.test.labels)
         if tensorboard:
             write_tensorboard(progress.history, partial / "tensorboard")
-        folder = publish(partial)
-    print_outcome(exported, progress, dataset, folder, out)
-    return exported
+        return exported, publish(partial)
 
 
 def describe_run(recipe: Recipe, progress: "Progress", precision: str) -> dict[str, Any]:

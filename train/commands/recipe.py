@@ -10,10 +10,9 @@ import argparse
 import importlib.util
 import os
 import re
-import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -21,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from serve.errors import ConfigError, InklingError
 from serve.model_file.folder import find_newest
-from train.commands.publish import print_test_figures, publish_run
+from train.commands.ending import STDOUT_REMEDY, advise_resuming, run
+from train.commands.publish import print_outcome, print_test_figures, publish_run
 from train.data.datasets import load
 from train.evaluation.metrics import measure_accuracy
 from train.flags import RunFlags, add_data_flag, add_run_flags, read_count, read_flags
@@ -35,8 +35,11 @@ if TYPE_CHECKING:
     from train.export.from_keras import Exported
 
 SHIPPED = Path(__file__).parents[2] / "models"  # the files that ship with a checkout
-EXTRA_PACKAGES = {"keras", "matplotlib", "onnx", "onnxruntime", "tensorflow", "tf2onnx"}  # of the extras cpu and train
 _NOISE = re.compile(r"I\d{4} |WARNING: All log messages before absl::InitializeLog")
+
+
+class OutcomeUnprinted(InklingError):
+    """The run is finished, but its figures could not be printed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,34 +57,6 @@ def main(module: str, default: str) -> int:
     return run(
         lambda: evaluate(flags) if flags.epochs == 0 else train(flags, checkpoint), lambda: advise_resuming(checkpoint)
     )
-
-
-def run(work: Callable[[], int], advise: Callable[[], str]) -> int:
-    """Do the work and return its exit code. Interruptions and named failures end with a sentence, and code 1 or 2.
-
-    `advise` says what an interrupted run left.
-    """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that SIGTERM cleans up as Ctrl-C does
-    try:
-        return work()
-    except KeyboardInterrupt:
-        print(f"interrupted: {advise()}", file=sys.stderr)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except (InklingError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-    except ModuleNotFoundError as error:
-        if error.name not in EXTRA_PACKAGES:
-            raise
-        print(f'error: {error.name} is not installed; pip install ".[cpu,train]" installs it', file=sys.stderr)
-    return 1
-
-
-def advise_resuming(checkpoint: Path) -> str:
-    """Say what an interrupted training left."""
-    hint = f"; continue with --resume ({checkpoint})" if checkpoint.exists() else ""
-    return f"no model file was written{hint}"
 
 
 def parse_flags(module: str, default: str) -> RecipeFlags:
@@ -197,10 +172,15 @@ def _train_locked(recipe: Recipe, dataset: "Dataset", flags: RunFlags, checkpoin
     whole = build.complete(
         build.build_float32(model, recipe.net), mirrors=recipe.mirrors, calibration=progress.calibration
     )
-    exported = publish_run(
+    exported, folder = publish_run(
         whole, dataset, recipe, progress, precision=chosen, out=flags.out, tensorboard=flags.tensorboard
     )
     checkpoint.unlink()
+    try:
+        print_outcome(exported, progress, dataset, folder, flags.out)
+        sys.stdout.flush()
+    except OSError as error:
+        raise OutcomeUnprinted(f"wrote {folder}, but stdout cannot be written to; {STDOUT_REMEDY} next time") from error
     return exported
 
 

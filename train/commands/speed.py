@@ -20,7 +20,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from train.commands.recipe import less_noise, run
+from train.commands.ending import run
+from train.commands.recipe import less_noise
 from train.data.datasets import load
 from train.flags import add_data_flag, add_precision_flag, read_flags, read_positive
 from train.recipes.recipe import Augmentation, Recipe

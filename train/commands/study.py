@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from serve.errors import ConfigError
-from train.commands.recipe import less_noise, run
+from train.commands.ending import run
+from train.commands.recipe import less_noise
 from train.data.datasets import Dataset, Part, load
 from train.flags import add_data_flag, add_precision_flag, read_positive, read_seed
 from train.recipes.recipe import Recipe

@@ -5,16 +5,17 @@ Does not know: how a file is converted (`train/export/variants.py`).
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from serve.errors import InklingError
+from serve.errors import ModelFileError
+from train.commands.ending import run
 from train.data.datasets import load
 from train.export.onnx_file import read_model_file
 from train.export.variants import TOLERANCES, write_variant
 from train.flags import add_data_flag, read_flags
+from train.run_folder import name_errors
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,19 @@ def parse_flags(arguments: Sequence[str] | None) -> VariantFlags:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the flags, convert, print the figures, and return the exit code."""
     flags = parse_flags(arguments)
+    return run(lambda: convert(flags), lambda: f"no model.{flags.precision}.onnx was written")
+
+
+def convert(flags: VariantFlags) -> int:
+    """Convert the file of a folder and print the figures. Returns the exit code."""
+    path = flags.folder / "model.onnx"
     try:
-        _, before = read_model_file(flags.folder / "model.onnx")
-        after = write_variant(flags.folder, flags.precision, load(before.dataset, flags.data))
-    except (InklingError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        _, before = read_model_file(path)
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}") from error
+    dataset = load(before.dataset, flags.data)
+    with name_errors(flags.folder):
+        after = write_variant(flags.folder, flags.precision, dataset)
     parity = after.recipe["variant_parity"]
     print(f"test accuracy {after.test_accuracy:.4f}, of the float32 file {before.test_accuracy:.4f}")
     print(f"largest difference of a probability {parity['largest_difference']:.3g}")

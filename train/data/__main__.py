@@ -61,8 +61,12 @@ def main() -> int:
         dataset = load(flags.dataset, flags.data)
         part = dataset.test if flags.split == "test" else dataset.train
         export_folders(part, dataset.labels["en"], flags.export)
-    except (DatasetError, OSError) as error:
+    except DatasetError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:  # that of a full disk names no file
+        hint = f"; remove {flags.export} before you try again" if flags.export.exists() else ""
+        print(f"error: {error.filename or flags.export}: {error.strerror}{hint}", file=sys.stderr)
         return 1
     print(f"{len(part)} images in {len(dataset.labels['en'])} class folders under {flags.export}")
     return 0

@@ -25,9 +25,11 @@ from serve.images.pixels import Pixels, Policy
 from serve.images.policies.find import find_policy
 from serve.model_file.spec import InputSpec, PrepareSpec
 from train.data.datasets import Dataset, Part
+from train.data.files import UnusableFile, read_file
 from train.data.sources import DatasetError
 
 MOST_PIXELS = 50_000_000  # of a picture that is decoded: the server's default limit
+MOST_BYTES = 8 * MOST_PIXELS  # of a picture's file: 16 bits in each of four channels, uncompressed
 HELD_OUT_SHARE = 0.15  # of each class, for validation; the test part gets the same share
 LEAST_IMAGES = 10  # in each class: six to train on, two to validate, two to test
 NAMED_AT_MOST = 5  # broken files in an error; it counts the others
@@ -138,11 +140,11 @@ def read_pictures(classes: Mapping[str, Sequence[Path]], policy: Policy) -> list
 def read_picture(file: Path, label: int, policy: Policy) -> Picture | Broken:
     """Read one file with the server's own decoder and preparation."""
     try:
-        data = file.read_bytes()
+        data = read_file(file, MOST_BYTES)
         pixels = policy(decode(data, MOST_PIXELS))
         digest, content = (hashlib.sha256(each).hexdigest() for each in (data, pixels.tobytes()))
         return Picture(file, label, digest, pixels, content)
-    except (ImageError, OSError) as error:
+    except (ImageError, UnusableFile) as error:
         return Broken(file, str(error))
 
 

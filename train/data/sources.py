@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serve.errors import InklingError
+from train.data.files import UnusableFile, read_file
+
+MOST_BYTES = 2**28  # of a published file; the largest is the archive of CIFAR-10
 
 
 class DatasetError(InklingError):
@@ -79,7 +82,7 @@ def read_files(source: Source, folder: Path) -> dict[str, bytes]:
     if source.archive and not _has_members(source, folder):
         files = _read_archive(source, folder / source.archive)
     else:
-        files = {file: (folder / source.folder / file).read_bytes() for file in source.md5s}
+        files = {file: _read(folder / source.folder / file) for file in source.md5s}
     for file, wanted in source.md5s.items():
         check_md5(file, files[file], wanted)
     return files
@@ -144,8 +147,15 @@ def _has_members(source: Source, folder: Path) -> bool:
     return all((folder / source.folder / file).is_file() for file in source.md5s)
 
 
+def _read(path: Path) -> bytes:
+    try:
+        return read_file(path, MOST_BYTES)
+    except UnusableFile as error:
+        raise DatasetError(f"{path}: {error}; delete it to have it fetched again") from error
+
+
 def _read_archive(source: Source, path: Path) -> dict[str, bytes]:
-    data = path.read_bytes()
+    data = _read(path)
     check_md5(path.name, data, source.archive_md5 or "")
     del data
     with tarfile.open(path) as archive:

@@ -4,9 +4,9 @@ Enters: a compiled keras.Model, the figures of an epoch. Leaves: `Progress`, and
 Does not know: images, or how an epoch is trained. Plain Keras 3: any backend.
 """
 
+import itertools
 import json
 import os
-import zipfile
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from train.evaluation.calibration import Calibration
 from train.recipes.recipe import Recipe, describe
 
 Arrays = list[npt.NDArray[Any]]
+Facts = dict[str, Any]
 
 
 class CannotResume(InklingError):
@@ -67,7 +68,10 @@ def record(progress: Progress, model: keras.Model, recipe: Recipe, figures: dict
 
 
 def save_checkpoint(path: Path, trained: keras.Model, progress: Progress) -> None:
-    """Replace the checkpoint: facts as JSON, and every variable, also those of the optimizer and the random seeds."""
+    """Replace the checkpoint: facts as JSON, and every variable, also those of the optimizer and the random seeds.
+
+    Raises OSError with the path. Then the old checkpoint is still there.
+    """
     facts = asdict(replace(progress, best_weights=[])) | {"settings": progress.settings.describe()}
     del facts["best_weights"]
     groups = {"variable": list(map(keras.ops.convert_to_numpy, _variables(trained))), "best": progress.best_weights}
@@ -80,6 +84,8 @@ def save_checkpoint(path: Path, trained: keras.Model, progress: Progress) -> Non
             file.flush()
             os.fsync(file.fileno())  # otherwise a power cut may leave an empty file under the new name
         partial.replace(path)
+    except OSError as error:  # that of a full disk names no file
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         partial.unlink(missing_ok=True)
 
@@ -89,37 +95,63 @@ def load_checkpoint(path: Path, trained: keras.Model, progress: Progress) -> Non
     if not path.exists():
         raise CannotResume(f"nothing to resume: wanted the checkpoint {path}, found none; leave out --resume")
     facts, arrays = _read(path)
-    if facts["settings"] != progress.settings.describe():
+    if facts.get("settings") != progress.settings.describe():
         raise CannotResume(
-            f"{path} is of other settings: wanted {progress.settings.describe()}, found {facts['settings']}; "
+            f"{path} is of other settings: wanted {progress.settings.describe()}, found {facts.get('settings')}; "
             "repeat the flags of that run, or leave out --resume to start over"
         )
     trained.optimizer.build(trained.trainable_variables)
-    variables, values = _variables(trained), _take(arrays, "variable")
-    if [variable.shape for variable in variables] != [value.shape for value in values]:
-        raise CannotResume(f"{path} is of another version of this program; leave out --resume to start over")
+    variables, values, best = _variables(trained), _take(arrays, "variable"), _take(arrays, "best")
+    if not (_fit(values, variables) and (_fit(best, trained.weights) or not (best or facts["history"]))):
+        raise CannotResume(
+            f"{path} lacks parts, or is of another version of this program: wanted {len(variables)} variables and the "
+            f"{len(trained.weights)} best weights of this model, found {len(values)} and {len(best)} that may be of "
+            "other shapes; leave out --resume to start over"
+        )
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
     progress.history, progress.best_epoch = facts["history"], facts["best_epoch"]
     progress.best_accuracy = facts["best_accuracy"]
-    progress.best_weights = _take(arrays, "best")
+    progress.best_weights = best
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
-    try:
-        with path.open("rb") as file, np.load(file) as stored:
-            facts = json.loads(str(stored["facts"]))
-            return facts, {name: stored[name] for name in stored.files if name != "facts"}
-    except (zipfile.BadZipFile, ValueError, KeyError, EOFError) as error:
-        raise CannotResume(
-            f"{path} is damaged: wanted a checkpoint, found a file that cannot be read ({error}); "
-            "leave out --resume to start over"
-        ) from error
+def _read(path: Path) -> tuple[Facts, dict[str, npt.NDArray[Any]]]:
+    """The facts and arrays of a file. Raises CannotResume, and OSError if it cannot be opened."""
+    if path.exists() and not path.is_file():  # opening a FIFO would wait for a writer
+        raise CannotResume(f"{path}: wanted a checkpoint, found something else of that name; remove it")
+    with path.open("rb") as file:
+        try:
+            with np.load(file) as stored:
+                facts = json.loads(str(stored["facts"]))
+                _check_facts(facts)
+                return facts, {name: stored[name] for name in stored.files if name != "facts"}
+        except Exception as error:  # other bytes raise any kind of exception in NumPy, zipfile and zlib
+            raise CannotResume(
+                f"{path} is damaged: wanted a checkpoint, found a file that cannot be read ({error}); "
+                "leave out --resume to start over"
+            ) from error
+
+
+def _check_facts(facts: Facts) -> None:
+    """Raise an exception unless the facts are those that `save_checkpoint` writes."""
+    rows = facts["history"]
+    if not all(row["val_accuracy"] >= 0 and row.keys() == rows[0].keys() for row in rows):
+        raise ValueError("wanted the same figures for each epoch")
+    values = [facts["best_epoch"], facts["best_accuracy"], *(value for row in rows for value in row.values())]
+    if not all(isinstance(value, int | float) for value in values):
+        raise TypeError("wanted numbers as figures")
 
 
 def _take(arrays: dict[str, npt.NDArray[Any]], group: str) -> Arrays:
-    """The arrays of a group, in the order in which they were saved."""
-    return [arrays[f"{group}_{index}"] for index in range(sum(name.startswith(f"{group}_") for name in arrays))]
+    """The arrays of a group, in the order in which they were saved, up to the first that is missing."""
+    names = itertools.takewhile(arrays.__contains__, (f"{group}_{index}" for index in itertools.count()))
+    return [arrays[name] for name in names]
+
+
+def _fit(values: Arrays, variables: list[Any]) -> bool:
+    """Whether values are numbers in the shapes of variables."""
+    shapes = [variable.shape for variable in variables] == [value.shape for value in values]
+    return shapes and all(value.dtype.kind in "biuf" for value in values)
 
 
 def _variables(trained: keras.Model) -> list[Any]:

@@ -19,7 +19,7 @@ from train.data.datasets import Part
 from train.evaluation.metrics import measure_accuracy
 from train.recipes.net import spell
 from train.recipes.recipe import Augmentation, Recipe
-from train.run_folder import claim
+from train.run_folder import claim, name_errors
 from train.studies.catalogue import spell_value
 from train.studies.plan import Job, Plan, find_key, is_comparable, plan_jobs
 from train.studies.results import Run, append_run, cut_torn_line, read_runs
@@ -75,7 +75,8 @@ def finish_job(job: Job, plan: Plan, material: Material, folder: Path) -> Run:
         print(f"{checkpoint}: wanted the checkpoint of this run, found a damaged or a foreign one; starting over")
         remove_checkpoint(checkpoint)
         run = train_job(job, plan, material, checkpoint)
-    append_run(folder / "results.jsonl", run)
+    with name_errors(folder / "results.jsonl"):
+        append_run(folder / "results.jsonl", run)
     remove_checkpoint(checkpoint)
     return run
 
@@ -128,7 +129,8 @@ def pretrain_job(job: Job, model: Any, material: Material, checkpoint: Path) -> 
         epochs = job.trial.pretraining_epochs
         history = contrastive.pretrain(model, material.train, recipe, epochs=epochs, seed=job.seed)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(history))
+        with name_errors(path):
+            path.write_text(json.dumps(history))
         contrastive.write_start(model, len(material.train), recipe, seed=job.seed, checkpoint=checkpoint)
     rows: list[dict[str, float]] = json.loads(path.read_text())
     return rows
@@ -166,8 +168,9 @@ def report(plan: Plan, material: Material, folder: Path) -> list[str]:
 
     runs = {find_key(run): run for run in read_runs(folder / "results.jsonl") if is_comparable(run, plan)}
     rows, facts = summarise(list(runs.values())), describe_plan(plan, material)
-    (folder / "table.md").write_text(write_table(plan.study, rows, facts), encoding="utf-8")
-    draw_study(plan.study, rows, caption=facts[0]).savefig(folder / "plot.png", dpi=DOTS_PER_INCH)
+    with name_errors(folder):
+        (folder / "table.md").write_text(write_table(plan.study, rows, facts), encoding="utf-8")
+        draw_study(plan.study, rows, caption=facts[0]).savefig(folder / "plot.png", dpi=DOTS_PER_INCH)
     return conclude(rows)
 
 
