@@ -84,7 +84,7 @@ class CallGate:
             del stream, context
             raise await refusal.pop()
 
-        # As a stream of one message, which the wire does not tell from one: so the message is read here, and not before.
+        # As a stream of one message, which the wire does not tell from one: so it is read here, and not before.
         return grpc.stream_unary_rpc_method_handler(
             answer, None, GetMessageClass(descriptor.output_type).SerializeToString
         )
