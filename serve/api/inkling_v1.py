@@ -10,21 +10,26 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Mapping
 from typing import Any, TypeAlias, TypeVar
 
+from google.protobuf.json_format import MessageToDict
+
 from serve.api.gate import CallGate, Handler
 from serve.api.status import to_status
 from serve.api.streams import Requests
-from serve.errors import OptionError, list_some, quote
+from serve.errors import InvalidMetadata, OptionError, list_some, quote
 from serve.images.pixels import to_png
 from serve.inference.registry import Registry
 from serve.inference.runner import Answer, Runner
 from serve.pb import classifier_pb2 as pb
 from serve.telemetry.calls import Call
+from serve.telemetry.logs import one_line
 
 SERVICE = pb.DESCRIPTOR.services_by_name["ClassifierService"]
 DEFAULT_TOP_K = 5
 LEAST_WINDOW = 64
 """Requests of a stream that may always be under way; twice the largest batch, if more, as calls of a connection."""
 DEFAULT_LANGUAGE = "en"
+MAX_DESCRIPTION_BYTES = 2**20
+"""Bytes that a model may add to the list of all. gRPC's clients take four times as much unless told otherwise."""
 LONGEST_TAG = 100
 """Characters of a language tag that are read: it is shortened subtag by subtag, which takes time for megabytes."""
 
@@ -103,7 +108,9 @@ class ClassifierService:
         return pb.ListModelsResponse(
             models=map(describe, self._registry.list()),
             refused_models=[
-                pb.RefusedModel(name=refusal.file.name, version=str(refusal.file.version), reason=refusal.reason)
+                pb.RefusedModel(
+                    name=one_line(refusal.file.name), version=str(refusal.file.version), reason=refusal.reason
+                )
                 for refusal in self._registry.refusals
             ],
         )
@@ -242,5 +249,11 @@ def describe(runner: Runner) -> pb.Model:
 
 
 def check_description(runner: Runner) -> None:
-    """Raise whatever keeps a model from being described to clients: texts, numbers or depths that no message holds."""
-    pb.Model.FromString(describe(runner).SerializeToString())
+    """Raise whatever keeps a model from being listed: texts, numbers or depths that no message or JSON holds, or size.
+
+    Raises InvalidMetadata if it is too large.
+    """
+    data = pb.ListModelsResponse(models=[describe(runner)]).SerializeToString()
+    if len(data) > MAX_DESCRIPTION_BYTES:
+        raise InvalidMetadata(f"wanted a description of at most {MAX_DESCRIPTION_BYTES:,} bytes, got {len(data):,}")
+    MessageToDict(pb.ListModelsResponse.FromString(data))

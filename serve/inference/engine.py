@@ -163,7 +163,8 @@ def load(path: Path, placement: Placement, watchdog: Watchdog = UNWATCHED) -> En
     data = read_model_bytes(path)
     try:
         session = ort.InferenceSession(data, _session_options(placement), providers=_providers(placement))
-        metadata = session.get_modelmeta().custom_metadata_map
+        meta = session.get_modelmeta()
+        metadata, _ = meta.custom_metadata_map, meta.graph_name  # a text of ONNX is UTF-8; read, it raises if not
         inputs, outputs = (list(map(_describe, nodes)) for nodes in (session.get_inputs(), session.get_outputs()))
     except Exception as error:  # ONNX Runtime raises a class per fault, without a public base class
         raise ModelFileError(f"ONNX Runtime cannot load it: {_name_fault(error)}") from error

@@ -18,7 +18,7 @@ from serve.inference.registry import Refusal, Registry
 from serve.inference.runner import Runner, RunnerLimits
 from serve.machine.cpu_policy import CpuPolicy
 from serve.machine.watchdog import Watchdog
-from serve.model_file.folder import PLAIN_NAME, ModelFile, find_model_files
+from serve.model_file.folder import PLAIN_NAME, ModelFile, find_model_files, find_unreadable
 from serve.telemetry.counts import LOADED, REFUSED, Counts
 from serve.telemetry.logs import one_line
 
@@ -62,6 +62,8 @@ class Loader:
         If a file in another precision is bad, the model.onnx beside it is loaded. Raises ConfigError if
         there is none, NoModelLoaded if none can be loaded.
         """
+        for place in find_unreadable(folder):
+            logger.warning("cannot read %s: %s", one_line(str(place.path)), place.reason)
         for file in find_model_files(folder, precision):
             await self._load_or_refuse(file)
         if not self._registry.names:
@@ -80,6 +82,8 @@ class Loader:
         self._counts.note_load(file.name, LOADED)
 
     async def _load(self, file: ModelFile) -> None:
+        if not file.name.isprintable():
+            raise ModelFileError("wanted a folder whose name is printable text")
         self._on_loading(file)
         loaded = await asyncio.get_running_loop().run_in_executor(self._thread, self._load_engine, file.path)
         runner = Runner(
@@ -95,8 +99,12 @@ class Loader:
             self._check_description(runner)
         except Exception as error:  # texts and numbers that no message can hold, in ways that nobody foresaw
             await runner.close()
+            if isinstance(error, ModelFileError):
+                raise
             raise ModelFileError(f"its metadata cannot be described: {type(error).__name__}") from error
         self._counts.declare_model(runner.name)
+        if runner.spec.name != file.name:
+            logger.warning("%s version %s is a file of the model %a", file.name, file.version, runner.spec.name)
         if replaced := self._registry.put(runner):
             await replaced.close()
 
@@ -108,8 +116,9 @@ class Loader:
                 return
             except Exception as error:  # a bad file costs no other, in whatever way it is bad
                 which = "" if candidate == plain else f"{candidate.path.name}: "
-                logger.error("refused %s version %s: %s (%s)", file.name, file.version, _explain(error), candidate.path)
-                self._registry.refuse(Refusal(candidate, f"{which}{_describe(error)}"))
+                name, path = one_line(file.name), one_line(str(candidate.path))
+                logger.error("refused %s version %s: %s (%s)", name, file.version, _explain(error), path)
+                self._registry.refuse(Refusal(candidate, one_line(f"{which}{_describe(error)}")))
 
     def _load_engine(self, path: Path) -> engine.Engine:
         loaded = engine.load(path, self._placement, self._watchdog)

@@ -5,7 +5,7 @@ A version is a positive integer in ASCII digits without a leading zero. The high
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,14 @@ class ModelFile:
     name: str
     version: int
     path: Path
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Unreadable:
+    """A place where a model file would be, and why it cannot be read."""
+
+    path: Path
+    reason: str
 
 
 def read_version(name: str) -> int | None:
@@ -43,6 +51,31 @@ def find_model_files(folder: Path, precision: str) -> list[ModelFile]:
     if not files:
         raise ConfigError(f"--models: wanted <name>/<version>/model.onnx under {folder}, found none")
     return sorted(files, key=lambda file: (file.name, file.version))
+
+
+def find_unreadable(folder: Path) -> list[Unreadable]:
+    """Folders, links and files where a model file would be, that cannot be followed or read: each with the reason.
+
+    A search for files passes over them silently.
+    """
+    return sorted(_find_unreadable(folder, (lambda name: True, lambda name: read_version(name) is not None)))
+
+
+def _find_unreadable(folder: Path, levels: Sequence[Callable[[str], bool]]) -> Iterator[Unreadable]:
+    try:
+        inside = [Path(each.path) for each in os.scandir(folder) if not levels or levels[0](each.name)]
+    except NotADirectoryError:  # a file beside the folders is nobody's
+        return
+    except OSError as error:
+        yield Unreadable(folder, error.strerror or "unknown")
+        return
+    if levels:
+        for path in inside:
+            yield from _find_unreadable(path, levels[1:])
+        return
+    for path in inside:
+        if path.name == PLAIN_NAME and path.is_symlink() and not path.exists():
+            yield Unreadable(path, "the link leads nowhere")
 
 
 def find_newest(name: str, folders: Sequence[Path]) -> Path:

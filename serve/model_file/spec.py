@@ -185,6 +185,7 @@ def _read(metadata: Mapping[str, str], key: str, parse: Callable[[Any], T]) -> T
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError("wanted a string that is not empty")
+    value.encode()  # a lone surrogate, which JSON can spell, is a ValueError
     return value
 
 

@@ -1,11 +1,22 @@
 """serve.model_file.folder: model files are found by name and version; the highest version is the newest."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from serve.errors import ConfigError, InklingError
-from serve.model_file.folder import find_model_files, find_newest, next_version, read_version
+from serve.model_file.folder import (
+    ModelFile,
+    find_model_files,
+    find_newest,
+    find_unreadable,
+    next_version,
+    read_version,
+)
 
 FILES = [("bands", 2), ("bands", 9), ("bands", 10), ("grey-bands", 1)]
 NOT_VERSIONS = ["0", "00", "01", "-1", "+1", "1.0", "latest", "v3", "1e3", "1_0", " 4", "", "\u0664", "\u00b2"]
@@ -93,3 +104,57 @@ def test_the_next_version_is_the_highest_plus_one_or_1(folder: Path) -> None:
     (folder / "hoops").mkdir()
     assert next_version(folder / "bands") == 11
     assert next_version(folder / "hoops") == 1
+
+
+@contextmanager
+def unprivileged() -> Iterator[None]:
+    """As a user whom permissions bind, which root is not."""
+    user = os.geteuid()
+    if not user:
+        os.seteuid(65_534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+def test_links_that_lead_nowhere_are_told(folder: Path) -> None:
+    (folder / "link").symlink_to("/nowhere")
+    (folder / "bands/3").symlink_to("/nowhere")
+    (folder / "bands/4").mkdir()
+    (folder / "bands/4/model.onnx").symlink_to("/nowhere")
+    told = {str(each.path.relative_to(folder)): each.reason for each in find_unreadable(folder)}
+    nothing = "No such file or directory"
+    assert told == {"link": nothing, "bands/3": nothing, "bands/4/model.onnx": "the link leads nowhere"}
+
+
+def test_folders_that_must_not_be_read_are_told() -> None:
+    """In a place that every user may read, down from the root."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        for closed in ("closed", "bands/7"):
+            put(folder / closed / "1/model.onnx").parent.parent.chmod(0o755)
+            (folder / closed).chmod(0)
+        with unprivileged():
+            told = [str(each.path.relative_to(folder)) for each in find_unreadable(folder)]
+            files = find_model_files_or_none(folder)
+        for closed in ("closed", "bands/7"):
+            (folder / closed).chmod(0o755)
+    assert told == ["bands/7", "closed"]
+    assert not files
+
+
+def find_model_files_or_none(folder: Path) -> list[ModelFile]:
+    try:
+        return find_model_files(folder, "float32")
+    except ConfigError:
+        return []
+
+
+def test_what_is_no_model_folder_is_not_told(folder: Path) -> None:
+    put(folder / "README.md")
+    put(folder / "bands/README.md")
+    (folder / "bands/notes").symlink_to("/nowhere")
+    (folder / "bands/2/card.md").symlink_to("/nowhere")
+    assert find_unreadable(folder) == []
