@@ -9,6 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 from google.protobuf.json_format import MessageToDict
@@ -80,7 +81,7 @@ def control(endpoint: Endpoint, action: str, model: str) -> None:
     request = MODEL_NAME_TAG + encode_length(len(name)) + name
     with open_channel(endpoint, make_call_options(endpoint, DEFAULT_MAX_MESSAGE_BYTES)) as channel:
         # Without serializers, requests and responses are bytes; the response has no fields that are needed.
-        call = channel.unary_unary(SERVICE + action.capitalize())
+        call: Any = channel.unary_unary(SERVICE + action.capitalize())
         try:
             call(request, timeout=LOAD_TIMEOUT_S, metadata=endpoint.metadata)
         except grpc.RpcError as error:
