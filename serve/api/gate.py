@@ -12,26 +12,22 @@ import inspect
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from serve.api.receiving import Receiver
 from serve.api.security.tokens import ANYBODY, Caller, TokenFile
 from serve.api.status import find_code, name_code, refuse
 from serve.api.streams import Requests
-from serve.errors import Draining, InklingError, UnreadableRequest
+from serve.api.wire import Context, Handler, find_deadline_s, name_cancellation, parse, write
+from serve.errors import Draining, InklingError
 from serve.telemetry.calls import CURRENT_CALL, Call, find_request_id
 from serve.telemetry.counts import REFUSALS, Counts
 from serve.telemetry.tracing import Tracing
-
-Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
-Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-Request = TypeVar("Request", bound=Message)
-
 
 LOOK_S = 0.01
 QUIET_LOOKS = 5
@@ -103,7 +99,7 @@ class CallGate:
                     context.set_trailing_metadata(id_metadata)
                 return reply
             except asyncio.CancelledError:
-                call.code = _name_cancellation(call)
+                call.code = name_cancellation(call)
                 raise
             except Exception as error:  # the edge: whatever it is, it becomes a status
                 refusal = [refuse(context, error)]
@@ -162,7 +158,7 @@ class CallGate:
                 try:
                     async with contextlib.aclosing(method(requests, call)) as replies:
                         async for reply in replies:
-                            if not await _write(context, serialize(reply)):
+                            if not await write(context, serialize(reply)):
                                 return
                 finally:
                     caller.end()
@@ -170,7 +166,7 @@ class CallGate:
                     return
                 raise Draining("the server is stopping; wanted no request after the last that has an answer")
             except asyncio.CancelledError:
-                call.code = _name_cancellation(call)
+                call.code = name_cancellation(call)
                 raise
             except Exception as error:  # as in unary
                 refusal = [refuse(context, error)]
@@ -252,7 +248,7 @@ class CallGate:
             call.code = name_code(context.code())
             raise
         except BaseException:  # cancelled, or a stream that is not read to its end
-            call.code = _name_cancellation(call)
+            call.code = name_cancellation(call)
             raise
         finally:
             self._end(name, call)
@@ -260,7 +256,7 @@ class CallGate:
     def _begin(self, name: str, context: Context) -> Call:
         self.call_count += 1
         metadata: Any = context.invocation_metadata() or ()
-        call = Call(_deadline_s(context), context.peer, find_request_id(metadata))
+        call = Call(find_deadline_s(context), context.peer, find_request_id(metadata))
         CURRENT_CALL.set(call)
         if self._tracing:
             self._tracing.start(call, name, metadata)
@@ -278,32 +274,3 @@ class CallGate:
 
 
 _KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
-
-
-def parse(kind: type[Request], data: bytes) -> Request:
-    """A message from its bytes. Raises UnreadableRequest."""
-    try:
-        return kind.FromString(data)
-    except DecodeError:
-        raise UnreadableRequest(
-            f"wanted the message {kind.DESCRIPTOR.full_name}, got {len(data)} bytes that are none"
-        ) from None
-
-
-async def _write(context: Context, data: bytes) -> bool:
-    """Send a message of a stream; False if the caller has left, which is no failure."""
-    try:
-        await context.write(data)
-    except Exception:  # gRPC has no public name for what it raises then, and bytes can fail in no other way
-        return False
-    return True
-
-
-def _deadline_s(context: Context) -> float | None:
-    remaining_s = context.time_remaining()
-    return None if remaining_s is None else time.monotonic() + remaining_s
-
-
-def _name_cancellation(call: Call) -> str:
-    """GRPC cancels a call whose caller leaves, and a call whose deadline passes."""
-    return "DEADLINE_EXCEEDED" if call.is_late else "CANCELLED"

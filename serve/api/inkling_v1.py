@@ -12,9 +12,10 @@ from typing import Any, TypeAlias, TypeVar
 
 from google.protobuf.json_format import MessageToDict
 
-from serve.api.gate import CallGate, Handler
+from serve.api.gate import CallGate
 from serve.api.status import to_status
 from serve.api.streams import Requests
+from serve.api.wire import Handler
 from serve.errors import InvalidMetadata, OptionError, list_some, quote
 from serve.images.pixels import to_png
 from serve.inference.registry import Registry

@@ -14,8 +14,9 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from serve.api.gate import CallGate, Context, Handler, parse
+from serve.api.gate import CallGate
 from serve.api.status import refuse
+from serve.api.wire import Context, Handler, parse
 from serve.errors import InklingError, NotFound, quote
 
 HEALTH = "grpc.health.v1.Health"
