@@ -155,7 +155,7 @@ def wants_check(arguments: Sequence[str]) -> bool:
 def find_log_format(arguments: Sequence[str], environment: Mapping[str, str]) -> str:
     """The format of the log before the settings are read, so that even their faults are told in it."""
     found = environment.get(PREFIX + "LOG_FORMAT", "text")
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
         flag, _, value = argument.partition("=")
         if flag == "--log-format":
             found = value or following

@@ -6,7 +6,16 @@ from typing import Any
 
 import pytest
 
-from serve.config import PREFIX, ServerConfig, from_texts, read_config, read_given, to_texts, wants_check
+from serve.config import (
+    PREFIX,
+    ServerConfig,
+    find_log_format,
+    from_texts,
+    read_config,
+    read_given,
+    to_texts,
+    wants_check,
+)
 from serve.errors import ConfigError
 
 SETTINGS = {setting.name: setting for setting in fields(ServerConfig)}
@@ -210,3 +219,13 @@ def test_check_is_a_flag_and_no_setting(arguments: list[str]) -> None:
     assert wants_check(arguments)
     assert not wants_check([argument for argument in arguments if argument != "--check"])
     assert read_config(["--check"], {}) == ServerConfig()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [([], "text"), (["--log-format", "json"], "json"), (["--log-format=json"], "json"), (["--log-format"], "")],
+)
+def test_the_format_of_the_log_is_found_before_the_settings_are_read(arguments: list[str], found: str) -> None:
+    """Also of the bare command, without any arguments."""
+    assert find_log_format(arguments, {}) == found
+    assert find_log_format([], {"INKLING_SERVE_LOG_FORMAT": "json"}) == "json"
