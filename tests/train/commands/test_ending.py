@@ -1,4 +1,4 @@
-"""`train.commands.ending`: a full disk, a closed stdout or a damaged checkpoint ends a real training with a sentence."""
+"""`train.commands.ending`: a full disk, a closed stdout or a damaged checkpoint ends a training with a sentence."""
 
 import os
 import subprocess
