@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from train.run_folder import FolderTaken, claim, partial_folder, publish
+from train.run_folder import FolderTaken, claim, name_errors, partial_folder, publish
 
 HOLD = """
 import pathlib, sys
@@ -65,3 +65,22 @@ def test_a_version_is_the_highest_one_plus_1(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     (tmp_path / ".5.partial").mkdir()
     assert publish(tmp_path / ".5.partial") == tmp_path / "11"
+
+
+def fill_disk(folder: Path) -> None:
+    with partial_folder(folder) as partial, Path("/dev/full").open("w") as file:
+        (partial / "model.onnx").touch()
+        file.write("too much")
+        file.flush()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="wanted /dev/full, which Linux has")
+def test_a_full_disk_is_named_by_the_folder_and_leaves_no_part_of_a_version(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=f"No space left on device: '{tmp_path}'"):
+        fill_disk(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_that_names_a_file_keeps_its_name(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="absent"), name_errors(tmp_path):
+        (tmp_path / "absent").read_bytes()

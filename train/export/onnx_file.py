@@ -14,7 +14,8 @@ import onnxruntime
 
 from serve.errors import ModelFileError, SelfTestFailed
 from serve.images.policies.find import find_policy
-from serve.model_file.spec import ModelSpec, SelfTest, check_seal, from_metadata, seal, self_test_images, to_metadata
+from serve.model_file.spec import ModelSpec, SelfTest, from_metadata, seal, self_test_images, to_metadata
+from serve.model_file.whole import read_model_bytes
 from train.data.datasets import Dataset, Images, choose_batch_size
 
 Probabilities = npt.NDArray[np.float32]
@@ -52,8 +53,7 @@ def seal_model(onnx_model: onnx.ModelProto, spec: ModelSpec) -> bytes:
 
 def read_model_file(path: Path) -> tuple[bytes, ModelSpec]:
     """Read and check a model file: its bytes and its metadata. Raises ModelFileError and OSError."""
-    data = path.read_bytes()
-    check_seal(data)
+    data = read_model_bytes(path)
     return data, from_metadata(open_session(data).get_modelmeta().custom_metadata_map)
 
 

@@ -1,7 +1,8 @@
 """A model, training images and a recipe -> the model with its best weights.
 
 Enters: a keras.Model of `nets/build.py`, the training and validation parts of a dataset, a `Recipe`, a seed.
-Leaves: the same model fitted, and the history of its epochs. Does not know: the files of datasets, test sets, ONNX.
+Leaves: the same model fitted, the history of its epochs, and its temperature, which `evaluation/calibration.py` fits.
+Does not know: the files of datasets, test sets, ONNX.
 Plain Keras 3: any backend. After each epoch, `checkpoint.py` saves what an interrupted run continues from.
 """
 

@@ -1,6 +1,7 @@
 """`python -m train.folder`: class folders are trained on and served, or refused."""
 
 import csv
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from serve.client.client import Client
 from serve.client.evaluate import find_examples, judge, summarize
 from serve.model_file.spec import from_metadata
 from tests.support import RunningServer
+from tests.train.data.test_files import make_sparse
 from tests.train.data.test_pictures import SHAPES, write_shapes
 from train.commands.folder import choose_input
 from train.export.onnx_file import check_file, open_session
@@ -100,8 +102,10 @@ def test_counts_figures_and_commands_are_printed(training: subprocess.CompletedP
             lambda folder: (folder / "disc" / "a.png").write_bytes(b"GIF8"),
             "a.png: wanted a PNG, JPEG, WebP, GIF or BMP",
         ),
+        (lambda folder: os.mkfifo(folder / "disc" / "a.png"), "a.png: wanted a file, found a pipe"),
+        (lambda folder: make_sparse(folder / "disc" / "a.png"), "a.png: wanted a file of at most 400,000,000 bytes"),
     ],
-    ids=["no folder", "one class", "an empty class", "too few images", "a broken file"],
+    ids=["no folder", "one class", "an empty class", "too few images", "a broken file", "a FIFO", "a file of 30 GB"],
 )
 def test_an_unusable_folder_ends_with_1_and_the_reason_before_tensorflow(
     tmp_path: Path, spoil: Callable[[Path], object], message: str

@@ -1,5 +1,7 @@
 """`train.variants`: a model in fewer bits is measured, self-tested and served."""
 
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -115,3 +117,12 @@ def test_the_float32_file_is_left_as_it_was(tmp_path: Path) -> None:
 def test_a_folder_without_a_model_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path), "--precision", "int8"]) == 1
     assert str(tmp_path) in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="wanted FIFOs, which Windows has not")
+def test_a_pipe_for_a_model_is_named_without_waiting_for_its_writer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(tmp_path / "model.onnx")
+    assert main([str(tmp_path), "--precision", "int8"]) == 1
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'model.onnx'}: wanted a file, found something else")
