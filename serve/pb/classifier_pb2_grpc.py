@@ -109,7 +109,7 @@ class ClassifierServiceServicer:
         The call as a whole fails in these cases, after the responses to all requests that the server read:
 
         - INVALID_ARGUMENT with the reason REQUEST_UNREADABLE: the client sent bytes that are no request.
-        - UNAVAILABLE: the server stops. It read no request that has no response; send those to another server.
+        - UNAVAILABLE: the server stops. Send the requests without a response to another server.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
