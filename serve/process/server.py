@@ -76,8 +76,10 @@ KEEPALIVE_S = 60.0
 KEEPALIVE_TIMEOUT_S = 20.0
 """Seconds in which it must answer. The connections of peers that are gone would otherwise stay for hours."""
 
+FLUSH_S = 0.25
+"""Seconds that clients have to take the last answers and to close, once no handler runs."""
 CLOSE_S = 2.0
-"""Seconds that connections have to close once no handler runs."""
+"""Seconds that the other connections have to end, once their calls are cancelled."""
 
 
 class Server:
@@ -148,6 +150,7 @@ class Server:
         stops = [asyncio.create_task(listener.stop(self._config.grace_s)) for listener in self._listeners]
         self._gate.end_streams()
         await self._gate.wait_until_idle(max(0.0, ends_s - time.monotonic()))
+        await asyncio.wait(stops, timeout=FLUSH_S)
         ended = asyncio.gather(*(listener.stop(None) for listener in self._listeners), *stops)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(ended, CLOSE_S)
