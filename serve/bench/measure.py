@@ -25,7 +25,7 @@ from serve.bench.workload import BATCH_CLASSIFY, CLASSIFY, Subject, check_answer
 from serve.errors import ConfigError
 from serve.machine.cores import count_usable_cores
 from serve.machine.event_loop import new_event_loop
-from serve.model_file.folder import find_model_files
+from serve.model_file.scan import find_model_files
 
 HEALTH_CHECK = "/grpc.health.v1.Health/Check"
 REST_S = 4.0
