@@ -7,6 +7,7 @@ The flag wins.
 """
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
@@ -18,9 +19,15 @@ PREFIX = "INKLING_SERVE_"
 
 
 def _setting(
-    default: Any, help_text: str, *, choices: Sequence[str] = (), least: int = 0, most: int = 2**31 - 1
+    default: Any,
+    help_text: str,
+    *,
+    choices: Sequence[str] = (),
+    form: tuple[str, str] = ("", ""),
+    least: int = 0,
+    most: int = 2**31 - 1,
 ) -> Any:
-    metadata = {"help": help_text, "choices": choices, "least": least, "most": most}
+    metadata = {"help": help_text, "choices": choices, "form": form, "least": least, "most": most}
     return field(default=default, metadata=metadata)
 
 
@@ -35,6 +42,19 @@ class ServerConfig:
     device_id: int = _setting(0, "use the CUDA device of this number")
     precision: str = _setting(
         "float32", "run the file of this precision, if a model has one", choices=("float32", "float16", "int8")
+    )
+    version_policy: str = _setting(
+        "latest:1",
+        "serve the newest N versions of each model with latest:N, or all of them with all",
+        form=("latest:N, N from 1, or all", r"all|latest:[1-9][0-9]{0,5}"),
+    )
+    model_control: str = _setting(
+        "none",
+        "let nobody change the served models, the folder (poll), or RepositoryModelLoad and -Unload (explicit)",
+        choices=("none", "poll", "explicit"),
+    )
+    poll_s: int = _setting(
+        2, "look at the folder of models every so many seconds with --model-control poll", least=1, most=86_400
     )
     workers: int = _setting(
         0, "serve with this many processes; 0 takes one per usable core, up to 8, on the CPU and one on CUDA", most=256
@@ -143,6 +163,9 @@ def _check(setting: "Field[Any]", text: str, source: str) -> Any:
     choices, least, most = (setting.metadata[key] for key in ("choices", "least", "most"))
     if choices and text not in choices:
         raise ConfigError(f"{source}: wanted one of {', '.join(choices)}; got {text!r}")
+    form, pattern = setting.metadata["form"]
+    if form and not re.fullmatch(pattern, text):
+        raise ConfigError(f"{source}: wanted {form}; got {text!r}")
     if isinstance(setting.default, Path):
         return Path(text)
     if isinstance(setting.default, str):

@@ -32,6 +32,6 @@ def write_values(setting: "Field[Any]") -> str:
     if choices := setting.metadata.get("choices"):
         return ", ".join(map(code, choices))
     if type(setting.default) is not int:
-        return "text"
+        return setting.metadata["form"][0] or "text"
     least, most = setting.metadata.get("least", 0), setting.metadata.get("most", HIGHEST)
     return f"from {least:,}" if most == HIGHEST else f"{least:,} to {most:,}"

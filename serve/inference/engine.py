@@ -133,6 +133,10 @@ class Engine:
             # The first run takes fresh memory, the second gives it back.
             self.full_batch_s = min(self._measure(self.max_batch, options) for options in (None, last))
 
+    def close(self) -> None:
+        """Let go of the session and its memory. No run may follow."""
+        del self._session
+
     def _measure(self, size: int, options: ort.RunOptions | None = None) -> float:
         # Not the clock's time, for other processes warm up at the same time. Nor the time of this process, which may
         # answer calls meanwhile: the time of the thread that runs.
@@ -164,12 +168,12 @@ def _pad(images: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
     return padded
 
 
-def load(path: Path, placement: Placement, watchdog: Watchdog = UNWATCHED) -> Engine:
-    """Load, check and self-test a model file.
+def load(path: Path, placement: Placement, watchdog: Watchdog = UNWATCHED, digest: str = "") -> Engine:
+    """Load, check and self-test a model file. With `digest`, bytes that have another SHA-256 are refused.
 
     Raises CorruptModelFile, InvalidMetadata, SelfTestFailed, and ModelFileError if ONNX Runtime refuses it.
     """
-    data = read_model_bytes(path)
+    data = read_model_bytes(path, digest)
     try:
         session = ort.InferenceSession(data, _session_options(placement), providers=_providers(placement))
         metadata = session.get_modelmeta().custom_metadata_map

@@ -6,6 +6,7 @@ Does not know: gRPC, messages, languages, other models.
     classify -> admission -> (large images: the decode pool) -> batcher -> reader -> engine
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from serve.inference.thread_batcher import ThreadBatcher
 from serve.machine.cpu_policy import CpuPolicy
 from serve.model_file.spec import OUTPUT
 
+DRAIN_LOOK_S = 0.01
+"""Seconds between two looks at whether everything that was accepted has its answer."""
 LONGEST_LOOP_RUN_S = 0.010
 """CPU seconds. A full batch that takes longer runs in a thread and not on the event loop."""
 
@@ -105,8 +108,14 @@ class Runner:
             return await answers
 
     async def close(self) -> None:
-        """Finish what was accepted, then stop."""
+        """Finish what was accepted, images that are still being decoded included, then stop."""
+        while self.admission.images:
+            await asyncio.sleep(DRAIN_LOOK_S)
         await self._batcher.close()
+
+    def release(self) -> None:
+        """Let go of the model's memory, after `close`. In any thread: it takes milliseconds."""
+        self._engine.close()
 
     def _make_batcher(self, max_queue_delay_us: int) -> Batcher[_Waiting, Answer | Exception]:
         """On the event loop if runs are short and no other core could make them; else with a thread."""

@@ -22,6 +22,8 @@ class ModelFile:
     path: Path
     digest: str = ""
     """SHA-256 of its bytes in hexadecimal digits; empty if nobody has read them."""
+    problem: str = ""
+    """Why it is not to be loaded; where it is live already, it stays."""
 
 
 def read_version(name: str) -> int | None:

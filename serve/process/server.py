@@ -8,8 +8,9 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 
 import grpc
 
@@ -22,7 +23,7 @@ from serve.images.pool import DecodePool
 from serve.inference.device import choose_device
 from serve.inference.engine import Placement
 from serve.inference.loader import Loader
-from serve.inference.registry import Registry
+from serve.inference.registry import Refusal, Registry
 from serve.inference.runner import RunnerLimits
 from serve.machine.cores import count_usable_cores
 from serve.machine.cpu_policy import CpuPolicy
@@ -31,6 +32,7 @@ from serve.machine.memory import keep_loaded, return_after_bursts
 from serve.machine.scheduling import lower_thread_priority
 from serve.machine.watchdog import Watchdog
 from serve.model_file.folder import ModelFile
+from serve.model_file.repository import Repository, count_live
 from serve.process.port import SPREADS_CONNECTIONS, join_address
 
 logger = logging.getLogger(__name__)
@@ -77,23 +79,45 @@ class Server:
         threads = min(count_usable_cores(), MOST_DECODERS)
         self._decoders = ThreadPoolExecutor(threads, "decoder", initializer=lower_thread_priority)
         self._pool = DecodePool(self._decoders, threads, config.max_pending_pixels, config.max_image_pixels)
+        self._live_versions = count_live(config.version_policy)
+        self._loader = self._make_loader()
         self._gate = CallGate()
         self._service = ClassifierService(self.registry, config.max_request_images)
         self._health = Health()
+        self._listens = False
         self._reflection = Reflection([SERVICE.full_name])
         self._shares_port = config.workers > 1 or LISTENERS > 1
         self._listeners = [self._make_listener() for _ in range(LISTENERS)]
         self.port = config.port
 
-    async def start(self) -> None:
-        """Load every model, then listen. Raises ConfigError if none can be served or the address cannot be had."""
-        await self._make_loader().load_folder(self._config.models, self._config.precision)
+    async def load(self, files: Sequence[ModelFile] | None = None) -> list[Refusal]:
+        """Load models: of those files, or of the folder. Raises ConfigError if none can be served."""
+        if files is None:
+            repository = Repository(self._config.models, self._config.precision, self._live_versions)
+            for problem in repository.look_first():
+                logger.warning("%s", problem)
+            files = list(chain.from_iterable(repository.models.values()))
+        refusals = await self.follow(files)
+        if files and not self.registry.names:
+            folder = self._config.models
+            raise ConfigError(f"--models: every model file under {folder} was refused; the reasons are above")
+        return refusals
+
+    async def follow(self, files: Sequence[ModelFile], retries: Collection[str] = ()) -> list[Refusal]:
+        """Serve those files from now on, as `Loader.follow` says: versions that none of their files serves."""
+        return await self._loader.follow(files, self._live_versions, retries)
+
+    async def start(self, files: Sequence[ModelFile] | None = None) -> list[Refusal]:
+        """Load models, then listen. Raises ConfigError if none can be served or the address cannot be had."""
+        refusals = await self.load(files)
         keep_loaded()
         self._listen()
         for listener in self._listeners:
             await listener.start()
         self._memory_task = asyncio.create_task(return_after_bursts(lambda: self._gate.call_count))
-        self._health.set_serving(["", SERVICE.full_name, *self.registry.names])
+        self._listens = True
+        self._set_serving()
+        return refusals
 
     async def stop(self) -> None:
         """Say NOT_SERVING, send clients away, finish what was accepted, close."""
@@ -108,11 +132,17 @@ class Server:
         ended = asyncio.gather(*(listener.stop(None) for listener in self._listeners), *stops)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(ended, CLOSE_S)
+        await self._loader.close()
         for runner in self.registry.list():
             await runner.close()
         self._memory_task.cancel()
         # Not waited for: an image whose caller has left may still be decoding.
         self._decoders.shutdown(wait=False, cancel_futures=True)
+
+    def _set_serving(self) -> None:
+        """Health knows the live models, once calls can come."""
+        if self._listens:
+            self._health.set_serving(["", SERVICE.full_name, *self.registry.names])
 
     def _make_loader(self) -> Loader:
         config = self._config
@@ -138,6 +168,7 @@ class Server:
             watchdog=self._watchdog,
             describe=check_description,
             on_loading=self._on_loading,
+            on_change=self._set_serving,
         )
 
     def _listen(self) -> None:
