@@ -13,11 +13,13 @@ Does not know: gRPC and its status codes (`serve/api/status.py` maps them), file
     |   |-- UnreadableRequest   the bytes are not the method's request message
     |   |-- RequestStalled      the message did not come in time
     |   |-- OptionError         top_k, language or batch size out of range
-    |   `-- NotFound            no such model or version
+    |   |-- NotFound            no such model or version
+    |   `-- ModelControlOff     the settings let no client load or unload models
     |-- ServerError             the state of the server is the cause, not the request
     |   |-- Overloaded              the queue is full; try again later
     |   |-- Expired                 the deadline passed in the queue
-    |   `-- Draining                the server is stopping
+    |   |-- Draining                the server is stopping
+    |   `-- ModelRefused            a model that a client asked for cannot be loaded
     |-- ModelFileError          a model file that must not be served
     |   |-- CorruptModelFile        its bytes have changed since the export
     |   |-- InvalidMetadata         a key is missing or malformed
@@ -98,6 +100,12 @@ class NotFound(RequestError):
     reason = "MODEL_NOT_FOUND"
 
 
+class ModelControlOff(RequestError):
+    """The server's settings let no client load or unload models."""
+
+    reason = "MODEL_CONTROL_OFF"
+
+
 class ServerError(InklingError):
     """The state of the server is the cause. The same request may succeed later, or on another server."""
 
@@ -118,6 +126,12 @@ class Draining(ServerError):
     """The server is stopping and accepts no new calls."""
 
     reason = "DRAINING"
+
+
+class ModelRefused(ServerError):
+    """A model that a client asked for cannot be loaded, at least not by every worker."""
+
+    reason = "MODEL_REFUSED"
 
 
 class ModelFileError(InklingError):

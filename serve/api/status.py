@@ -28,6 +28,8 @@ STATUS_CODES: dict[type[BaseException], grpc.StatusCode] = {
     errors.RequestError: grpc.StatusCode.INVALID_ARGUMENT,
     errors.RequestStalled: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.NotFound: grpc.StatusCode.NOT_FOUND,
+    errors.ModelControlOff: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.ModelRefused: grpc.StatusCode.FAILED_PRECONDITION,
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Expired: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.Draining: grpc.StatusCode.UNAVAILABLE,

@@ -23,6 +23,7 @@ from pathlib import Path
 from serve.config import ServerConfig, to_texts
 from serve.machine.cores import count_usable_cores
 from serve.machine.idle_cores import share_memory
+from serve.process.control.decide import Decider
 from serve.process.link import Link, Serving, Start
 from serve.process.port import join_address, reserve_port
 from serve.process.startup import STOP_SIGNALS
@@ -43,7 +44,8 @@ class Supervisor:
     """Keeps `config.workers` workers alive until it is told to stop."""
 
     def __init__(self, config: ServerConfig) -> None:
-        """Raises ConfigError if the port cannot be had."""
+        """Raises ConfigError if the port cannot be had, or if there is no model file."""
+        self._models = Decider(config)
         self._reserved = reserve_port(config.host, config.port)
         self._config = replace(config, port=self._reserved.getsockname()[1])
         self._memory = share_memory(config.workers)
@@ -66,9 +68,11 @@ class Supervisor:
     async def run(self) -> int:
         """Run until told to stop, or until a worker fails at its very first start; the exit code."""
         logger.info("starting %s", _count(self._config.workers))
+        deciding = asyncio.create_task(self._models.run())
         async with asyncio.TaskGroup() as group:
             for number in range(self._config.workers):
                 group.create_task(self._keep_alive(number))
+        deciding.cancel()
         self._reserved.close()
         os.close(self._memory)
         logger.info("stopped")
@@ -102,6 +106,7 @@ class Supervisor:
             return 1
         link = await Link.over(ours)
         link.send(Start(to_texts(self._config), number, self._memory))
+        await self._models.join(number, link)
         return await self._attend(process, link, number)
 
     async def _start_worker(self, link: int) -> Process:
@@ -126,7 +131,9 @@ class Supervisor:
             asyncio.create_task(self._kill_when_hung(process, watched)),
         ]
         try:
-            return await process.wait()
+            code = await process.wait()
+            self._models.leave(number, has_crashed=code < 0 and not self._stopping.is_set())
+            return code
         finally:
             for task in tasks:
                 task.cancel()
@@ -135,6 +142,7 @@ class Supervisor:
     async def _listen(self, link: Link, watched: WorkerWatch, number: int, pid: int) -> None:
         async for message in link.receive():
             watched.note(message)
+            self._models.note(message, number)
             if isinstance(message, Serving):
                 self._note_serving(message, number, pid)
 

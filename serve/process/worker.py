@@ -16,6 +16,7 @@ from serve.errors import ConfigError
 from serve.machine.cores import count_usable_cores
 from serve.machine.event_loop import new_event_loop
 from serve.machine.idle_cores import IdleCores
+from serve.process.control.follow import Follower
 from serve.process.link import BEAT_S, Beat, Link, Loading, Message, Serving, Start
 from serve.process.server import Server
 from serve.process.startup import STOP_SIGNALS, end
@@ -47,32 +48,37 @@ async def _work(end_of_link: socket.socket) -> None:
         return
     config = from_texts(start.settings)
     start_logging(config.log_level)
-    orphanage = asyncio.create_task(_stop_when_orphaned(messages, stop))
-    await serve(config, stop, link, IdleCores.at(count_usable_cores(), start.memory, start.number))
-    orphanage.cancel()
+    models = Follower(link)
+    listening = asyncio.create_task(_listen(messages, models, stop))
+    await serve(config, stop, link, models, IdleCores.at(count_usable_cores(), start.memory, start.number))
+    listening.cancel()
     link.close()
 
 
-async def _stop_when_orphaned(messages: AsyncIterator[Message], stop: asyncio.Event) -> None:
-    async for _ in messages:
-        pass
+async def _listen(messages: AsyncIterator[Message], models: Follower, stop: asyncio.Event) -> None:
+    """Take notice of what the supervisor says, and stop when it is gone."""
+    async for message in messages:
+        models.note(message)
     stop.set()
 
 
-async def serve(config: ServerConfig, stop: asyncio.Event, link: Link, idle_cores: IdleCores) -> None:
+async def serve(config: ServerConfig, stop: asyncio.Event, link: Link, models: Follower, idle_cores: IdleCores) -> None:
     """Load and serve until `stop` is set, also while models load. Raises ConfigError if it cannot start."""
     server = Server(config, idle_cores, lambda file: link.send(Loading(file.name, file.version)))
-    starting, stopping = asyncio.create_task(server.start()), asyncio.create_task(stop.wait())
+    starting, stopping = asyncio.create_task(models.start(server)), asyncio.create_task(stop.wait())
     await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
         starting.cancel()
         return
     await starting
     link.send(Serving(server.registry.names))
-    beating = asyncio.create_task(_beat(link))
-    await stopping
+    beating, following = asyncio.create_task(_beat(link)), asyncio.create_task(models.run(server))
+    await asyncio.wait((stopping, following), return_when=asyncio.FIRST_COMPLETED)
+    following.cancel()
     await server.stop()
     beating.cancel()
+    if not stopping.done():
+        following.result()  # raises what went wrong: a new worker takes this one's place
     logger.info("stopped")
 
 
