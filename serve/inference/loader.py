@@ -16,7 +16,7 @@ from serve.inference import engine
 from serve.inference.registry import Refusal, Registry
 from serve.inference.runner import Runner, RunnerLimits
 from serve.machine.cpu_policy import CpuPolicy
-from serve.machine.memory import return_free_memory
+from serve.machine.memory import return_thread_memory
 from serve.machine.watchdog import Watchdog
 from serve.model_file.folder import PLAIN_NAME, ModelFile
 from serve.telemetry.logs import one_line
@@ -54,6 +54,7 @@ class Loader:
         self._on_loading = on_loading
         self._on_change = on_change
         self._thread = ThreadPoolExecutor(1, "loader")
+        self._is_closed = self._has_freed = False
         self._digests: dict[tuple[str, int], str] = {}
         """By name and version, of what is live."""
         self._refused: dict[ModelFile, Refusal] = {}
@@ -77,6 +78,9 @@ class Loader:
         self._refused = {file: self._refused[file] for file in files if file in self._refused}
         self._registry.refusals = tuple(self._refused.values())
         await self._wait_until_closed()
+        if self._has_freed:
+            self._has_freed = False
+            await asyncio.get_running_loop().run_in_executor(self._thread, return_thread_memory)
         return unserved
 
     async def load(self, file: ModelFile) -> None:
@@ -107,6 +111,7 @@ class Loader:
 
     async def close(self) -> None:
         """Wait until what was replaced has been closed. A load that is under way ends by itself."""
+        self._is_closed = True
         self._thread.shutdown(wait=False, cancel_futures=True)
         await self._wait_until_closed()
 
@@ -151,6 +156,7 @@ class Loader:
         except Exception as error:  # a bad file costs no other, in whatever way it is bad
             which = "" if file.path.name == PLAIN_NAME else f"{file.path.name}: "
             logger.error("refused %s version %s: %s (%s)", file.name, file.version, _explain(error), file.path)
+            self._has_freed = True
             self._refused[file] = Refusal(file, f"{which}{_describe(error)}")
             return False
         return True
@@ -169,16 +175,14 @@ class Loader:
 
     async def _close(self, runner: Runner) -> None:
         await runner.close()
-        await asyncio.to_thread(_release, runner)  # calls do not wait for it, nor does it for a load
+        if not self._is_closed:  # or else the process ends
+            # In the thread that loaded it, whose arena it goes back to.
+            await asyncio.get_running_loop().run_in_executor(self._thread, runner.release)
+            self._has_freed = True
 
     async def _wait_until_closed(self) -> None:
         while self._closing:
             await asyncio.wait(self._closing)
-
-
-def _release(runner: Runner) -> None:
-    runner.release()
-    return_free_memory()
 
 
 def _describe(error: Exception) -> str:
