@@ -70,6 +70,8 @@ class Decider:
         try:
             await self._look(settle=False)
             self._live = self._repository.models
+        except ConfigError as error:  # it is gone since the check in __init__
+            logger.error("there are no models: %s", error)
         finally:
             self._has_read.set()
         while self._config.model_control == "poll":

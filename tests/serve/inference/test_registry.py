@@ -146,6 +146,21 @@ def test_an_unknown_version_is_answered_with_the_known_ones(registry: Registry, 
     assert str(caught.value) == f"wanted one of the versions of bands: 10, 9, 2; got {version!r}"
 
 
+def test_a_version_that_is_removed_is_not_found_and_a_model_without_versions_has_no_name(copy: Path) -> None:
+    with opened(copy) as registry:
+        ten = registry.find("bands", "10")
+        assert registry.remove("bands", 10) is ten
+        assert (registry.versions("bands"), registry.find("bands", "").version) == ((9, 2), 9)
+        assert registry.remove("bands", 10) is registry.remove("hoops", 1) is None
+        grey = registry.remove("grey-bands", 1)
+        assert (registry.names, registry.versions("grey-bands")) == (["bands"], ())
+        for runner in (ten, grey):
+            assert runner
+            registry.put(runner)
+        assert [(each.name, each.version) for each in registry.list()][:2] == [("bands", 10), ("bands", 9)]
+        assert registry.names == ["bands", "grey-bands"]
+
+
 def test_of_many_names_an_error_has_some_and_the_number_of_the_others() -> None:
     """They are sent in headers, twice, and clients take headers of some kilobytes."""
     names = [f"a-model-with-a-name-of-{number}" for number in range(200)]

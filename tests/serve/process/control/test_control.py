@@ -3,11 +3,16 @@
 import asyncio
 import contextlib
 import logging
+import math
 import shutil
 import socket
+import threading
+import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -15,6 +20,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from serve.config import ServerConfig
 from serve.errors import ConfigError, ModelControlOff, ModelRefused, NotFound
+from serve.inference import engine
 from serve.model_file.folder import ModelFile
 from serve.pb import classifier_pb2 as pb
 from serve.pb.classifier_pb2_grpc import ClassifierServiceStub
@@ -22,7 +28,7 @@ from serve.process.control.decide import MOST_CRASHES, Decider
 from serve.process.control.follow import Follower
 from serve.process.link import Desired, Link, Loading
 from serve.process.server import Server
-from tests.support import write_tiny_model
+from tests.support import Png, write_tiny_model
 
 
 class Team:
@@ -276,6 +282,61 @@ def test_a_worker_that_ends_before_it_has_followed_makes_the_request_fail(folder
     explicit(folder, scenario)
 
 
+async def call(server: Server, image: bytes, stop: asyncio.Event) -> Counter[str]:
+    """Call a server without a pause: how many answers came of each version; each must be that of the version."""
+    answers: Counter[str] = Counter()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        stub = ClassifierServiceStub(channel)
+        while not stop.is_set():
+            reply = await stub.Classify(pb.ClassifyRequest(model="bands", image=image))
+            gain = int(reply.version) / 4
+            best = math.exp(gain) / (math.exp(gain) + 2)
+            assert reply.classification.classes[0].probability == pytest.approx(best, abs=1e-4)
+            answers[reply.version] += 1
+    return answers
+
+
+def test_ten_loads_cost_no_call_and_no_answer_is_of_another_version(folder: Path, png: Png) -> None:
+    async def scenario(found: Team) -> None:
+        stop = asyncio.Event()
+        write_tiny_model(folder / "bands", 2, gain=2 / 4)
+        await found.controls[0].load("bands")
+        callers = [asyncio.create_task(call(server, png(0), stop)) for server in 4 * found.servers]
+        for version in range(3, 13):
+            await asyncio.to_thread(write_tiny_model, folder / "bands", version, version / 4)
+            await found.controls[version % 2].load("bands")
+            assert found.versions() == [{"bands": (version,)}] * 2
+        stop.set()
+        answers = sum(await asyncio.gather(*callers), Counter())
+        assert set(answers) >= set(map(str, range(3, 12)))
+
+    explicit(folder, scenario)
+
+
+def test_a_stop_does_not_wait_for_a_model_that_is_still_loaded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load, free, begun = engine.load, threading.Event(), threading.Event()
+
+    def load_slowly(*arguments: Any) -> engine.Engine:
+        begun.set()
+        free.wait(20)
+        return load(*arguments)
+
+    async def scenario(found: Team) -> None:
+        write_tiny_model(folder / "bands", 2)
+        monkeypatch.setattr(engine, "load", load_slowly)
+        asking = asyncio.create_task(found.controls[0].load("bands"))
+        await asyncio.to_thread(begun.wait, 20)
+        begun_s = time.monotonic()
+        await found.close()
+        assert time.monotonic() - begun_s < 10
+        asking.cancel()
+
+    try:
+        explicit(folder, scenario)
+    finally:
+        free.set()
+
+
 @pytest.mark.parametrize("control", ["none", "poll"])
 def test_clients_change_nothing_unless_control_is_explicit(folder: Path, control: str) -> None:
     async def main() -> None:
@@ -331,6 +392,8 @@ def test_polling_follows_the_folder_and_survives_its_absence(folder: Path, caplo
             shutil.move(folder.with_name("away"), folder)
             shutil.rmtree(folder / "hoops")
             await wait_for(found, {"bands": (1,)})
+            while sum("every worker follows" in text for text in caplog.messages) < 2:
+                await asyncio.sleep(0.05)
 
     asyncio.run(main())
     assert sum("keeping the models as they are" in text for text in caplog.messages) == 1
