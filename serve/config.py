@@ -26,14 +26,19 @@ def _setting(
     *,
     kind: type | None = None,
     choices: Sequence[str] = (),
+    form: tuple[str, str] = ("", ""),
     least: int = 0,
     most: int = 2**31 - 1,
 ) -> Any:
-    """A field of the configuration. `kind` is the type of a value, the default's if it is not given."""
+    """A field of the configuration. `kind` is the type of a value, the default's if it is not given.
+
+    `form` is that of a text: in words, and as a regular expression.
+    """
     metadata = {
         "help": help_text,
         "kind": kind or type(default),
         "choices": choices,
+        "form": form,
         "least": least,
         "most": most,
     }
@@ -66,6 +71,19 @@ class ServerConfig:
     device_id: int = _setting(0, "use the CUDA device of this number")
     precision: str = _setting(
         "float32", "run the file of this precision, if a model has one", choices=("float32", "float16", "int8")
+    )
+    version_policy: str = _setting(
+        "latest:1",
+        "serve the newest N versions of each model with latest:N, or all of them with all",
+        form=("latest:N, N from 1, or all", r"all|latest:[1-9][0-9]{0,5}"),
+    )
+    model_control: str = _setting(
+        "none",
+        "let nobody change the served models, the folder (poll), or RepositoryModelLoad and -Unload (explicit)",
+        choices=("none", "poll", "explicit"),
+    )
+    poll_s: int = _setting(
+        2, "look at the folder of models every so many seconds with --model-control poll", least=1, most=86_400
     )
     workers: int = _setting(
         0, "serve with this many processes; 0 takes one per usable core, up to 8, on the CPU and one on CUDA", most=256

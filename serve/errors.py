@@ -15,13 +15,14 @@ Does not know: gRPC and its status codes (`serve/api/status.py` maps them), file
     |   |-- OptionError         top_k, language or batch size out of range
     |   |-- TensorError         tensors or parameters that the model does not take
     |   |-- NotFound            no such model or version
+    |   |-- ModelControlOff     the settings let no client load or unload models
     |   `-- Unauthenticated     no token, or none that the server knows
     |-- ServerError             the state of the server is the cause, not the request
     |   |-- Overloaded              the queue is full; try again later
     |   |-- TooManyCalls            the caller has as many calls under way as it may
     |   |-- Expired                 the deadline passed in the queue
     |   |-- Draining                the server is stopping
-    |   `-- ControlRefused          the server does not load models on request
+    |   `-- ModelRefused            a model that a client asked for cannot be loaded
     |-- ModelFileError          a model file that must not be served
     |   |-- CorruptModelFile        its bytes have changed since the export
     |   |-- InvalidMetadata         a key is missing or malformed
@@ -110,6 +111,12 @@ class NotFound(RequestError):
     reason = "MODEL_NOT_FOUND"
 
 
+class ModelControlOff(RequestError):
+    """The server's settings let no client load or unload models."""
+
+    reason = "MODEL_CONTROL_OFF"
+
+
 class Unauthenticated(RequestError):
     """The call has no token, or none that the server knows."""
 
@@ -144,10 +151,10 @@ class Draining(ServerError):
     reason = "DRAINING"
 
 
-class ControlRefused(ServerError):
-    """The server does not load or unload models on request."""
+class ModelRefused(ServerError):
+    """A model that a client asked for cannot be loaded, at least not by every worker."""
 
-    reason = "MODEL_CONTROL_OFF"
+    reason = "MODEL_REFUSED"
 
 
 class ModelFileError(InklingError):

@@ -18,6 +18,9 @@ def parse(setting: "Field[Any]", text: str, source: str) -> Any:
     kind, choices, least, most = (setting.metadata[key] for key in ("kind", "choices", "least", "most"))
     if choices and text not in choices:
         raise ConfigError(f"{source}: wanted one of {', '.join(choices)}; got {text!r}")
+    form, pattern = setting.metadata["form"]
+    if form and not re.fullmatch(pattern, text):
+        raise ConfigError(f"{source}: wanted {form}; got {text!r}")
     if kind is not int:
         return None if setting.default is None and not text else kind(text)
     if not text.isascii() or not text.isdecimal() or len(text) > 18 or not least <= int(text) <= most:

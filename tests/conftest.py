@@ -64,7 +64,7 @@ def start_server() -> Iterator[Callable[..., RunningServer]]:
     running = []
 
     def start(models: Path, **settings: object) -> RunningServer:
-        defaults = {"port": 0, "device": "cpu", "workers": 1}
+        defaults = {"port": 0, "device": "cpu", "workers": 1, "version_policy": "all"}
         server = RunningServer(ServerConfig(models=models, **defaults | settings))  # type: ignore[arg-type]
         running.append(server)
         return server

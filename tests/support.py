@@ -54,13 +54,16 @@ def reopen(image: Image.Image, format_name: str = "PNG", **options: object) -> I
     return decode(encode(image, format_name, **options), 1_000_000)
 
 
-def make_graph(shape: tuple[int, int, int]) -> onnx.ModelProto:
-    """A graph from images uint8 [N, H, W, C] to probabilities float32 [N, 3] by the brightness of three bands."""
+def make_graph(shape: tuple[int, int, int], gain: float = 10) -> onnx.ModelProto:
+    """A graph from images uint8 [N, H, W, C] to probabilities float32 [N, 3] by the brightness of three bands.
+
+    The score of a white band is `gain`, that of a black one 0.
+    """
     height, width, channels = shape
     weights = np.zeros((height * width * channels, 3), np.float32)
     for band in range(3):
         rows = np.zeros(shape, np.float32)
-        rows[band * height // 3 : (band + 1) * height // 3] = 10 * 3 / (255 * height * width * channels)
+        rows[band * height // 3 : (band + 1) * height // 3] = gain * 3 / (255 * height * width * channels)
         weights[:, band] = rows.ravel()
     nodes = [
         helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
@@ -99,10 +102,10 @@ def make_spec(**changes: object) -> ModelSpec:
     return replace(spec, **changes)  # type: ignore[arg-type]
 
 
-def write_tiny_model(folder: Path, version: int = 1, **changes: object) -> Path:
+def write_tiny_model(folder: Path, version: int = 1, gain: float = 10, **changes: object) -> Path:
     """Write a tiny model to `folder`/<version>/model.onnx with the code that training uses."""
     spec = make_spec(**changes)
-    graph = make_graph(spec.input.shape)
+    graph = make_graph(spec.input.shape, gain)
     spec = replace(spec, self_test=measure_self_test(graph, spec.input.shape))
     return write_model_file(graph, spec, folder / str(version))
 

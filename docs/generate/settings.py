@@ -34,5 +34,5 @@ def write_values(setting: "Field[Any]") -> str:
     if choices:
         return ", ".join(map(code, choices))
     if kind is not int:
-        return "a path" if kind is Path else "text"
+        return "a path" if kind is Path else setting.metadata["form"][0] or "text"
     return f"from {least:,}" if most == HIGHEST else f"{least:,} to {most:,}"

@@ -33,11 +33,12 @@ STATUS_CODES: dict[type[BaseException], grpc.StatusCode] = {
     errors.RequestStalled: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.NotFound: grpc.StatusCode.NOT_FOUND,
     errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    errors.ModelControlOff: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.ModelRefused: grpc.StatusCode.FAILED_PRECONDITION,
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.TooManyCalls: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Expired: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.Draining: grpc.StatusCode.UNAVAILABLE,
-    errors.ControlRefused: grpc.StatusCode.FAILED_PRECONDITION,
     Exception: grpc.StatusCode.INTERNAL,
 }
 """The code of a class and of those below it; the nearest ancestor decides."""

@@ -26,7 +26,7 @@ from serve.client.endpoint import Endpoint
 from serve.errors import ConfigError
 from serve.machine.cores import count_usable_cores
 from serve.machine.event_loop import new_event_loop
-from serve.model_file.folder import find_model_files
+from serve.model_file.scan import find_model_files
 
 HEALTH_CHECK = "/grpc.health.v1.Health/Check"
 REST_S = 4.0

@@ -90,6 +90,10 @@ class Batcher(ABC, Generic[T, R]):
     async def close(self) -> None:
         """Take nothing new, and finish everything that was accepted."""
 
+    def _forget_run(self) -> None:
+        """Let go of whom it ran for, once closed: a model's memory must not wait for the garbage collector."""
+        self._run = _run_nothing
+
     @abstractmethod
     def _queue(self, group: Group[T, R]) -> None: ...
 
@@ -157,6 +161,10 @@ class Batcher(ABC, Generic[T, R]):
                         group.done.set_result(group.results)
             begin = end
         self._note_size(begin)
+
+
+def _run_nothing(items: list[T]) -> list[R]:
+    raise Draining(f"{len(items)} items came after the close")
 
 
 def _expire(group: Group[T, R]) -> None:

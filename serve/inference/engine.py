@@ -6,6 +6,7 @@ Does not know: image files, batches of many callers, gRPC, names and versions of
 
 import functools
 import re
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,10 +74,14 @@ class Engine:
         self.max_batch = placement.max_batch
         """Most images in one run: what `placement` allows, on the CPU less for a net that `warm_up` finds slow."""
         self.one_image_s = self.full_batch_s = float("inf")
-        """CPU seconds per thread of a run of one image, and of `max_batch`; `warm_up` measures them."""
+        """CPU seconds of a run of one image, and of `max_batch`, in one thread of it; `warm_up` measures them."""
         self._session = session
         self._output_names = [output.name for output in session.get_outputs()]
         self._may_spread = placement.device == "cpu" and placement.most_threads > placement.threads
+        self._cpu_s_of: dict[int, float] = {}
+        """CPU seconds of each of the session's own threads, as of the end of its last run."""
+        self._run_s = 0.0
+        """CPU seconds of the last run in such a thread."""
 
     def run(self, images: npt.NDArray[np.uint8], options: ort.RunOptions | None = None, spread: bool = True) -> Outputs:
         """Run uint8 [N, H, W, C], N at most `max_batch`; `probabilities` is float32 [N, K].
@@ -101,9 +106,11 @@ class Engine:
         self, names: list[str], feed: dict[str, npt.NDArray[np.uint8]], options: ort.RunOptions | None
     ) -> list[npt.NDArray[np.float32]]:
         """Run in one of the session's own threads, where ONNX Runtime does not divide the work any further."""
-        done: SimpleQueue[tuple[list[npt.NDArray[np.float32]], str]] = SimpleQueue()
+        done: SimpleQueue[tuple[list[npt.NDArray[np.float32]], str, int, float]] = SimpleQueue()
         self._session.run_async(names, feed, _hand_over, done, options)
-        outputs, problem = done.get()
+        outputs, problem, thread, cpu_s = done.get()
+        self._run_s = cpu_s - self._cpu_s_of.get(thread, 0.0)
+        self._cpu_s_of[thread] = cpu_s
         if problem:
             raise RuntimeError(problem)
         return outputs
@@ -126,20 +133,26 @@ class Engine:
             # The first run takes fresh memory, the second gives it back.
             self.full_batch_s = min(self._measure(self.max_batch, options) for options in (None, last))
 
+    def close(self) -> None:
+        """Let go of the session and its memory. No run may follow."""
+        del self._session
+
     def _measure(self, size: int, options: ort.RunOptions | None = None) -> float:
-        start_s = time.process_time()  # not the clock's: other processes warm up at the same time
+        # Not the clock's time, for other processes warm up at the same time. Nor the time of this process, which may
+        # answer calls meanwhile: the time of the thread that runs.
+        start_s = time.thread_time()
         try:
             self.run(np.zeros((size, *self.spec.input.shape), np.uint8), options, spread=False)
         except Exception as error:  # as in load()
             kind = f"a run of {size} images on {self.placement.device}"
             raise ModelFileError(f"{kind} broke off while warming up: {_name_fault(error)}") from error
-        return (time.process_time() - start_s) / self.placement.threads
+        return self._run_s if self._may_spread else time.thread_time() - start_s
 
 
 def _hand_over(outputs: list[npt.NDArray[np.float32]], done: SimpleQueue[Any], problem: str) -> None:
     """Called in the session's own thread, which runs behind the event loop as the batcher's does."""
     lower_thread_priority()
-    done.put((outputs, problem))
+    done.put((outputs, problem, threading.get_ident(), time.thread_time()))
 
 
 def _shrinking() -> ort.RunOptions:
@@ -155,12 +168,12 @@ def _pad(images: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
     return padded
 
 
-def load(path: Path, placement: Placement, watchdog: Watchdog = UNWATCHED) -> Engine:
-    """Load, check and self-test a model file.
+def load(path: Path, placement: Placement, watchdog: Watchdog = UNWATCHED, digest: str = "") -> Engine:
+    """Load, check and self-test a model file. With `digest`, bytes that have another SHA-256 are refused.
 
     Raises CorruptModelFile, InvalidMetadata, SelfTestFailed, and ModelFileError if ONNX Runtime refuses it.
     """
-    data = read_model_bytes(path)
+    data = read_model_bytes(path, digest)
     try:
         session = ort.InferenceSession(data, _session_options(placement), providers=_providers(placement))
         meta = session.get_modelmeta()

@@ -1,24 +1,24 @@
-"""A model file -> a live runner: loaded, self-tested and warmed up in a thread, then swapped into the registry.
+"""Model files -> live runners: loaded, self-tested and warmed up in a thread, then swapped into the registry.
 
-Enters: a folder of models. Leaves: runners in the registry, and refusals with their reasons.
-Does not know: gRPC, what decides that a file is to be loaded.
+Enters: the model files that may be live. Leaves: runners in the registry, and refusals with their reasons.
+Does not know: gRPC, what decides which files may be live.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from pathlib import Path
+from itertools import groupby
 
-from serve.errors import ModelFileError, NoModelLoaded
+from serve.errors import ModelFileError
 from serve.images.pool import DecodePool
 from serve.inference import engine
 from serve.inference.registry import Refusal, Registry
 from serve.inference.runner import Runner, RunnerLimits
 from serve.machine.cpu_policy import CpuPolicy
+from serve.machine.memory import return_thread_memory
 from serve.machine.watchdog import Watchdog
-from serve.model_file.folder import PLAIN_NAME, ModelFile, find_model_files, find_unreadable
+from serve.model_file.folder import PLAIN_NAME, ModelFile
 from serve.telemetry.counts import LOADED, REFUSED, Counts
 from serve.telemetry.logs import one_line
 
@@ -39,11 +39,13 @@ class Loader:
         watchdog: Watchdog,
         describe: Callable[[Runner], object],
         on_loading: Callable[[ModelFile], None] = lambda file: None,
+        on_change: Callable[[], None] = lambda: None,
         counts: Counts | None = None,
     ) -> None:
         """`describe` is tried on each runner before it goes live, so that one odd file costs no answer about others.
 
-        `on_loading` is told of each file before it is loaded.
+        `on_loading` is told of each file before it is loaded; `on_change` is called when the live set has changed.
+        `counts` takes the loads, and what each model does.
         """
         self._registry = registry
         self._placement = placement
@@ -53,21 +55,37 @@ class Loader:
         self._watchdog = watchdog
         self._check_description = describe
         self._on_loading = on_loading
+        self._on_change = on_change
         self._counts = counts or Counts()
         self._thread = ThreadPoolExecutor(1, "loader")
+        self._is_closed = self._has_freed = False
+        self._digests: dict[tuple[str, int], str] = {}
+        """By name and version, of what is live."""
+        self._refused: dict[ModelFile, Refusal] = {}
+        self._closing: set[asyncio.Task[None]] = set()
 
-    async def load_folder(self, folder: Path, precision: str) -> None:
-        """Load every file under a folder that can be loaded; a bad one costs no other.
+    async def follow(
+        self, files: Sequence[ModelFile], live_versions: int, retries: Collection[str] = ()
+    ) -> list[Refusal]:
+        """Make the newest `live_versions` of each model live that can be loaded, and no others.
 
-        If a file in another precision is bad, the model.onnx beside it is loaded. Raises ConfigError if
-        there is none, NoModelLoaded if none can be loaded.
+        The files of a model follow each other: the newest version first, and of each version the preferred file. A file
+        that was refused is tried again if its bytes have changed, or if its model is one of `retries`. A version whose
+        new file is refused goes on with the old one; in place of a new version that is refused, an old one stays live.
+        Returns the refusals of versions that none of their files serves.
         """
-        for place in find_unreadable(folder):
-            logger.warning("cannot read %s: %s", one_line(str(place.path)), place.reason)
-        for file in find_model_files(folder, precision):
-            await self._load_or_refuse(file)
-        if not self._registry.names:
-            raise NoModelLoaded(f"--models: every model file under {folder} was refused; the reasons are above")
+        self._refused = {file: refusal for file, refusal in self._refused.items() if file.name not in retries}
+        models = {name: list(of_model) for name, of_model in groupby(files, key=lambda file: file.name)}
+        unserved: list[Refusal] = []
+        for name in [*models, *(name for name in self._registry.names if name not in models)]:
+            unserved += await self._follow_model(name, models.get(name, []), live_versions)
+        self._refused = {file: self._refused[file] for file in files if file in self._refused}
+        self._registry.refusals = tuple(self._refused.values())
+        await self._wait_until_closed()
+        if self._has_freed:
+            self._has_freed = False
+            await asyncio.get_running_loop().run_in_executor(self._thread, return_thread_memory)
+        return unserved
 
     async def load(self, file: ModelFile) -> None:
         """Make one file live; what it replaces answers what it has accepted, and is closed.
@@ -84,46 +102,109 @@ class Loader:
     async def _load(self, file: ModelFile) -> None:
         if not file.name.isprintable():
             raise ModelFileError("wanted a folder whose name is printable text")
+        if file.problem:
+            raise ModelFileError(file.problem)
         self._on_loading(file)
-        loaded = await asyncio.get_running_loop().run_in_executor(self._thread, self._load_engine, file.path)
+        loaded = await asyncio.get_running_loop().run_in_executor(self._thread, self._load_engine, file)
+        counts = self._counts.of_model(file.name, str(file.version))
         runner = Runner(
-            file.name,
-            file.version,
-            loaded,
-            limits=self._limits,
-            cpu=self._cpu,
-            pool=self._pool,
-            counts=self._counts.of_model(file.name, str(file.version)),
+            file.name, file.version, loaded, limits=self._limits, cpu=self._cpu, pool=self._pool, counts=counts
         )
         try:
             self._check_description(runner)
         except Exception as error:  # texts and numbers that no message can hold, in ways that nobody foresaw
-            await runner.close()
+            await self._close(runner)
             if isinstance(error, ModelFileError):
                 raise
             raise ModelFileError(f"its metadata cannot be described: {type(error).__name__}") from error
-        self._counts.declare_model(runner.name)
         if runner.spec.name != file.name:
-            logger.warning("%s version %s is a file of the model %a", file.name, file.version, runner.spec.name)
-        if replaced := self._registry.put(runner):
-            await replaced.close()
+            called = one_line(runner.spec.name)
+            logger.warning(
+                "%s is served as %s, and calls itself %s; is it in another model's folder?",
+                file.path,
+                file.name,
+                called,
+            )
+        self._counts.declare_model(runner.name)
+        self._digests[file.name, file.version] = file.digest
+        self._retire(self._registry.put(runner))
+        self._on_change()
 
-    async def _load_or_refuse(self, file: ModelFile) -> None:
-        plain = replace(file, path=file.path.with_name(PLAIN_NAME))
-        for candidate in dict.fromkeys((file, plain)):
-            try:
-                await self.load(candidate)
-                return
-            except Exception as error:  # a bad file costs no other, in whatever way it is bad
-                which = "" if candidate == plain else f"{candidate.path.name}: "
-                name, path = one_line(file.name), one_line(str(candidate.path))
-                logger.error("refused %s version %s: %s (%s)", name, file.version, _explain(error), path)
-                self._registry.refuse(Refusal(candidate, one_line(f"{which}{_describe(error)}")))
+    async def close(self) -> None:
+        """Wait until what was replaced has been closed. A load that is under way ends by itself."""
+        self._is_closed = True
+        self._thread.shutdown(wait=False, cancel_futures=True)
+        await self._wait_until_closed()
 
-    def _load_engine(self, path: Path) -> engine.Engine:
-        loaded = engine.load(path, self._placement, self._watchdog)
+    async def _follow_model(self, name: str, files: Sequence[ModelFile], live_versions: int) -> list[Refusal]:
+        before = self._registry.versions(name)
+        stays: set[int] = set()
+        missing, unserved = 0, []
+        for version, group in groupby(files, key=lambda file: file.version):
+            if len(stays) == live_versions:
+                break
+            of_version = list(group)
+            is_loaded = await self._load_first(of_version)
+            if not is_loaded:
+                unserved += [self._refused[file] for file in of_version]
+            if is_loaded or version in before:
+                stays.add(version)
+            else:
+                missing += 1
+        others = [version for version in before if version not in stays]
+        for version in others[min(missing, live_versions - len(stays)) :]:
+            self._unload(name, version)
+        return unserved
+
+    def _unload(self, name: str, version: int) -> None:
+        logger.debug("unloading %s version %d", name, version)
+        del self._digests[name, version]
+        self._retire(self._registry.remove(name, version))
+        self._on_change()
+
+    async def _load_first(self, files: Sequence[ModelFile]) -> bool:
+        """Make the first file of one version live that can be, unless it is: whether there is such a file."""
+        for file in files:
+            if file.digest and self._digests.get((file.name, file.version)) == file.digest:
+                return True
+            if file not in self._refused and await self._load_or_refuse(file):
+                return True
+        return False
+
+    async def _load_or_refuse(self, file: ModelFile) -> bool:
+        try:
+            await self.load(file)
+        except Exception as error:  # a bad file costs no other, in whatever way it is bad
+            which = "" if file.path.name == PLAIN_NAME else f"{file.path.name}: "
+            name, path = one_line(file.name), one_line(str(file.path))
+            logger.error("refused %s version %s: %s (%s)", name, file.version, _explain(error), path)
+            self._has_freed = True
+            self._refused[file] = Refusal(file, one_line(f"{which}{_describe(error)}"))
+            return False
+        return True
+
+    def _load_engine(self, file: ModelFile) -> engine.Engine:
+        loaded = engine.load(file.path, self._placement, self._watchdog, file.digest)
         loaded.warm_up()
         return loaded
+
+    def _retire(self, runner: Runner | None) -> None:
+        """Close a runner that is no longer live, without waiting for it."""
+        if runner:
+            task = asyncio.create_task(self._close(runner))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    async def _close(self, runner: Runner) -> None:
+        await runner.close()
+        if not self._is_closed:  # or else the process ends
+            # In the thread that loaded it, whose arena it goes back to.
+            await asyncio.get_running_loop().run_in_executor(self._thread, runner.release)
+            self._has_freed = True
+
+    async def _wait_until_closed(self) -> None:
+        while self._closing:
+            await asyncio.wait(self._closing)
 
 
 def _describe(error: Exception) -> str:

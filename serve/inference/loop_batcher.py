@@ -48,6 +48,7 @@ class LoopBatcher(Batcher[T, R]):
         self._closed = True
         while self._waiting:
             await asyncio.sleep(0)
+        self._forget_run()
 
     def _is_idle(self) -> bool:
         return super()._is_idle() and not self._waiting

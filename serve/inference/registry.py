@@ -28,6 +28,7 @@ class Registry:
 
     def __init__(self) -> None:
         self.refusals: tuple[Refusal, ...] = ()
+        """The files that should be live and cannot be, as of now."""
         self._live: Mapping[str, Versions] = {}
 
     @property
@@ -62,10 +63,21 @@ class Registry:
         versions = dict(self._live.get(runner.name, {}))
         replaced = versions.pop(runner.version, None)
         versions[runner.version] = runner
-        live = {**self._live, runner.name: dict(sorted(versions.items(), reverse=True))}
-        self._live = dict(sorted(live.items(), key=lambda item: (len(item[0]), item[0])))
+        self._live = self._sort({**self._live, runner.name: dict(sorted(versions.items(), reverse=True))})
         return replaced
 
-    def refuse(self, refusal: Refusal) -> None:
-        """Remember why a file is not served."""
-        self.refusals = (*self.refusals, refusal)
+    def remove(self, name: str, version: int) -> Runner | None:
+        """Take a version out of the live set: its runner, if it was live. A model without versions has no name."""
+        versions = dict(self._live.get(name, {}))
+        removed = versions.pop(version, None)
+        others = {other: runners for other, runners in self._live.items() if other != name}
+        self._live = self._sort({**others, name: versions} if versions else others)
+        return removed
+
+    def versions(self, name: str) -> tuple[int, ...]:
+        """The live versions of a model, the highest first; none if it is not live."""
+        return tuple(self._live.get(name, ()))
+
+    @staticmethod
+    def _sort(live: Mapping[str, Versions]) -> Mapping[str, Versions]:
+        return dict(sorted(live.items(), key=lambda item: (len(item[0]), item[0])))

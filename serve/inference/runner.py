@@ -35,6 +35,8 @@ from serve.telemetry.tracing import Stage, find_current_span
 Images: TypeAlias = Sequence[bytes | Pixels]
 """Image files, and pixels that are the net's input already."""
 
+DRAIN_LOOK_S = 0.01
+"""Seconds between two looks at whether everything that was accepted has its answer."""
 LONGEST_LOOP_RUN_S = 0.010
 """CPU seconds. A full batch that takes longer runs in a thread and not on the event loop."""
 
@@ -166,8 +168,14 @@ class Runner:
         return cast("list[Answer]", outcomes)
 
     async def close(self) -> None:
-        """Finish what was accepted, then stop."""
+        """Finish what was accepted, images that are still being decoded included, then stop."""
+        while self.admission.images:
+            await asyncio.sleep(DRAIN_LOOK_S)
         await self._batcher.close()
+
+    def release(self) -> None:
+        """Let go of the model's memory, after `close`. In any thread: it takes milliseconds."""
+        self._engine.close()
 
     def _make_batcher(self, max_queue_delay_us: int) -> Batcher[_Waiting, Answer | Exception]:
         """On the event loop if runs are short and no other core could make them; else with a thread."""

@@ -44,6 +44,7 @@ class ThreadBatcher(Batcher[T, R]):
             self._closed = True
             self._waiting.put(None)
         await asyncio.to_thread(self._thread.join)
+        self._forget_run()
 
     def _is_idle(self) -> bool:
         return super()._is_idle() and not self._open_groups

@@ -17,6 +17,11 @@ MANY_CALLS = 100
 RARELY_S = 30.0
 """Seconds since the last return, after which a single call makes another worth its time: it may have been large."""
 
+LARGEST_END_BYTES = 64 * 2**20
+"""Bytes of the largest free block that glibc leaves at the end of an arena (mallopt(3), M_TRIM_THRESHOLD)."""
+PIECE_BYTES = 100_000
+"""Bytes of a block that glibc always takes from an arena (mallopt(3), M_MMAP_THRESHOLD)."""
+
 
 def keep_loaded() -> None:
     """Exclude all loaded objects from garbage collection: scanning them would stop all calls for milliseconds.
@@ -49,3 +54,22 @@ def return_free_memory() -> None:
     """Return what glibc's allocator holds free to the system."""
     with contextlib.suppress(AttributeError, OSError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def return_thread_memory() -> None:
+    """Return what glibc's allocator holds free to the system, the end of the calling thread's own arena included.
+
+    `malloc_trim` keeps the free block at the end of such an arena. So the block is taken in small pieces that nobody
+    writes to, and all but the last are freed again: now that memory lies between pieces in use, and goes back.
+    """
+    with contextlib.suppress(AttributeError, OSError):  # another C library
+        libc = ctypes.CDLL(None)
+        trim = libc.malloc_trim
+        # These keep the interpreter's lock: a busy event loop would let go of it for each call only after milliseconds.
+        allocate = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_size_t)(("malloc", libc))
+        free = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(("free", libc))
+        *pieces, last = [allocate(PIECE_BYTES) for _ in range(LARGEST_END_BYTES // PIECE_BYTES + 1)]
+        for piece in pieces:
+            free(piece)
+        trim(0)
+        free(last)

@@ -5,9 +5,11 @@ A file is ONNX's protobuf (onnx.proto, IR version 13). This walks through its wi
 whose data lie outside (`TensorProto.external_data`): ONNX Runtime would read any file below its working directory.
 """
 
+import hashlib
 import os
 import stat
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 
 from serve.errors import CorruptModelFile, ModelFileError
@@ -31,8 +33,31 @@ _EXTERNAL_DATA, _DATA_LOCATION = 13, 14
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
-def read_model_bytes(path: Path) -> bytes:
-    """Read a model file. Raises CorruptModelFile, InvalidMetadata, ModelFileError and OSError."""
+def read_model_bytes(path: Path, digest: str = "") -> bytes:
+    """Read a model file. Raises CorruptModelFile, InvalidMetadata, ModelFileError and OSError.
+
+    With `digest`, the SHA-256 of its bytes in hexadecimal digits, bytes that have another are refused.
+    """
+    with _open(path) as file:
+        data = file.read()
+    if digest and (found := hashlib.sha256(data).hexdigest()) != digest:
+        raise ModelFileError(
+            f"wanted the bytes that the server decided on, SHA-256 {digest[:12]}..., found {found[:12]}...; the file "
+            "has changed since"
+        )
+    check_seal(data)
+    if _has_external_data(memoryview(data), "model", 0):
+        raise ModelFileError("wanted all weights in the one file, the graph refers to another")
+    return data
+
+
+def measure_digest(path: Path) -> str:
+    """The SHA-256 of a model file in hexadecimal digits. Raises ModelFileError and OSError."""
+    with _open(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _open(path: Path) -> BufferedReader:
     # Without waiting for a writer, should it be a FIFO.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
@@ -41,14 +66,10 @@ def read_model_bytes(path: Path) -> bytes:
             raise ModelFileError("wanted a file, found something else of that name: a folder, a pipe or a device")
         if status.st_size > LARGEST_FILE:
             raise ModelFileError(f"wanted a file of at most {LARGEST_FILE:,} bytes, got {status.st_size:,}")
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            data = file.read()
-    finally:
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
         os.close(descriptor)
-    check_seal(data)
-    if _has_external_data(memoryview(data), "model", 0):
-        raise ModelFileError("wanted all weights in the one file, the graph refers to another")
-    return data
+        raise
 
 
 def _has_external_data(message: memoryview, kind: str, depth: int) -> bool:

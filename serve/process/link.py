@@ -9,7 +9,7 @@ import json
 import socket
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Self, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias, get_args
 
 LONGEST_MESSAGE = 16 * 2**20
 """Bytes of one message."""
@@ -86,10 +86,76 @@ class Sums:
     tally: list[list[Any]]
 
 
-Message: TypeAlias = Start | Loading | Serving | Beat | Counted | AskCounts | AskSums | Sums
-_KINDS: dict[str, type[Message]] = {
-    kind.__name__: kind for kind in (Start, Loading, Serving, Beat, Counted, AskCounts, AskSums, Sums)
-}
+class File(NamedTuple):
+    """A model file in a message."""
+
+    name: str
+    version: int
+    path: str
+    digest: str
+    problem: str
+    """The last two as in `ModelFile`."""
+
+
+class Refused(NamedTuple):
+    """A version that a worker does not serve as its files are now, and the reason that a client may know."""
+
+    name: str
+    version: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """To a worker: the files that may be live. It makes them so and says Followed."""
+
+    number: int
+    """Of the decision; a later one has a higher number."""
+    files: list[File]
+    """In the order of `Loader.follow`."""
+    retry: str = ""
+    """The model whose refused files are to be tried again."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "files", [File(*file) for file in self.files])
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """From a worker: it serves what a decision desired, but for the versions that it refused."""
+
+    number: int
+    refused: list[Refused]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "refused", [Refused(*each) for each in self.refused])
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """From a worker: a client asks for a model to be loaded or unloaded by all workers."""
+
+    number: int
+    """Of the request; Changed has the same."""
+    model: str
+    loads: bool
+    """Whether it is to be loaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """To a worker: the answer to Change, once every worker has followed."""
+
+    number: int
+    error: str
+    """The name of a class of `serve.errors`; empty if it is done."""
+    text: str
+
+
+Message: TypeAlias = (
+    Start | Loading | Serving | Beat | Counted | AskCounts | AskSums | Sums | Desired | Followed | Change | Changed
+)
+_KINDS: dict[str, type[Message]] = {kind.__name__: kind for kind in get_args(Message)}
 
 
 class Link:

@@ -8,26 +8,27 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 
 import grpc
 
 from serve.api.gate import CallGate
 from serve.api.inkling_v1 import SERVICE, ClassifierService, check_description
-from serve.api.open_inference.control import NoControl
+from serve.api.open_inference.control import ModelControl, NoControl
 from serve.api.open_inference.service import SERVICE as OPEN_INFERENCE
 from serve.api.open_inference.service import OpenInferenceService
 from serve.api.security.access import Access
 from serve.api.security.credentials import make_credentials
 from serve.api.standard import HEALTH, REFLECTIONS, Health, Reflection
 from serve.config import ServerConfig
-from serve.errors import PortTaken
+from serve.errors import NoModelLoaded, PortTaken
 from serve.images.pool import DecodePool
 from serve.inference.device import choose_device
 from serve.inference.engine import Placement
 from serve.inference.loader import Loader
-from serve.inference.registry import Registry
+from serve.inference.registry import Refusal, Registry
 from serve.inference.runner import RunnerLimits
 from serve.machine.cores import count_usable_cores
 from serve.machine.cpu_policy import CpuPolicy
@@ -36,6 +37,7 @@ from serve.machine.memory import keep_loaded, return_after_bursts
 from serve.machine.scheduling import lower_thread_priority
 from serve.machine.watchdog import Watchdog
 from serve.model_file.folder import ModelFile
+from serve.model_file.repository import Repository, count_live
 from serve.process.port import SPREADS_CONNECTIONS, join_address
 from serve.telemetry.counts import Counts, Tally
 from serve.telemetry.metrics import State
@@ -91,10 +93,12 @@ class Server:
         idle_cores: IdleCores | None = None,
         on_loading: Callable[[ModelFile], None] = lambda file: None,
         ask_sums: Callable[[], Awaitable[Tally]] | None = None,
+        control: ModelControl | None = None,
     ) -> None:
         """`idle_cores` is this worker's view of the cores that the others use; `on_loading` is told of each file.
 
-        `ask_sums` gives the counts of all workers; without it there are no others.
+        `ask_sums` gives the counts of all workers; without it there are no others. `control` loads and unloads models
+        on request; without it such requests are refused.
         """
         self._on_loading = on_loading
         self.counts = Counts()
@@ -109,33 +113,51 @@ class Server:
         threads = min(count_usable_cores(), MOST_DECODERS)
         self._decoders = ThreadPoolExecutor(threads, "decoder", initializer=lower_thread_priority)
         self._pool = DecodePool(self._decoders, threads, config.max_pending_pixels, config.max_image_pixels)
+        self._live_versions = count_live(config.version_policy)
+        self._loader = self._make_loader()
         files = (config.tls_cert, config.tls_key, config.tls_client_ca, config.tokens)
         self._access = Access(*files, config.max_token_calls, is_quiet=True)  # the supervisor has them, too, and logs
         self._gate = CallGate(self.counts, self._tracing, self._access.tokens)
         self._service = ClassifierService(self.registry, config.max_request_images)
         self._open_inference = OpenInferenceService(
-            self.registry, config.max_request_images, statistics=self._read_statistics, control=NoControl()
+            self.registry, config.max_request_images, statistics=self._read_statistics, control=control or NoControl()
         )
         self._health = Health()
+        self._listens = False
         self._reflection = Reflection([SERVICE.full_name, OPEN_INFERENCE.full_name])
         self._shares_port = config.workers > 1 or LISTENERS > 1
         self._listeners = [self._make_listener() for _ in range(LISTENERS)]
         self.port = config.port
 
-    async def load(self) -> None:
-        """Load every model. Raises ConfigError if none can be served."""
-        await self._make_loader().load_folder(self._config.models, self._config.precision)
+    async def load(self, files: Sequence[ModelFile] | None = None) -> list[Refusal]:
+        """Load models: of those files, or of the folder. Raises ConfigError if none can be served."""
+        if files is None:
+            repository = Repository(self._config.models, self._config.precision, self._live_versions)
+            for problem in repository.look_first():
+                logger.warning("%s", problem)
+            files = list(chain.from_iterable(repository.models.values()))
+        refusals = await self.follow(files)
+        if files and not self.registry.names:
+            folder = self._config.models
+            raise NoModelLoaded(f"--models: every model file under {folder} was refused; the reasons are above")
+        return refusals
 
-    async def start(self) -> None:
-        """Load every model, then listen. Raises ConfigError if none can be served or the address cannot be had."""
-        await self.load()
+    async def follow(self, files: Sequence[ModelFile], retries: Collection[str] = ()) -> list[Refusal]:
+        """Serve those files from now on, as `Loader.follow` says: versions that none of their files serves."""
+        return await self._loader.follow(files, self._live_versions, retries)
+
+    async def start(self, files: Sequence[ModelFile] | None = None) -> list[Refusal]:
+        """Load models, then listen. Raises ConfigError if none can be served or the address cannot be had."""
+        refusals = await self.load(files)
         keep_loaded()
         self._listen()
         for listener in self._listeners:
             await listener.start()
         self._access_task = asyncio.create_task(self._access.watch())
         self._memory_task = asyncio.create_task(return_after_bursts(lambda: self._gate.ended_count))
-        self._health.set_serving(["", SERVICE.full_name, OPEN_INFERENCE.full_name, *self.registry.names])
+        self._listens = True
+        self._set_serving()
+        return refusals
 
     async def stop(self) -> None:
         """Say NOT_SERVING, send clients away, finish what was accepted, close."""
@@ -154,6 +176,7 @@ class Server:
         ended = asyncio.gather(*(listener.stop(None) for listener in self._listeners), *stops)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(ended, CLOSE_S)
+        await self._loader.close()
         for runner in self.registry.list():
             await runner.close()
         self._memory_task.cancel()
@@ -175,6 +198,11 @@ class Server:
     async def _sum_own(self) -> Tally:
         self._own_sums.add(self.counts.take())
         return self._own_sums
+
+    def _set_serving(self) -> None:
+        """Health knows the live models, once calls can come."""
+        if self._listens:
+            self._health.set_serving(["", SERVICE.full_name, OPEN_INFERENCE.full_name, *self.registry.names])
 
     def _make_loader(self) -> Loader:
         config = self._config
@@ -200,6 +228,7 @@ class Server:
             watchdog=self._watchdog,
             describe=check_description,
             on_loading=self._on_loading,
+            on_change=self._set_serving,
             counts=self.counts,
         )
 

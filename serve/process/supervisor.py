@@ -24,6 +24,7 @@ from serve.api.security.access import Access
 from serve.config import ServerConfig, to_texts
 from serve.machine.cores import count_usable_cores
 from serve.machine.idle_cores import share_memory
+from serve.process.control.decide import Decider
 from serve.process.link import Link, Serving, Start
 from serve.process.port import join_address, reserve_port
 from serve.process.startup import STOP_SIGNALS
@@ -48,8 +49,12 @@ class Supervisor:
     """Keeps `config.workers` workers alive until it is told to stop."""
 
     def __init__(self, config: ServerConfig, needs_metrics_port: bool = False) -> None:
-        """Raises ConfigError if a port cannot be had, that of the metrics only if it is needed, or a file is wrong."""
+        """Raises ConfigError if a file is wrong, there is no model file, or a port cannot be had.
+
+        The port of the metrics may be taken unless it is needed.
+        """
         self._access = Access(config.tls_cert, config.tls_key, config.tls_client_ca, config.tokens)
+        self._models = Decider(config)
         self.status = Status(config.workers)
         self._http = open_http(config, self.status, needs_metrics_port)
         self._reserved = reserve_port(config.host, config.port)
@@ -78,7 +83,8 @@ class Supervisor:
         """Run until told to stop, or until a worker fails at its very first start; the exit code."""
         logger.info("starting %s", _count(self._config.workers))
         self._warn_of_plaintext()
-        watching = [asyncio.create_task(self._access.watch()), asyncio.create_task(self._access.warn_of_expiry())]
+        tasks = [self._models.run(), self._access.watch(), self._access.warn_of_expiry()]
+        watching = [asyncio.create_task(task) for task in tasks]
         if self._http:
             await self._http.start()
         async with asyncio.TaskGroup() as group:
@@ -155,12 +161,14 @@ class Supervisor:
             if stream:
                 reading.append(asyncio.create_task(forward_lines(stream, name)))
         watching = [
+            asyncio.create_task(self._models.join(number, link)),
             asyncio.create_task(self._end_when_told(process)),
             asyncio.create_task(self._kill_when_hung(process, watched)),
         ]
         try:
             code = await process.wait()
             await asyncio.wait(reading, timeout=LAST_MESSAGES_S)  # its last counts and lines are still on their way
+            self._models.leave(number, has_crashed=code < 0 and not self._stopping.is_set())
             return code
         finally:
             for task in (*reading, *watching):
@@ -172,6 +180,7 @@ class Supervisor:
         async for message in link.receive():
             watched.note(message)
             self.status.note(message, number, link)
+            self._models.note(message, number)
             if isinstance(message, Serving):
                 self._note_serving(message, number, pid)
 

@@ -11,13 +11,14 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
-from serve.config import ServerConfig, from_texts
+from serve.config import from_texts
 from serve.errors import ConfigError
 from serve.machine.cores import count_usable_cores
 from serve.machine.event_loop import new_event_loop
 from serve.machine.idle_cores import IdleCores
+from serve.process.control.follow import Follower
 from serve.process.link import BEAT_S, AskCounts, AskSums, Beat, Counted, Link, Loading, Message, Serving, Start, Sums
 from serve.process.server import Server
 from serve.process.startup import STOP_SIGNALS, end
@@ -56,7 +57,9 @@ class Reporter:
         if isinstance(message, AskCounts):
             self._report(message.number)
         elif isinstance(message, Sums) and message.number in self._asked:
-            self._asked.pop(message.number).set_result(Tally.from_lists(message.tally))
+            answer = self._asked.pop(message.number)
+            if not answer.done():  # its caller has left at this moment
+                answer.set_result(Tally.from_lists(message.tally))
 
     async def ask_sums(self) -> Tally:
         """The sums of all workers, those that have ended included, as of now."""
@@ -102,40 +105,48 @@ async def _work(end_of_link: socket.socket) -> None:
         return
     config = from_texts(start.settings)
     start_logging(config.log_level, config.log_format)
-    reporter = Reporter(link)
-    listening = asyncio.create_task(_listen(messages, reporter, stop))
-    await serve(config, stop, link, reporter, IdleCores.at(count_usable_cores(), start.memory, start.number))
+    reporter, models = Reporter(link), Follower(link)
+    listening = asyncio.create_task(_listen(messages, (reporter, models), stop))
+    idle_cores = IdleCores.at(count_usable_cores(), start.memory, start.number)
+    server = Server(
+        config,
+        idle_cores,
+        lambda file: link.send(Loading(file.name, file.version)),
+        ask_sums=reporter.ask_sums,
+        control=models if config.model_control == "explicit" else None,
+    )
+    await serve(server, stop, link, reporter, models)
     listening.cancel()
     await link.finish()
 
 
-async def _listen(messages: AsyncIterator[Message], reporter: Reporter, stop: asyncio.Event) -> None:
+async def _listen(messages: AsyncIterator[Message], parts: Sequence[Reporter | Follower], stop: asyncio.Event) -> None:
     """Take notice of what the supervisor says, and stop when it is gone."""
     async for message in messages:
-        reporter.note(message)
+        for part in parts:
+            part.note(message)
     stop.set()
 
 
-async def serve(
-    config: ServerConfig, stop: asyncio.Event, link: Link, reporter: Reporter, idle_cores: IdleCores
-) -> None:
+async def serve(server: Server, stop: asyncio.Event, link: Link, reporter: Reporter, models: Follower) -> None:
     """Load and serve until `stop` is set, also while models load. Raises ConfigError if it cannot start."""
-    server = Server(
-        config, idle_cores, lambda file: link.send(Loading(file.name, file.version)), ask_sums=reporter.ask_sums
-    )
-    starting, stopping = asyncio.create_task(server.start()), asyncio.create_task(stop.wait())
+    starting, stopping = asyncio.create_task(models.start(server)), asyncio.create_task(stop.wait())
     await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
         starting.cancel()
         return
     await starting
     link.send(Serving(server.registry.names))
-    tasks = [asyncio.create_task(_beat(link)), asyncio.create_task(reporter.run(server))]
-    await stopping
+    following = asyncio.create_task(models.run(server))
+    telling = [asyncio.create_task(_beat(link)), asyncio.create_task(reporter.run(server))]
+    await asyncio.wait((stopping, following), return_when=asyncio.FIRST_COMPLETED)
+    following.cancel()
     await server.stop()
-    for task in tasks:
+    for task in telling:
         task.cancel()
-    await asyncio.wait(tasks)  # the last report is sent
+    await asyncio.wait(telling)  # the last report is sent
+    if not stopping.done():
+        following.result()  # raises what went wrong: a new worker takes this one's place
     logger.info("stopped")
 
 

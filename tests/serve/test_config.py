@@ -20,6 +20,8 @@ from serve.errors import ConfigError
 
 SETTINGS = {setting.name: setting for setting in fields(ServerConfig)}
 NUMBERS = [name for name, setting in SETTINGS.items() if setting.metadata["kind"] is int]
+FORMS = {"version_policy": ("all", "latest:2")}
+"""Values of the settings whose texts have a form, none of them the default."""
 CHOICES = [name for name, setting in SETTINGS.items() if setting.metadata["choices"]]
 COMPANIONS = {
     "tls_cert": {"tls_key": Path("key.pem")},
@@ -43,6 +45,9 @@ def twin_of(name: str) -> str:
 def other_values(name: str) -> tuple[tuple[str, Any], tuple[str, Any]]:
     """Two texts, each with the value that it means; the first is never the default, the second only of two choices."""
     setting = SETTINGS[name]
+    if name in FORMS:
+        first, second = FORMS[name]
+        return (first, first), (second, second)
     if setting.metadata["choices"]:
         first, second, *_ = sorted(setting.metadata["choices"], key=lambda choice: choice == setting.default)
         return (first, first), (second, second)
@@ -134,6 +139,20 @@ def test_what_is_no_choice_is_refused_with_the_choices_and_the_source(name: str,
         with pytest.raises(ConfigError) as caught:
             read_config(arguments, environment)
         assert str(caught.value) == f"{source}: wanted one of {choices}; got {text!r}"
+
+
+def test_every_setting_with_a_form_is_tested() -> None:
+    assert {name for name, setting in SETTINGS.items() if setting.metadata["form"][0]} == set(FORMS)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "latest", "latest:0", "latest:-1", "latest:01", "Latest:1", "latest:1 ", "2", "1,2"]
+)
+def test_a_version_policy_of_another_form_is_refused_with_the_source(text: str) -> None:
+    for source, arguments, environment in wrong_sources("version_policy", text):
+        with pytest.raises(ConfigError) as caught:
+            read_config(arguments, environment)
+        assert str(caught.value) == f"{source}: wanted latest:N, N from 1, or all; got {text!r}"
 
 
 def test_variables_with_our_prefix_that_no_setting_has_are_all_named() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from serve.config import ServerConfig, read_config
 from serve.errors import ConfigError
+from tests.serve.test_config import FORMS
 
 SETTINGS = {setting.name: setting for setting in fields(ServerConfig)}
 PAIR = {"tls_cert": "cert.pem", "tls_key": "key.pem", "tokens": "tokens.txt"}
@@ -30,6 +31,8 @@ def value_of(name: str) -> Any:
     setting = SETTINGS[name]
     if setting.metadata["choices"]:
         return next(choice for choice in setting.metadata["choices"] if choice != setting.default)
+    if setting.metadata["form"][0]:
+        return FORMS[name][0]
     return setting.metadata["most"] if setting.metadata["kind"] is int else "elsewhere"
 
 

@@ -5,26 +5,26 @@ Enters: names of models. Leaves: a changed live set, or the reason why it is not
 
 from typing import Protocol
 
-from serve.errors import ControlRefused, quote
+from serve.errors import ModelControlOff, quote
 
 
 class ModelControl(Protocol):
     """Loads and unloads models by name on request."""
 
     async def load(self, name: str) -> None:
-        """Make a model live, or renew it. Raises NotFound, ControlRefused, ModelFileError."""
+        """Make a model live, or renew it. Raises NotFound, ModelControlOff, ModelRefused."""
 
     async def unload(self, name: str) -> None:
-        """Serve a model no more. Raises NotFound, ControlRefused."""
+        """Serve a model no more. Raises NotFound, ModelControlOff."""
 
 
 class NoControl:
     """Refuses every request to change the models."""
 
     async def load(self, name: str) -> None:
-        """Raise ControlRefused."""
-        raise ControlRefused(f"cannot load {quote(name)}: this server does not load models on request")
+        """Raise ModelControlOff."""
+        raise ModelControlOff(f"cannot load {quote(name)}: models are loaded with --model-control explicit")
 
     async def unload(self, name: str) -> None:
-        """Raise ControlRefused."""
-        raise ControlRefused(f"cannot unload {quote(name)}: this server does not unload models on request")
+        """Raise ModelControlOff."""
+        raise ModelControlOff(f"cannot unload {quote(name)}: models are unloaded with --model-control explicit")

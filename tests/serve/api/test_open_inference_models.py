@@ -172,7 +172,7 @@ def test_a_server_that_loads_nothing_on_request_says_so(stub: GRPCInferenceServi
         getattr(stub, method)(getattr(pb, f"{method}Request")(model_name="bands"))
     error: Any = caught.value
     assert error.code() == grpc.StatusCode.FAILED_PRECONDITION
-    assert "this server does not" in error.details()
+    assert "ed with --model-control explicit" in error.details()
     assert b"MODEL_CONTROL_OFF" in dict(error.trailing_metadata())["grpc-status-details-bin"]
 
 

@@ -8,7 +8,14 @@ from serve.api.status import INTERNAL_MESSAGE, STATUS_CODES, to_status
 
 
 def test_every_named_failure_has_a_status_code() -> None:
-    for error in (errors.EmptyImage, errors.NotFound, errors.Overloaded, errors.Expired, errors.Draining):
+    for error in (
+        errors.EmptyImage,
+        errors.NotFound,
+        errors.Overloaded,
+        errors.Expired,
+        errors.Draining,
+        errors.ModelRefused,
+    ):
         status = to_status(error("what was wanted and what came"))
         assert status.message == "what was wanted and what came"
         assert status.code != grpc.StatusCode.INTERNAL.value[0]

@@ -193,7 +193,7 @@ def check_repository(client: InferenceServerClient) -> None:
     for change in (client.load_model, client.unload_model):
         error = find_error(lambda change=change: change(MODEL))
         assert error.status() == "StatusCode.FAILED_PRECONDITION"
-        assert "this server does not" in error.message()
+        assert "ed with --model-control explicit" in error.message()
 
 
 def check_malformed(client: InferenceServerClient) -> None:

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -171,6 +173,48 @@ def test_a_quick_net_takes_as_many_as_it_may_and_a_batch_is_timed(
     engine = load(model_file, CPU)
     engine.warm_up()
     assert (engine.max_batch, engine.one_image_s, engine.full_batch_s) == (64, 0.0002, 0.004)
+
+
+def test_what_other_threads_do_meanwhile_does_not_count_as_the_time_of_a_run(
+    model_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that is loaded beside traffic would seem slow, and get smaller batches for good."""
+    engine, run = load(model_file, CPU), Engine.run
+
+    def run_beside_others(self: Engine, *arguments: object, **options: object) -> engine_module.Outputs:
+        busy = threading.Thread(target=occupy_core, args=(0.2,))
+        busy.start()
+        busy.join()
+        return run(self, *arguments, **options)
+
+    monkeypatch.setattr(Engine, "run", run_beside_others)
+    engine.warm_up()
+    assert 0 < engine.one_image_s < 0.05
+    assert 0 < engine.full_batch_s < 0.05
+
+
+def occupy_core(seconds: float) -> None:
+    """Use so many seconds of the CPU in this thread."""
+    ends_s = time.thread_time() + seconds
+    while time.thread_time() < ends_s:
+        pass
+
+
+def test_a_run_in_the_sessions_own_thread_takes_the_time_of_one_in_the_callers() -> None:
+    """The quickest of five, for a core is shared with others."""
+    path = REPOSITORY / "models/mnist-cnn/1/model.onnx"
+
+    def measure(most_threads: int) -> tuple[float, float]:
+        engine = load(path, replace(CPU, max_batch=16, most_threads=most_threads))
+        times = []
+        for _ in range(5):
+            engine.warm_up()
+            times.append((engine.one_image_s, engine.full_batch_s))
+        return min(one for one, _ in times), min(full for _, full in times)
+
+    (one, full), (one_aside, full_aside) = measure(1), measure(2)
+    assert one / 3 < one_aside < 3 * one
+    assert full / 2 < full_aside < 2 * full
 
 
 @pytest.mark.parametrize("max_batch", [1, 3, 4])

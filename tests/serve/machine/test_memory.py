@@ -5,6 +5,8 @@ import contextlib
 import itertools
 import platform
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -17,7 +19,7 @@ from serve.bench.target import process_tree
 from serve.machine import memory
 from serve.pb.classifier_pb2 import ClassifyRequest
 from tests.serve.process.test_server import running
-from tests.support import Png
+from tests.support import ROOT, Png
 
 MIB = 2**20
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library gives back as it likes")
@@ -42,6 +44,36 @@ def test_what_is_free_between_things_in_use_goes_back_to_the_system() -> None:
     memory.return_free_memory()
     assert before - resident_bytes() > 30 * MIB
     assert len(kept) > 500
+
+
+FREE_END = f"""
+from concurrent.futures import ThreadPoolExecutor
+from serve.machine import memory
+from tests.serve.machine.test_memory import MIB, resident_bytes
+
+def take_and_leave():
+    for _ in range(2):  # the first, which is mapped by itself, makes glibc take the second from the arena
+        block = bytearray({20 * MIB})
+        block[::4096] = bytes(len(block[::4096]))
+        del block
+
+with ThreadPoolExecutor(1) as thread:
+    thread.submit(int).result()
+    before = resident_bytes()
+    thread.submit(take_and_leave).result()
+    memory.return_free_memory()
+    print(resident_bytes() - before)
+    thread.submit(memory.return_thread_memory).result()
+    print(resident_bytes() - before)
+"""
+
+
+def test_the_free_end_of_a_threads_arena_goes_back_to_the_system() -> None:
+    """As a file leaves it that is loaded and closed in a thread. In a process whose memory nobody has used yet."""
+    done = subprocess.run([sys.executable, "-c", FREE_END], cwd=ROOT, capture_output=True, text=True, check=True)
+    left, after = map(int, done.stdout.split())
+    assert left > 15 * MIB, "what this is about"
+    assert after < 3 * MIB
 
 
 async def watch_for(seconds: float, count_calls: Callable[[], int]) -> None:

@@ -33,7 +33,8 @@ def folder(tmp_path: Path, repository_folder: Path) -> Path:
     shutil.copytree(repository_folder, tmp_path / "models")
     names = {"models": "models", "tls_cert": "server.pem", "tls_key": "server.key", "tokens": "tokens"}
     names["tls_client_ca"] = "authority.pem"
-    (tmp_path / "inkling.toml").write_text("".join(f"{key} = '{tmp_path / name}'\n" for key, name in names.items()))
+    lines = [f"{key} = '{tmp_path / name}'\n" for key, name in names.items()]
+    (tmp_path / "inkling.toml").write_text("".join([*lines, "version_policy = 'all'\n"]))
     return tmp_path
 
 

@@ -144,6 +144,16 @@ def test_a_folder_without_models_is_an_error_that_names_it(
         start_server(tmp_path)
 
 
+def test_a_folder_in_which_every_file_is_refused_is_an_error_that_names_it(
+    start_server: Callable[..., RunningServer], tmp_path: Path
+) -> None:
+    path = tmp_path / "bands/1/model.onnx"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"a text file")
+    with pytest.raises(ConfigError, match=rf"--models: every model file under {re.escape(str(tmp_path))} was refused"):
+        start_server(tmp_path)
+
+
 def test_the_largest_batch_that_may_be_set_is_one_to_serve_with(
     start_server: Callable[..., RunningServer], repository_folder: Path
 ) -> None:

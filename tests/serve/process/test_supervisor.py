@@ -35,8 +35,9 @@ sys.exit(os.waitstatus_to_exitcode(pty.spawn(stop_who_writes_behind + sys.argv[1
 class Supervised:
     """`python -m serve --workers 2` on a free port, and what it logs."""
 
-    def __init__(self, models: Path, starter: Sequence[str] = ()) -> None:
+    def __init__(self, models: Path, starter: Sequence[str] = (), flags: Sequence[str] = ()) -> None:
         command = [*starter, sys.executable, "-m", "serve", "--models", str(models), "--port", "0", "--device", "cpu"]
+        command += flags
         pipe = subprocess.PIPE
         self.process = subprocess.Popen([*command, "--workers", "2"], stdin=pipe, stderr=pipe, text=True)
         self.lines: list[str] = []
@@ -81,8 +82,8 @@ class Supervised:
 
 
 @contextmanager
-def supervised(models: Path, starter: Sequence[str] = ()) -> Iterator[Supervised]:
-    running = Supervised(models, starter)
+def supervised(models: Path, starter: Sequence[str] = (), flags: Sequence[str] = ()) -> Iterator[Supervised]:
+    running = Supervised(models, starter, flags)
     try:
         yield running
     finally:

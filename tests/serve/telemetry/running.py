@@ -31,7 +31,7 @@ class Running:
     def __init__(self, models: Path, *flags: str, environment: dict[str, str] | None = None) -> None:
         self.http_port = find_free_port()
         command = [sys.executable, "-m", "serve", "--models", str(models), "--port", "0", "--device", "cpu"]
-        command += ["--metrics-port", str(self.http_port), *flags]
+        command += ["--metrics-port", str(self.http_port), "--version-policy", "all", *flags]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, stdout=pipe, stderr=subprocess.STDOUT, text=True, env=environment)
         self.lines: list[str] = []

@@ -1,0 +1,1 @@
+"""Which models are live: the supervisor decides, and every worker follows."""
