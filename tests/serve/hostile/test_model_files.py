@@ -130,7 +130,7 @@ def test_a_file_of_another_models_name_is_served_and_warned_of(tmp_path: Path) -
     put(tmp_path, "renamed", whole())
     with served(tmp_path) as server, Client(server.address) as client:
         assert client.get_model("renamed").name == "renamed"
-        server.wait_for(r"WARNING .*renamed version 1.*'bands'")
+        server.wait_for(r"WARNING .*is served as renamed, and calls itself bands")
 
 
 def test_a_description_too_large_for_clients_is_refused(tmp_path: Path) -> None:
