@@ -9,6 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 from google.protobuf.json_format import MessageToDict
@@ -80,7 +81,7 @@ def control(endpoint: Endpoint, action: str, model: str) -> None:
     request = MODEL_NAME_TAG + encode_length(len(name)) + name
     with open_channel(endpoint, make_call_options(endpoint, DEFAULT_MAX_MESSAGE_BYTES)) as channel:
         # Without serializers, requests and responses are bytes; the response has no fields that are needed.
-        call = channel.unary_unary(SERVICE + action.capitalize())
+        call: Any = channel.unary_unary(SERVICE + action.capitalize())
         try:
             call(request, timeout=LOAD_TIMEOUT_S, metadata=endpoint.metadata)
         except grpc.RpcError as error:
@@ -145,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--version", default="", metavar="V", help="describe version V (default: the highest)")
     _add_action(show)
     for action, effect in (("load", "load a model, or load it again"), ("unload", "unload every version of a model")):
-        control_parser = actions.add_parser(action, help=f"{effect}; needs a server with --model-control explicit")
+        control_parser = actions.add_parser(action, help=f"{effect}; the server has to allow it")
         control_parser.add_argument("model", metavar="NAME", help=f"{action} the model NAME")
         _add_action(control_parser)
     return parser
