@@ -1,8 +1,8 @@
 """`inkling models list|show|load|unload`: what a server has, and, if it allows that, which models it has.
 
 Enters: a command and a model's name. Leaves: a table or JSON on stdout. Exit code 0, 1 if the call failed, 2 for bad
-usage, 130 after Ctrl-C. Does not know: the stubs of the Open Inference Protocol, which has the calls that load and unload. They clash
-with those of tritonclient in one process, so the two requests are written here, field by field.
+usage, 130 after Ctrl-C. Does not know: the stubs of the Open Inference Protocol, which has the calls that load and
+unload. They clash with those of tritonclient in one process, so the two requests are written here, field by field.
 """
 
 import argparse
