@@ -1,6 +1,7 @@
 """Write the Python stubs of the .proto files into a folder: `python proto/generate.py serve/pb`.
 
 Enters: the .proto files. Leaves: for each its `_pb2.py`, the types of that in `.pyi`, and its `_pb2_grpc.py`.
+With `serve/pb` it also writes `proto/inkling.binpb`: all of them and their imports, for clients that read descriptors.
 Needs the pinned grpcio-tools of the `test` extra: newer generators write stubs that refuse older protobufs.
 """
 
@@ -12,6 +13,8 @@ from pathlib import Path
 from grpc_tools import protoc
 
 PROTO = Path(__file__).resolve().parent
+COMMITTED_STUBS = PROTO.parent / "serve" / "pb"
+DESCRIPTOR_SET = PROTO / "inkling.binpb"
 SOURCES = ("inkling/v1/classifier.proto", "open_inference/open_inference.proto")
 
 
@@ -19,13 +22,24 @@ def generate(source: str, folder: Path) -> None:
     """Generate from the root `proto/`, so that the descriptor has the name that users' own stubs give it."""
     package = source.rpartition("/")[0].replace("/", ".")
     with tempfile.TemporaryDirectory() as made:
-        includes = (PROTO, files("grpc_tools") / "_proto", _googleapis())
-        outputs = [f"--{kind}_out={made}" for kind in ("python", "pyi", "grpc_python")]
-        if protoc.main(["protoc", *(f"-I{include}" for include in includes), *outputs, source]):
-            raise SystemExit("protoc failed; its message is above")
+        _run_protoc(*(f"--{kind}_out={made}" for kind in ("python", "pyi", "grpc_python")), source)
         for stub in sorted((Path(made) / source).parent.iterdir()):
             text = stub.read_text().replace(f"from {package} import", "from serve.pb import")
             (folder / stub.name).write_text(text)
+
+
+def make_descriptor_set() -> bytes:
+    """A google.protobuf.FileDescriptorSet of all sources and what they import, so that it can be used alone."""
+    with tempfile.TemporaryDirectory() as made:
+        written = Path(made) / DESCRIPTOR_SET.name
+        _run_protoc("--include_imports", f"--descriptor_set_out={written}", *SOURCES)
+        return written.read_bytes()
+
+
+def _run_protoc(*arguments: str) -> None:
+    includes = (PROTO, files("grpc_tools") / "_proto", _googleapis())
+    if protoc.main(["protoc", *(f"-I{include}" for include in includes), *arguments]):
+        raise SystemExit("protoc failed; its message is above")
 
 
 def _googleapis() -> Path:
@@ -37,3 +51,5 @@ def _googleapis() -> Path:
 if __name__ == "__main__":
     for each in SOURCES:
         generate(each, Path(sys.argv[1]))
+    if Path(sys.argv[1]).resolve() == COMMITTED_STUBS:
+        DESCRIPTOR_SET.write_bytes(make_descriptor_set())

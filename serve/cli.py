@@ -1,15 +1,21 @@
 """`inkling COMMAND`: every command of the project under one name.
 
 Enters: the words of a command line. Leaves: the module that they name, started as `python -m` starts it; or a
-list of the commands; or a sentence that says what to install. Does not know: what a command does. It imports none of
-them, so that `--help` and `--version` answer at once.
+list of the commands; or a sentence that says what to install. It imports no command at the top, so that `--help` and
+`--version` answer at once. `inspect` alone is here: it needs rooms that no other command has together.
 """
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from runpy import run_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from serve.model_file.spec import ModelSpec
 
 HELP = (["-h"], ["--help"])
 
@@ -27,6 +33,8 @@ COMMANDS = {
     "serve": Command("serve", "serve a folder of model files over gRPC", "cpu"),
     "classify": Command("serve.client", "classify images with a running server"),
     "evaluate": Command("serve.evaluate", "measure the accuracy of a served model"),
+    "models": Command("serve.client.commands.models", "list the models of a server; load and unload them"),
+    "inspect": Command("serve.cli", "describe a model file, and check its seal and self-test"),
     "health": Command("serve.health", "ask a server whether it serves", "server"),
     "bench": Command("serve.bench", "measure the throughput and latency of a server", "cpu"),
     "train mnist": Command("train.mnist", "train a classifier of handwritten digits", "cpu,train"),
@@ -57,6 +65,8 @@ def main() -> int:
         advice = f'install the extras [{command.extras}], in a checkout with: pip install ".[{command.extras}]"'
         print(f"inkling {name}: {missing[0]} is not installed; {advice}", file=sys.stderr)
         return 1
+    if name == "inspect":
+        return inspect(words[1:])
     sys.argv[1:] = words[len(name.split()) :]
     run_module(command.module, run_name="__main__", alter_sys=True)
     return 0
@@ -84,6 +94,93 @@ def _describe(names: Iterable[str]) -> str:
     rows = (f"  {name:<12}  {COMMANDS[name].summary}" for name in names)
     head = "usage: inkling COMMAND [FLAGS] | --help | --version\n\ncommands (COMMAND --help lists the flags of one):"
     return "\n".join([head, *rows])
+
+
+def inspect(arguments: Sequence[str]) -> int:
+    """Describe a model file. Exit code 0 if it may be served, 1 with the reason if not, 2 for bad usage."""
+    import argparse  # here, as below: importing it would slow --help down
+    import json
+    from dataclasses import asdict
+    from pathlib import Path
+
+    from serve.client.commands.output import escape, escape_unprintable_names
+    from serve.errors import ModelFileError
+    from serve.model_file.spec import from_metadata
+    from serve.model_file.whole import read_model_bytes
+
+    parser = argparse.ArgumentParser(
+        prog="inkling inspect", description="Describe a model file, and check its seal and its self-test."
+    )
+    parser.add_argument("file", type=Path, metavar="FILE", help="the model.onnx")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON")
+    options = parser.parse_args(arguments)
+    escape_unprintable_names()
+    try:
+        spec = from_metadata(read_metadata(read_model_bytes(options.file)))
+        self_test = run_self_test(options.file)
+    except (ModelFileError, OSError, ValueError) as error:  # ValueError: a name with a null character
+        print(f"inkling inspect: {escape(str(options.file))}: {escape(str(error))}", file=sys.stderr)
+        return 1
+    if options.json:
+        print(json.dumps({**asdict(spec), "seal": "intact", "self_test": self_test}, default=str))
+    else:
+        print("\n".join(map(escape, _tell(spec, self_test))))
+    return 0
+
+
+def read_metadata(data: bytes) -> dict[str, str]:
+    """The metadata in an ONNX file, without ONNX or its runtime. Raises InvalidMetadata."""
+    from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory
+
+    from serve.errors import InvalidMetadata
+
+    # The two messages of onnx.proto on the way to the metadata. Parsers skip the fields that these lack.
+    text, repeated_message = {"type": 9, "label": 1}, {"type": 11, "label": 3}
+    file = descriptor_pb2.FileDescriptorProto(name="metadata.proto", package="inkling.metadata")
+    entry, model = file.message_type.add(name="Entry"), file.message_type.add(name="Model")
+    entry.field.add(name="key", number=1, **text)
+    entry.field.add(name="value", number=2, **text)
+    model.field.add(name="metadata_props", number=14, type_name=".inkling.metadata.Entry", **repeated_message)
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    kind = message_factory.GetMessageClass(pool.FindMessageTypeByName("inkling.metadata.Model"))
+    try:
+        return {each.key: each.value for each in kind.FromString(data).metadata_props}  # type: ignore[attr-defined]
+    except message.DecodeError as error:
+        raise InvalidMetadata("wanted an ONNX model with metadata in UTF-8, got bytes that are none") from error
+
+
+def run_self_test(path: "Path") -> str:
+    """What the self-test said. Raises ModelFileError if the file must not be served."""
+    if not find_spec("onnxruntime"):
+        return "not run, because onnxruntime is not installed"
+    from serve.inference.engine import Placement, load
+
+    load(path, Placement("cpu", threads=1, max_batch=16, gpu_memory_bytes=0))
+    return "passed on the cpu"
+
+
+def _tell(spec: "ModelSpec", self_test: str) -> list[str]:
+    """A line for each fact about a model file."""
+    recipe = ", ".join(f"{name} {value}" for name, value in spec.recipe.items())
+    facts = {
+        "model": spec.name,
+        "trained on": spec.dataset,
+        "input": f"{'x'.join(map(str, spec.input.shape))} {spec.input.dtype}, {spec.input.colour}",
+        "policy": f"{spec.prepare.policy}/{spec.prepare.version} {dict(spec.prepare.parameters) or ''}".rstrip(),
+        "precision": spec.precision,
+        "accuracy": f"{spec.test_accuracy:.4f} of {spec.test_count:,} test images",
+        "parameters": f"{spec.parameters:,}",
+        "created": spec.created.isoformat(),
+        "commit": spec.source_commit,
+        "recipe": recipe,
+        "versions": ", ".join(f"{name} {version}" for name, version in spec.versions.items()),
+        **{f"labels, {language}": ", ".join(labels) for language, labels in spec.labels.items()},
+        "seal": "intact",
+        "self-test": self_test,
+    }
+    width = max(map(len, facts))
+    return [f"{name:{width}}  {fact}" for name, fact in facts.items()]
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from contextlib import closing
 from serve.client.client import DEFAULT_MAX_MESSAGE_BYTES, NO_CONNECTION, Client, open_client
 from serve.client.commands.files import STANDARD_INPUT, find_images, read_image, read_standard_input
 from serve.client.commands.output import (
+    INTERRUPTED,
     Outcome,
     check_answer,
     describe_error,
@@ -37,8 +38,6 @@ UNREACHED = ("GRPC", "TLS_FAILED", "NO_SERVER")
 """Reasons of calls that no server answered."""
 MAX_LABELS = 2**31 - 1
 """The largest number that the request's int32 field holds."""
-INTERRUPTED = 130
-"""The exit code after Ctrl-C, as shells have it: 128 and the number of the signal."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -20,6 +20,8 @@ from serve.client.handshake import explain_failure
 from serve.client.messages import (
     GRPC_REASON,
     Classification,
+    ClassProbability,
+    Timing,
     check_request_size,
     make_batch_request,
     make_request,
@@ -31,6 +33,9 @@ from serve.client.messages import (
 from serve.errors import CallError
 from serve.pb import classifier_pb2 as pb
 from serve.pb.classifier_pb2_grpc import ClassifierServiceStub
+
+# The types of answers, too: users import them from here.
+__all__ = ["ClassProbability", "Classification", "Client", "Timing", "open_client"]
 
 DEFAULT_MAX_MESSAGE_BYTES = 16 * 2**20
 NO_CONNECTION = ("UNAVAILABLE", "DEADLINE_EXCEEDED")

@@ -7,6 +7,7 @@ Does not know: the model; it calls the server as any other client does.
 
 import argparse
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,14 @@ from typing import Any
 
 from serve.client.client import DEFAULT_MAX_MESSAGE_BYTES, Client, open_client
 from serve.client.commands.files import is_image, read_image
-from serve.client.commands.output import escape, escape_unprintable_names
+from serve.client.commands.output import (
+    INTERRUPTED,
+    describe_error,
+    dump,
+    escape,
+    escape_unprintable_names,
+    give_up_stdout,
+)
 from serve.client.endpoint import ConnectionFlags, add_connection_flags
 from serve.errors import CallError, InklingError
 from serve.pb import classifier_pb2 as pb
@@ -155,24 +163,52 @@ def print_comparison(names: Sequence[str], first: Sequence[Verdict], second: Seq
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print a report. Exit code 0, or 1 if an image, the server or a folder prevented it."""
+    """Print a report. Exit code 0; 1 if an image, the server, a folder or stdout prevented it; 130 after Ctrl-C."""
     options = Options(**vars(_parser().parse_args(arguments)))
     escape_unprintable_names()
+    try:
+        return _evaluate(options)
+    except KeyboardInterrupt:
+        give_up_stdout()
+        print("serve.evaluate: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _evaluate(options: Options) -> int:
     try:
         with open_client(options.read_endpoint(), CONNECTIONS) as client:
             files = find_examples(options.folder)
             versions = options.compare or [options.version]
             verdicts = [judge(client, files, options.model, version) for version in versions]
     except (InklingError, OSError) as error:
-        print(f"serve.evaluate: {error}")
+        if options.json:
+            print(dump(describe_error(to_call_error(error))))
+        else:
+            print(f"serve.evaluate: {escape(str(error))}")
         return 1
+    try:
+        _report(options, verdicts)
+        sys.stdout.flush()
+    except OSError as error:
+        give_up_stdout()
+        if not isinstance(error, BrokenPipeError):  # that is `head`, which has what it wanted
+            print(f"serve.evaluate: cannot write to standard output: {error.strerror}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def to_call_error(error: Exception) -> CallError:
+    """An error as the field `error` of JSON has it."""
+    return error if isinstance(error, CallError) else CallError("FAILED_PRECONDITION", "NOT_EVALUATED", str(error))
+
+
+def _report(options: Options, verdicts: Sequence[Sequence[Verdict]]) -> None:
     if options.compare:
         print_comparison(options.compare, verdicts[0], verdicts[1], options.mistakes)
     elif options.json:
-        print(json.dumps(summarize(verdicts[0])))
+        print(json.dumps(summarize(verdicts[0]), allow_nan=False))
     else:
         print_report(verdicts[0], options.mistakes)
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -41,10 +41,8 @@ def _shake_hands(endpoint: Endpoint, host: str, port: int) -> str:
                 return ""
             if not is_refused:
                 return f"{server} does not speak TLS: wanted a call without tls_ca and tls_cert"
-    wanted = (
-        "another certificate of the client than that in tls_cert" if endpoint.tls_cert else "one (tls_cert), got none"
-    )
-    return f"{server} asks for the certificate of a client: wanted {wanted}" if is_refused else ""
+    wanted = "another than that in tls_cert" if endpoint.tls_cert else "one (tls_cert), got none"
+    return f"{server} asks for a certificate of the client: wanted {wanted}" if is_refused else ""
 
 
 def _make_context(endpoint: Endpoint) -> ssl.SSLContext:

@@ -1,17 +1,24 @@
 """`inkling`: the doors of the project under one name, as they are under `python -m`."""
 
+import json
+import re
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
+import onnx
 import pytest
 
-from serve.cli import COMMANDS
+from serve.cli import COMMANDS, read_metadata
+from serve.errors import InvalidMetadata
 from tests.support import ROOT
 
 START = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]["inkling"].split(":")
 SCRIPT = "import sys; from {} import {} as main; sys.exit(main())".format(*START)
 """What an installer writes into the file `inkling`."""
+DOORS = [name for name, command in COMMANDS.items() if command.module != "serve.cli"]
+"""Commands with a module of their own."""
 HEAVY = {"argparse", "asyncio", "grpc", "google", "importlib.metadata", "logging", "numpy", "PIL", "tensorflow"}
 
 
@@ -23,7 +30,7 @@ def inkling(*words: str) -> "subprocess.CompletedProcess[str]":
     return run("-c", SCRIPT, *words)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", DOORS)
 def test_a_command_prints_the_help_of_its_module(name: str) -> None:
     ours, door = inkling(*name.split(), "--help"), run("-m", COMMANDS[name].module, "--help")
     assert ours.returncode == door.returncode == 0
@@ -31,7 +38,7 @@ def test_a_command_prints_the_help_of_its_module(name: str) -> None:
     assert ours.stdout == door.stdout
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", DOORS)
 def test_a_command_refuses_an_unknown_flag_as_its_module_does(name: str) -> None:
     ours, door = inkling(*name.split(), "--no-such-flag"), run("-m", COMMANDS[name].module, "--no-such-flag")
     assert ours.returncode == door.returncode == 2
@@ -48,6 +55,59 @@ def test_serve_without_a_folder_of_models_says_how_to_get_one() -> None:
     assert done.returncode == 2
     assert "nowhere is not a folder" in done.stderr
     assert "inkling train mnist --out nowhere" in done.stderr
+
+
+def test_inspect_tells_labels_policy_figures_seal_and_self_test(model_file: Path) -> None:
+    done = inkling("inspect", str(model_file))
+    assert (done.returncode, done.stderr) == (0, "")
+    facts = dict(re.split(r"  +", line, maxsplit=1) for line in done.stdout.splitlines())
+    assert facts["labels, en"] == "top, middle, bottom"
+    assert facts["labels, ru"] == "верх, середина, низ"
+    assert facts["policy"] == "photo/1"
+    assert facts["accuracy"] == "0.5000 of 2 test images"
+    assert (facts["seal"], facts["self-test"]) == ("intact", "passed on the cpu")
+
+
+def test_inspect_prints_json(model_file: Path) -> None:
+    facts = json.loads(inkling("inspect", "--json", str(model_file)).stdout)
+    assert facts["labels"]["en"] == ["top", "middle", "bottom"]
+    assert (facts["seal"], facts["self_test"]) == ("intact", "passed on the cpu")
+
+
+@pytest.mark.parametrize("model", ["mnist", "cifar10"])
+def test_inspect_reads_the_shipped_models_as_onnx_does(model: str) -> None:
+    data = (ROOT / f"models/{model}/1/model.onnx").read_bytes()
+    assert read_metadata(data) == {each.key: each.value for each in onnx.load_from_string(data).metadata_props}
+
+
+def test_inspect_refuses_a_changed_file_with_the_reason(model_file: Path, tmp_path: Path) -> None:
+    data = bytearray(model_file.read_bytes())
+    data[100] ^= 1
+    (tmp_path / "model.onnx").write_bytes(data)
+    done = inkling("inspect", str(tmp_path / "model.onnx"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"inkling inspect: {tmp_path / 'model.onnx'}: the file's bytes do not match its ")
+
+
+@pytest.mark.parametrize("name", ["none.onnx", "."])
+def test_inspect_refuses_what_is_no_file(name: str, tmp_path: Path) -> None:
+    done = inkling("inspect", str(tmp_path / name))
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
+
+
+def test_inspect_refuses_bytes_that_are_no_model() -> None:
+    with pytest.raises(InvalidMetadata, match=r"^wanted an ONNX model with metadata in UTF-8"):
+        read_metadata(b"\xff\xff")
+
+
+def test_inspect_needs_no_onnxruntime(model_file: Path) -> None:
+    """It says that the self-test was not run."""
+    hide = "import sys; sys.modules['onnxruntime'] = None; from importlib import util; find = util.find_spec; "
+    hide += "util.find_spec = lambda name: None if name == 'onnxruntime' else find(name); "
+    done = run("-c", hide + SCRIPT, "inspect", str(model_file))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1].endswith("  not run, because onnxruntime is not installed")
+    assert "intact" in done.stdout
 
 
 @pytest.mark.parametrize("words", [(), ("trian",), ("trian", "--help"), ("train",), ("train", "nets"), ("--nonsense",)])

@@ -1,8 +1,8 @@
 """`inkling models list|show|load|unload`: what a server has, and, if it allows that, which models it has.
 
 Enters: a command and a model's name. Leaves: a table or JSON on stdout. Exit code 0, 1 if the call failed, 2 for bad
-usage. Does not know: the stubs of the Open Inference Protocol, which has the calls that load and unload. They clash
-with those of tritonclient in one process, so the two requests are written here, field by field.
+usage, 130 after Ctrl-C. Does not know: the stubs of the Open Inference Protocol, which has the calls that load and
+unload. They clash with those of tritonclient in one process, so the two requests are written here, field by field.
 """
 
 import argparse
@@ -16,7 +16,14 @@ from google.protobuf.json_format import MessageToDict
 
 from serve.client.channel import make_call_options, open_channel
 from serve.client.client import DEFAULT_MAX_MESSAGE_BYTES, open_client
-from serve.client.commands.output import describe_error, dump, escape, escape_unprintable_names, give_up_stdout
+from serve.client.commands.output import (
+    INTERRUPTED,
+    describe_error,
+    dump,
+    escape,
+    escape_unprintable_names,
+    give_up_stdout,
+)
 from serve.client.endpoint import ConnectionFlags, Endpoint, add_connection_flags
 from serve.client.handshake import explain_failure
 from serve.client.messages import read_rpc_error
@@ -54,6 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(dump(describe_error(error)))
         print(f"serve.client.commands.models: {escape(options.address)}: {escape(str(error))}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        give_up_stdout()
+        print("serve.client.commands.models: interrupted", file=sys.stderr)
+        return INTERRUPTED
     except OSError:  # the reader of stdout has closed it, or its disk is full
         give_up_stdout()
         return 1
@@ -146,7 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--version", default="", metavar="V", help="describe version V (default: the highest)")
     _add_action(show)
     for action, effect in (("load", "load a model, or load it again"), ("unload", "unload every version of a model")):
-        control_parser = actions.add_parser(action, help=f"{effect}; needs a server with --model-control explicit")
+        control_parser = actions.add_parser(action, help=f"{effect}; the server has to allow it")
         control_parser.add_argument("model", metavar="NAME", help=f"{action} the model NAME")
         _add_action(control_parser)
     return parser

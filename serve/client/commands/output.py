@@ -17,6 +17,8 @@ from serve.client.messages import Classification
 from serve.errors import CallError
 
 BAR_WIDTH = 24
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells have it: 128 and the number of the signal."""
 
 Outcome: TypeAlias = Classification | CallError
 

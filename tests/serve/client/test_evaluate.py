@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -88,6 +90,22 @@ def test_a_pipe_among_the_images_is_a_message_with_its_path(
     assert run(server, examples) == 1
     wanted = f"serve.evaluate: {examples / 'top' / 'pipe.png'}: wanted a file, found a pipe, a socket or a device\n"
     assert capsys.readouterr().out == wanted
+
+
+def test_a_failure_is_json_if_that_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder, reason in ((tmp_path, "NOT_EVALUATED"), (tmp_path.parent, "GRPC")):
+        (tmp_path / "top.png").touch()
+        assert main(["--address", "127.0.0.1:1", "--json", str(folder)]) == 1
+        assert json.loads(capsys.readouterr().out)["error"]["reason"] == reason
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, which Linux has")
+def test_a_full_disk_is_one_sentence(server: RunningServer, examples: Path) -> None:
+    command = [sys.executable, "-m", "serve.evaluate", "--address", server.address, "--model", "bands", str(examples)]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, check=False, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "serve.evaluate: cannot write to standard output: No space left on device\n"
 
 
 def test_the_mistakes_are_named(server: RunningServer, examples: Path, capsys: pytest.CaptureFixture[str]) -> None:
