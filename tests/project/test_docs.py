@@ -92,6 +92,4 @@ def test_no_page_of_the_site_loads_anything_from_elsewhere(site: Path) -> None:
 
 def test_the_site_has_the_docstrings_of_the_client(site: Path) -> None:
     page = (site / "reference/python.html").read_text()
-    assert all(
-        f'id="serve.client.client.Client.{name}"' in page for name in ("classify", "classify_many", "list_models")
-    )
+    assert all(f'id="serve.client.Client.{name}"' in page for name in ("classify", "classify_many", "list_models"))
