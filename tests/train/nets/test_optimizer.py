@@ -71,3 +71,24 @@ def test_adam_has_the_recipes_second_decay() -> None:
     optimizer = make_optimizer(Adam(beta_2=0.98), CONSTANT)
     assert isinstance(optimizer, keras.optimizers.Adam)
     assert optimizer.beta_2 == 0.98
+
+
+@pytest.mark.parametrize("has_gpu", [False, True])
+def test_adam_in_one_pass_takes_keras_own_steps(has_gpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("train.nets.fused_layers.find_gpu_capability", lambda: (8, 0) if has_gpu else None)
+    random = np.random.default_rng(0)
+    start, gradients = random.normal(size=(7, 5)), random.normal(size=(3, 7, 5)) * [[[1]], [[1e-3]], [[10]]]
+    optimizers = make_optimizer(Adam(beta_2=0.99), CONSTANT), keras.optimizers.Adam(CONSTANT, beta_2=0.99)
+    for gradient in gradients.astype("float32"):
+        moved = [_take_step(optimizer, start, gradient) for optimizer in optimizers]
+        np.testing.assert_allclose(*moved, rtol=1e-5, atol=1e-6)
+    for one, other in zip(*(optimizer.variables for optimizer in optimizers), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+
+
+def _take_step(optimizer: keras.optimizers.Optimizer, start: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    """The weights that an optimizer has come to: of its first step, from `start`."""
+    if not optimizer.built:
+        optimizer.build([keras.Variable(start, dtype="float32")])
+    optimizer.apply([keras.ops.convert_to_tensor(gradient)])
+    return np.asarray(optimizer._trainable_variables[0])
