@@ -20,6 +20,8 @@ class Admission:
         self._refusal = f"at most {max_images} images or {max_bytes} bytes may wait here, and they do; try again later"
         self.images = 0
         self.image_bytes = 0
+        self._waiting = 0
+        """Requests that wait for room."""
         self._turn = asyncio.Lock()  # of the first that waits for room; it lets the others in by the order they came in
         self._freed = asyncio.Event()
 
@@ -40,6 +42,7 @@ class Admission:
         Hold the places at once: they are not counted before. `deadline_s` is on the clock of `time.monotonic`.
         """
         left_s = None if deadline_s is None else deadline_s - time.monotonic()
+        self._waiting += 1
         try:
             async with asyncio.timeout(left_s), self._turn:
                 while True:
@@ -50,6 +53,13 @@ class Admission:
                         await self._freed.wait()
         except TimeoutError:
             raise Expired("the call's deadline passed before there was room for it") from None
+        finally:
+            self._waiting -= 1
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request has a place or waits for one."""
+        return not (self.images or self._waiting)
 
     def give_back(self, images: int, image_bytes: int) -> None:
         """Take a request that has ended out of the counts, and let the next one try that waits."""

@@ -168,8 +168,8 @@ class Runner:
         return cast("list[Answer]", outcomes)
 
     async def close(self) -> None:
-        """Finish what was accepted, images that are still being decoded included, then stop."""
-        while self.admission.images:
+        """Finish what was accepted, what is still decoded or waits for room included, then stop."""
+        while not self.admission.is_idle:
             await asyncio.sleep(DRAIN_LOOK_S)
         await self._batcher.close()
 

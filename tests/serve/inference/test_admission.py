@@ -36,6 +36,23 @@ def test_a_request_larger_than_the_bounds_is_taken_when_nothing_waits() -> None:
         assert admission.images == 5
 
 
+def test_it_is_idle_when_nothing_has_a_place_or_waits_for_one() -> None:
+    async def main() -> list[bool]:
+        admission, found = Admission(1, 10), []
+        found.append(admission.is_idle)
+        with admission.admit(1, 1):
+            found.append(admission.is_idle)
+            waiting = asyncio.create_task(admission.admit_in_turn(1, 1, None))
+            await asyncio.sleep(0)
+        found.append(admission.is_idle)
+        with await waiting:
+            found.append(admission.is_idle)
+        found.append(admission.is_idle)
+        return found
+
+    assert asyncio.run(main()) == [True, False, False, False, True]
+
+
 def run_in_turn(test: Callable[[Admission], Awaitable[None]]) -> Admission:
     """The admission of three images and 100 bytes that a test was run with."""
 

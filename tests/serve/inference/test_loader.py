@@ -17,7 +17,7 @@ import pytest
 from serve.api.inkling_v1 import describe
 from serve.errors import Draining, ModelFileError
 from serve.images.pool import DecodePool
-from serve.inference import engine
+from serve.inference import engine, runner
 from serve.inference.loader import Loader
 from serve.inference.registry import Refusal, Registry
 from serve.inference.runner import Answer, Runner, RunnerLimits
@@ -268,6 +268,35 @@ def test_a_call_that_found_the_old_model_is_answered_by_it_though_its_image_is_s
         assert not asked.done()
         free.set()
         assert await asked == pytest.approx(expect(1), abs=0.02)  # made smaller, its band has soft edges
+        await following
+
+    run(scenario)
+
+
+def test_a_request_of_a_stream_that_waits_for_room_is_answered_by_the_model_that_it_found(
+    tmp_path: Path, png: Png, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if nothing else has a place at the moment between one request and the next."""
+    monkeypatch.setattr(runner, "DRAIN_LOOK_S", 0.0)
+
+    async def scenario(state: Live) -> None:
+        await state.follow(write(tmp_path, "bands", 1, gain=1))
+        old = state.registry.find("bands", "")
+        free = threading.Event()
+        state.side_thread.submit(free.wait)
+        filling = asyncio.create_task(old.classify([png(0, (900, 900))] * 8))
+        await asyncio.sleep(0)
+        waiting = [asyncio.create_task(old.classify([png(0)], admitted=asyncio.Event())) for _ in range(3)]
+        await asyncio.sleep(0)
+        following = asyncio.create_task(state.follow(write(tmp_path, "bands", 2, gain=2)))
+        while state.versions() != {"bands": (2,)}:
+            await asyncio.sleep(0.001)
+        assert not any(each.done() for each in (filling, *waiting))
+        free.set()
+        for (answer,) in await asyncio.gather(*waiting):
+            assert isinstance(answer, Answer)
+            assert max(answer.probabilities) == pytest.approx(expect(1), abs=1e-5)
+        assert len(await filling) == 8
         await following
 
     run(scenario)

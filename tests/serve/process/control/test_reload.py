@@ -19,6 +19,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from serve.pb import classifier_pb2 as pb
+from serve.pb import open_inference_pb2, open_inference_pb2_grpc
 from serve.pb.classifier_pb2_grpc import ClassifierServiceStub
 from tests.serve.machine.test_memory import resident_bytes
 from tests.serve.process.test_supervisor import Supervised, supervised
@@ -157,6 +158,40 @@ def test_ten_versions_one_after_the_other_cost_no_call_and_no_memory(tmp_path: P
     assert set(load.versions) == set(range(1, SWAPS + 2))
     assert load.versions.total() > 3000
     assert all(new <= 1.1 * old for old, new in zip(before, after, strict=True)), (before, after)
+
+
+@pytest.mark.slow
+def test_ten_loads_on_request_cost_no_call_and_an_unload_is_of_all_workers(tmp_path: Path, png: Png) -> None:
+    """Asked for over connections of their own, which lead to either worker by chance."""
+    folder = tmp_path / "models/bands"
+    folder.mkdir(parents=True)
+    write_model(folder, 1)
+
+    def ask(address: str, method: str, request: object) -> None:
+        with grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+            getattr(open_inference_pb2_grpc.GRPCInferenceServiceStub(channel), method)(request, timeout=20)
+
+    load_request = open_inference_pb2.RepositoryModelLoadRequest(model_name="bands")
+    unload_request = open_inference_pb2.RepositoryModelUnloadRequest(model_name="bands")
+    with supervised(folder.parent, flags=("--model-control", "explicit")) as running:
+        with calls_to(running, png(0)) as load:
+            for version in range(2, SWAPS + 2):
+                write_model(folder, version)
+                if version == SWAPS:
+                    write_broken(folder / "90")
+                    with pytest.raises(grpc.RpcError, match="bands: version 90: the file lacks the metadata key"):
+                        ask(running.address, "RepositoryModelLoad", load_request)
+                    shutil.rmtree(folder / "90")
+                ask(running.address, "RepositoryModelLoad", load_request)
+                served, ends_s = load.versions[version], time.monotonic() + 20
+                while load.versions[version] < served + 200 and time.monotonic() < ends_s:
+                    time.sleep(0.05)
+        ask(running.address, "RepositoryModelUnload", unload_request)
+        with calls_to(running, png(0)) as late:
+            time.sleep(0.5)
+    assert not load.wrong
+    assert set(load.versions) == set(range(1, SWAPS + 2))
+    assert (late.versions.total(), {text.partition(":")[0] for text in late.wrong}) == (0, {"NOT_FOUND"})
 
 
 def mount(volume: Path, version: int, write: Callable[[Path], object]) -> None:
