@@ -142,7 +142,7 @@ def test_a_client_with_a_certificate_that_is_asked_for_is_answered(
 
 def test_a_client_without_the_certificate_that_is_asked_for_is_told_so(mutual: RunningServer, ca: Path) -> None:
     message = fail_with(mutual.address, tls_ca=ca)
-    assert message.endswith(" asks for the certificate of a client: wanted one (tls_cert), got none")
+    assert message.endswith(" asks for a certificate of the client: wanted one (tls_cert), got none")
 
 
 @pytest.mark.parametrize("signed", [FOREIGN.sign("client"), AUTHORITY.sign("client", -DAY)], ids=["foreign", "expired"])
@@ -151,7 +151,7 @@ def test_a_client_with_a_certificate_that_does_not_count_is_told_so(
 ) -> None:
     certificate, key = signed.write(tmp_path, "client")
     message = fail_with(mutual.address, tls_ca=ca, tls_cert=certificate, tls_key=key)
-    assert message.endswith(": wanted another certificate of the client than that in tls_cert")
+    assert message.endswith(" asks for a certificate of the client: wanted another than that in tls_cert")
 
 
 def test_new_authorities_of_clients_are_in_force_in_time(
