@@ -50,13 +50,17 @@ class CallGate:
     """Makes the handlers of services, and knows how many calls have come. Used on the event loop alone."""
 
     def __init__(
-        self, counts: Counts | None = None, tracing: Tracing | None = None, tokens: TokenFile | None = None
+        self,
+        receiver: Receiver,
+        counts: Counts | None = None,
+        tracing: Tracing | None = None,
+        tokens: TokenFile | None = None,
     ) -> None:
         """With `tokens`, only calls that show one are answered."""
         self._counts = counts or Counts()
         self._tracing = tracing
         self._tokens = tokens
-        self._receiver = Receiver()
+        self._receiver = receiver
         self.call_count = 0
         """Calls and requests of streams that have come, rejected ones and those of the standard services included."""
         self.running = 0
@@ -183,8 +187,8 @@ class CallGate:
 
     async def _read(self, context: Context, read: Callable[[bytes], Message]) -> Message | None:
         """The next message of a stream, or None after the last."""
-        data = await context.read()
-        if data is grpc.aio.EOF:
+        data = await self._receiver.receive_next(context)
+        if data is None:
             return None
         self.call_count += 1
         return read(data)

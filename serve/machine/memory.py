@@ -1,12 +1,14 @@
-"""What a process does about its memory: keep what it loaded, and return what many calls took.
+"""What a process does about its memory: keep what it loaded, measure its growth, and return what many calls took.
 
-Enters: how many calls have ended. Leaves: memory, returned to the system. Does not know: what took it.
+Enters: how many calls have ended. Leaves: memory, returned to the system, and whether it has grown too much.
+Does not know: what took it.
 """
 
 import asyncio
 import contextlib
 import ctypes
 import gc
+import os
 import time
 from collections.abc import Callable
 
@@ -48,6 +50,56 @@ async def return_after_bursts(count_calls: Callable[[], int]) -> None:
             return_free_memory()
             returned, returned_s = calls, time.monotonic()
         seen = calls
+
+
+class MemoryGrowth:
+    """How much the memory of this process has grown since a moment, less what is known to have another reason."""
+
+    def __init__(self, most_bytes: int, count_others: Callable[[], int] = lambda: 0) -> None:
+        """`most_bytes` may it grow; `count_others` gives the bytes that have another reason."""
+        self._most_bytes = most_bytes
+        self._count_others = count_others
+        self._statm: int | None = None
+        with contextlib.suppress(OSError):  # no /proc
+            self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)  # open for good: files may run out
+        self._base_bytes = self._measure()
+        self._returned_s = 0.0
+
+    def begin(self) -> None:
+        """Growth counts from now on."""
+        self._base_bytes = self._measure()
+
+    def is_over(self) -> bool:
+        """Whether the process has grown by more than it may; always where the system does not tell.
+
+        Memory that is free already is first returned to the system, at most once a second.
+        """
+        if not self._is_over():
+            return self._statm is None
+        if time.monotonic() - self._returned_s > QUIET_S:
+            return_free_memory()
+            self._returned_s = time.monotonic()
+        return self._is_over()
+
+    def forgive(self) -> None:
+        """Take the growth beyond what is allowed as having another reason, once free memory has been returned."""
+        return_free_memory()
+        self._base_bytes = max(self._base_bytes, self._measure() - self._most_bytes)
+
+    def close(self) -> None:
+        """Measure no more."""
+        if self._statm is not None:
+            os.close(self._statm)
+            self._statm = None
+
+    def _is_over(self) -> bool:
+        return self._measure() - self._base_bytes > self._most_bytes
+
+    def _measure(self) -> int:
+        if self._statm is None:
+            return 0
+        pages = int(os.pread(self._statm, 100, 0).split()[1])  # resident ones
+        return pages * os.sysconf("SC_PAGESIZE") - self._count_others()
 
 
 def return_free_memory() -> None:

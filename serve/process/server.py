@@ -19,6 +19,7 @@ from serve.api.inkling_v1 import SERVICE, ClassifierService, check_description
 from serve.api.open_inference.control import ModelControl, NoControl
 from serve.api.open_inference.service import SERVICE as OPEN_INFERENCE
 from serve.api.open_inference.service import OpenInferenceService
+from serve.api.receiving import Receiver
 from serve.api.security.access import Access
 from serve.api.security.credentials import make_credentials
 from serve.api.standard import HEALTH, REFLECTIONS, Health, Reflection
@@ -33,12 +34,12 @@ from serve.inference.runner import RunnerLimits
 from serve.machine.cores import count_usable_cores
 from serve.machine.cpu_policy import CpuPolicy
 from serve.machine.idle_cores import IdleCores
-from serve.machine.memory import keep_loaded, return_after_bursts
+from serve.machine.memory import MemoryGrowth, keep_loaded, return_after_bursts
 from serve.machine.scheduling import lower_thread_priority
 from serve.machine.watchdog import Watchdog
 from serve.model_file.folder import ModelFile
 from serve.model_file.repository import Repository, count_live
-from serve.process.port import SPREADS_CONNECTIONS, join_address
+from serve.process.port import SPREADS_CONNECTIONS, join_address, make_grpc_options
 from serve.telemetry.counts import Counts, Tally
 from serve.telemetry.metrics import State
 from serve.telemetry.model_statistics import ModelStatistics, read_statistics
@@ -57,27 +58,16 @@ One takes its calls one after the other, over several iterations of the event lo
 inside gRPC, where they cannot be rejected, and hold up all connections of that server (docs/benchmarks/history.md).
 """
 
-LEAST_STREAMS = 64
-"""Calls that a connection may always have under way. RFC 9113, section 6.5.2, recommends 100 or more, for a server that
-could use them; here the rest waits in the client and not in the server's memory."""
-
-MIN_PING_INTERVAL_MS = 1000
-"""Milliseconds between two pings of a client, from which on it may go on for ever."""
-
 MOST_DECODERS = 8
 """Threads of a worker that decode large images. Workers share the cores, and use those that the others leave idle."""
 
+HELD_MESSAGES = 8
+"""Messages of the largest size whose memory those that are still coming may take. Beyond that some of them end."""
+BYTES_PER_PIXEL = 12
+"""The peak of one image while it is decoded, as docs/serving/limits.md states it."""
+
 LONGEST_QUIET_WAIT_S = 0.5
 """Seconds that a stop waits for a moment without a new call."""
-HANDSHAKE_S = 10.0
-"""Seconds in which a new connection must begin to speak HTTP/2."""
-IDLE_S = 600.0
-"""Seconds without a call after which a connection is closed in order. Clients open another when they need one."""
-KEEPALIVE_S = 60.0
-"""Seconds without a sign of life after which a client with calls under way is asked for one."""
-KEEPALIVE_TIMEOUT_S = 20.0
-"""Seconds in which it must answer. The connections of peers that are gone would otherwise stay for hours."""
-
 FLUSH_S = 0.25
 """Seconds that clients have to take the last answers and to close, once no handler runs."""
 CLOSE_S = 2.0
@@ -104,7 +94,6 @@ class Server:
         self.counts = Counts()
         self._own_sums = Tally()
         self.ask_sums = ask_sums or self._sum_own
-        """When the certificate in use expires, in seconds since 1970; 0 without one."""
         self._watchdog = Watchdog(config.hang_timeout_s / 2)
         self._config = config
         self.registry = Registry()
@@ -117,7 +106,8 @@ class Server:
         self._loader = self._make_loader()
         files = (config.tls_cert, config.tls_key, config.tls_client_ca, config.tokens)
         self._access = Access(*files, config.max_token_calls, is_quiet=True)  # the supervisor has them, too, and logs
-        self._gate = CallGate(self.counts, self._tracing, self._access.tokens)
+        self._growth = MemoryGrowth(HELD_MESSAGES * config.max_message_bytes, self._count_images)
+        self._gate = CallGate(Receiver(self._growth), self.counts, self._tracing, self._access.tokens)
         self._service = ClassifierService(self.registry, config.max_request_images)
         self._open_inference = OpenInferenceService(
             self.registry, config.max_request_images, statistics=self._read_statistics, control=control or NoControl()
@@ -183,6 +173,7 @@ class Server:
         if self._tracing:
             await self._tracing.close()
         self._access_task.cancel()
+        self._growth.close()
         # Not waited for: an image whose caller has left may still be decoding.
         self._decoders.shutdown(wait=False, cancel_futures=True)
 
@@ -198,6 +189,16 @@ class Server:
     async def _sum_own(self) -> Tally:
         self._own_sums.add(self.counts.take())
         return self._own_sums
+
+    def _count_images(self) -> int:
+        """Bytes that the images of requests take."""
+        waiting = sum(runner.admission.image_bytes for runner in self.registry.list())
+        return waiting + BYTES_PER_PIXEL * self._pool.pending_pixels
+
+    def _note_change(self) -> None:
+        """The live set has changed."""
+        self._growth.begin()
+        self._set_serving()
 
     def _set_serving(self) -> None:
         """Health knows the live models, once calls can come."""
@@ -228,7 +229,7 @@ class Server:
             watchdog=self._watchdog,
             describe=check_description,
             on_loading=self._on_loading,
-            on_change=self._set_serving,
+            on_change=self._note_change,
             counts=self.counts,
         )
 
@@ -247,7 +248,7 @@ class Server:
                 raise PortTaken(f"--host, --port: cannot listen on {address}; {causes}") from error
 
     def _make_listener(self) -> grpc.aio.Server:
-        server = grpc.aio.server(options=self._make_options())
+        server = grpc.aio.server(options=make_grpc_options(self._config, shares_port=self._shares_port))
         handlers = self._service.handlers(self._gate)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE.full_name, handlers),))
         open_inference = self._open_inference.handlers(self._gate)
@@ -265,28 +266,3 @@ class Server:
     async def _read_statistics(self, name: str, version: str) -> ModelStatistics:
         """What a version of a model did in all workers."""
         return read_statistics(await self.ask_sums(), name, version)
-
-    def _make_options(self) -> list[tuple[str, int]]:
-        """The settings of gRPC itself."""
-        options = [
-            ("grpc.max_receive_message_length", self._config.max_message_bytes),
-            ("grpc.max_send_message_length", -1),
-            ("grpc.so_reuseport", int(self._shares_port)),
-            # At least two full batches per connection, one that runs and one that gathers; the rest waits in the
-            # client. Without a bound, calls wait inside gRPC, which cancels them silently past a thousand.
-            ("grpc.max_concurrent_streams", max(LEAST_STREAMS, 2 * self._config.max_batch)),
-            ("grpc.server_handshake_timeout_ms", int(1000 * HANDSHAKE_S)),
-            ("grpc.max_connection_idle_ms", int(1000 * IDLE_S)),
-            ("grpc.keepalive_time_ms", int(1000 * KEEPALIVE_S)),
-            ("grpc.keepalive_timeout_ms", int(1000 * KEEPALIVE_TIMEOUT_S)),
-            ("grpc.http2.ping_timeout_ms", int(1000 * KEEPALIVE_TIMEOUT_S)),
-            # It counts calls whose callers have left, and then rejects the others.
-            ("grpc.http.overload_protection", 0),
-            # Balancers and meshes ping every few seconds, also without calls. By default gRPC ends connections that
-            # ping more often than every five minutes.
-            ("grpc.keepalive_permit_without_calls", 1),
-            ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_INTERVAL_MS),
-        ]
-        if self._config.max_connection_age_s:
-            options.append(("grpc.max_connection_age_ms", self._config.max_connection_age_s * 1000))
-        return options

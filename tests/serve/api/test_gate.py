@@ -14,8 +14,10 @@ import pytest
 
 from serve.api.gate import CallGate
 from serve.api.inkling_v1 import SERVICE
+from serve.api.receiving import Receiver
 from serve.api.security.tokens import TokenFile
 from serve.errors import NotFound, Overloaded, TooManyCalls
+from serve.machine.memory import MemoryGrowth
 from serve.pb import classifier_pb2 as pb
 from serve.telemetry.calls import Call
 
@@ -49,7 +51,7 @@ def count_calls(model: str, draining: bool = False) -> tuple[int, grpc.StatusCod
     """How often a call of a retrying client comes to the server, and how it ends."""
 
     async def main() -> tuple[int, grpc.StatusCode]:
-        gate = CallGate()
+        gate = CallGate(Receiver(MemoryGrowth(2**30)))
         gate.is_draining = draining
         async with serving(gate, fail) as get_model:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -71,7 +73,7 @@ def test_a_client_does_not_retry_what_is_its_own_fault_whatever_its_policy_says(
 
 def test_bytes_that_are_no_message_are_refused_like_any_other_fault() -> None:
     async def main() -> str:
-        async with serving(CallGate(), fail) as get_model:
+        async with serving(CallGate(Receiver(MemoryGrowth(2**30))), fail) as get_model:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await get_model(b"\xff\xff\xff")
         return f"{caught.value.code().name}: {caught.value.details()}"
@@ -87,7 +89,7 @@ def test_the_log_names_the_caller_of_a_call_that_the_server_fails_and_shows_no_t
     file.write_text("alice alices-secret\n")
 
     async def main() -> grpc.StatusCode:
-        gate = CallGate(tokens=TokenFile(file))
+        gate = CallGate(Receiver(MemoryGrowth(2**30)), tokens=TokenFile(file))
         metadata = [("authorization", "Bearer alices-secret"), ("x-request-id", "id-1")]
         async with serving(gate, fail) as get_model:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -103,7 +105,7 @@ def test_a_failed_call_keeps_nothing_of_its_request() -> None:
     """Without the garbage collector: a circle would hold every refused image until it comes by."""
 
     async def main() -> int:
-        async with serving(CallGate(), fail) as get_model:
+        async with serving(CallGate(Receiver(MemoryGrowth(2**30))), fail) as get_model:
             large = pb.GetModelRequest(model="missing", version="v" * 1_000_000).SerializeToString()
             before = tracemalloc.get_traced_memory()[0]
             for _ in range(20):

@@ -10,8 +10,10 @@ import pytest
 
 from serve.api.gate import CallGate
 from serve.api.open_inference.service import SERVICE
+from serve.api.receiving import Receiver
 from serve.api.streams import Requests
 from serve.errors import NotFound
+from serve.machine.memory import MemoryGrowth
 from serve.pb import open_inference_pb2 as pb
 from serve.telemetry.calls import Call
 
@@ -63,7 +65,7 @@ def run_stream(requests: list[bytes]) -> tuple[list[str], str, CallGate]:
     """Send some messages, and have what came."""
 
     async def main() -> tuple[list[str], str, CallGate]:
-        gate = CallGate()
+        gate = CallGate(Receiver(MemoryGrowth(2**30)))
         async with serving(gate, echo) as stream:
             call = stream()
             for request in requests:
@@ -94,7 +96,7 @@ def test_a_message_that_cannot_be_parsed_ends_a_stream() -> None:
 @pytest.mark.parametrize("end", [lambda gate: gate.end_streams(), lambda gate: setattr(gate, "is_draining", True)])
 def test_a_stream_is_refused_while_the_server_stops(end: Callable[[CallGate], None]) -> None:
     async def main() -> tuple[list[str], str]:
-        gate = CallGate()
+        gate = CallGate(Receiver(MemoryGrowth(2**30)))
         end(gate)
         async with serving(gate, echo) as stream:
             return await collect(stream())
@@ -106,7 +108,7 @@ def test_a_stream_ends_when_the_server_stops_and_says_that_it_did() -> None:
     """What was read is answered first; the caller has not said that there is no more."""
 
     async def main() -> tuple[list[str], str]:
-        gate, reading, going_on = CallGate(), asyncio.Event(), asyncio.Event()
+        gate, reading, going_on = CallGate(Receiver(MemoryGrowth(2**30))), asyncio.Event(), asyncio.Event()
 
         async def wait(requests: Requests[Any], call: Call) -> AsyncIterator[pb.ModelStreamInferResponse]:
             async for request in requests:
@@ -133,7 +135,7 @@ def test_a_stream_ends_when_the_server_stops_and_says_that_it_did() -> None:
 @pytest.mark.parametrize("writes", [False, True], ids=["while it reads", "while it writes"])
 def test_a_caller_that_leaves_ends_the_method(writes: bool, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
-        gate, ended = CallGate(), asyncio.Event()
+        gate, ended = CallGate(Receiver(MemoryGrowth(2**30))), asyncio.Event()
 
         async def wait(requests: Requests[Any], call: Call) -> AsyncIterator[pb.ModelStreamInferResponse]:
             try:
@@ -160,7 +162,7 @@ def test_a_caller_that_leaves_ends_the_method(writes: bool, caplog: pytest.LogCa
 
 def test_a_caller_that_does_not_read_is_not_read_from() -> None:
     async def main() -> int:
-        gate = CallGate()
+        gate = CallGate(Receiver(MemoryGrowth(2**30)))
 
         async def answer_large(requests: Requests[Any], call: Call) -> AsyncIterator[pb.ModelStreamInferResponse]:
             async for _ in requests:
@@ -193,7 +195,7 @@ def test_a_call_that_comes_after_the_end_of_streams_is_answered() -> None:
     """GRPC has some that no handler has yet when a server sends its clients away."""
 
     async def main() -> bool:
-        gate = CallGate()
+        gate = CallGate(Receiver(MemoryGrowth(2**30)))
         gate.end_streams()
 
         async def live(request: pb.ServerLiveRequest, call: Call) -> pb.ServerLiveResponse:

@@ -1,4 +1,4 @@
-"""serve.api.receiving: messages that are slow to come are few, and every other call is answered."""
+"""serve.api.receiving: messages that are slow to come give way once they take too much memory, and no others."""
 
 import asyncio
 import contextlib
@@ -8,9 +8,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
-from serve.api.receiving import MOST_SLOW, MOST_SLOW_OF_CLIENT, SLOW_S
-from serve.client.client import Client
+import pytest
+
+from serve.api.receiving import LEAST_SLOW, LONGEST_S, SLOW_S, Receiver
+from serve.errors import Overloaded, RequestStalled
+from serve.machine.memory import MemoryGrowth
 from serve.pb.classifier_pb2 import ClassifyRequest
 from tests.support import Png, RunningServer
 
@@ -64,15 +68,6 @@ def stalled(address: str, calls: int = CALLS) -> Iterator[Staller]:
         staller.close()
 
 
-def test_a_connection_keeps_few_messages_unfinished(server: RunningServer, png: Png) -> None:
-    with stalled(server.address) as staller, Client(server.address) as client:
-        ends_s = time.monotonic() + 20
-        while len(staller.ended) < CALLS - MOST_SLOW_OF_CLIENT and time.monotonic() < ends_s:
-            assert client.classify(png(1), model="bands").best.label == "middle"
-        time.sleep(3 * SLOW_S)
-        assert len(staller.ended) == CALLS - MOST_SLOW_OF_CLIENT
-
-
 def classify_slowly(server: RunningServer, png: Png) -> None:
     """Send a message in two halves, slower than SLOW_S, as from a phone; it must be answered."""
     request = ClassifyRequest(model="bands", image=png(1)).SerializeToString()
@@ -95,23 +90,91 @@ def test_a_message_that_takes_its_time_is_answered(server: RunningServer, png: P
     classify_slowly(server, png)
 
 
-def test_a_slow_message_is_answered_beside_connections_that_fill_all_places(server: RunningServer, png: Png) -> None:
-    """Those that have several give way: else a few of them would end every message that is not there at once."""
+@pytest.mark.parametrize("connections", [1, 40])
+def test_any_number_of_slow_messages_may_come_while_there_is_memory(
+    server: RunningServer, png: Png, connections: int
+) -> None:
+    """Uploads from phones take seconds, and a proxy sends those of many callers over one connection."""
     with ExitStack() as stack:
-        for _ in range(MOST_SLOW // MOST_SLOW_OF_CLIENT + 2):
-            stack.enter_context(stalled(server.address))
+        stallers = [
+            stack.enter_context(stalled(server.address, calls=CALLS // connections)) for _ in range(connections)
+        ]
         time.sleep(5 * SLOW_S)
-        for _ in range(3):
-            classify_slowly(server, png)
-
-
-def test_of_many_connections_with_one_slow_message_each_the_oldest_give_way(server: RunningServer, png: Png) -> None:
-    with ExitStack() as stack:
-        stallers = [stack.enter_context(stalled(server.address, calls=1)) for _ in range(2 * MOST_SLOW)]
-        time.sleep(5 * SLOW_S)
-        assert sum(len(staller.ended) for staller in stallers) == MOST_SLOW
         classify_slowly(server, png)
-        assert stallers[0].ended
+        assert not any(staller.ended for staller in stallers)
+
+
+class FakeContext:
+    """A call whose message never comes."""
+
+    def __init__(self, client: str) -> None:
+        self._client = client
+
+    def peer(self) -> str:
+        """As gRPC names a client."""
+        return self._client
+
+    async def read(self) -> bytes:
+        """Wait for ever."""
+        return await asyncio.Event().wait() and b""
+
+
+class Growing(MemoryGrowth):
+    """Memory that is over its bound from the start, or never."""
+
+    def __init__(self, is_over: bool) -> None:
+        super().__init__(0)
+        self._says_over = is_over
+
+    def is_over(self) -> bool:
+        """What it was told."""
+        return self._says_over
+
+
+def receive_all(clients: str, seconds: float, *, is_over: bool, longest_s: float | None = None) -> list[str]:
+    """Clients, a letter each, whose messages have ended by then, in that order, each with the error's name."""
+    ended: list[str] = []
+    now_s = [0.0]
+
+    async def receive(receiver: Receiver, client: str) -> None:
+        context: Any = FakeContext(client)
+        try:
+            await (receiver.receive(context) if longest_s else receiver.receive_next(context))
+        except (Overloaded, RequestStalled) as error:
+            ended.append(client + " " + type(error).__name__)
+
+    async def main() -> None:
+        growth = Growing(is_over)
+        receiver = Receiver(growth, lambda: time.monotonic() + now_s[0])
+        tasks = [asyncio.create_task(receive(receiver, client)) for client in clients]
+        await asyncio.sleep(seconds)
+        now_s[0] = longest_s or 0.0
+        await asyncio.sleep(1.5 * SLOW_S)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        growth.close()
+
+    asyncio.run(main())
+    return ended
+
+
+def test_of_slow_messages_half_end_at_a_look_and_those_of_the_largest_clients_first() -> None:
+    assert receive_all("abaaaacaaa", 1.5 * SLOW_S, is_over=True) == ["a Overloaded"] * 6
+    assert receive_all("abcdef", 4 * SLOW_S, is_over=True) == ["a Overloaded", "b Overloaded"]
+
+
+@pytest.mark.parametrize(("is_over", "count"), [(False, 40), (True, LEAST_SLOW)])
+def test_slow_messages_stay_while_memory_has_not_grown_or_they_are_few(is_over: bool, count: int) -> None:
+    assert not receive_all("a" * count, 4 * SLOW_S, is_over=is_over)
+
+
+def test_a_unary_message_has_a_minute_and_one_of_a_stream_any_time() -> None:
+    assert receive_all("ab", 2 * SLOW_S, is_over=False, longest_s=LONGEST_S + 1) == [
+        "a RequestStalled",
+        "b RequestStalled",
+    ]
+    assert not receive_all("ab", 2 * SLOW_S, is_over=False, longest_s=None)
 
 
 def test_a_call_without_a_message_gets_a_status(server: RunningServer) -> None:

@@ -11,7 +11,9 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from serve.api.gate import CallGate
 from serve.api.inkling_v1 import SERVICE
+from serve.api.receiving import Receiver
 from serve.api.standard import HEALTH, REFLECTIONS, Health, Reflection
+from serve.machine.memory import MemoryGrowth
 
 SERVING, NOT_SERVING, UNKNOWN = 1, 2, 3
 
@@ -23,7 +25,7 @@ class Standard:
         self.channel = channel
         self.health = Health()
         self.reflection = Reflection([SERVICE.full_name])
-        self.gate = CallGate()
+        self.gate = CallGate(Receiver(MemoryGrowth(2**30)))
         self.stub = health_pb2_grpc.HealthStub(channel)
 
     def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:

@@ -139,3 +139,27 @@ def test_a_server_gives_back_what_a_crowd_took(repository_folder: Path, png: Png
         while before - resident_bytes(worker) < MIB and time.monotonic() < deadline_s:
             time.sleep(0.1)
         assert before - resident_bytes(worker) >= MIB
+
+
+def test_growth_counts_what_the_process_takes_less_what_has_another_reason() -> None:
+    others = [0]
+    growth = memory.MemoryGrowth(50_000_000, lambda: others[0])
+    block = bytearray(b"x") * 100_000_000
+    assert growth.is_over()
+    others[0] = len(block)
+    assert not growth.is_over()
+    others[0] = 0
+    growth.forgive()
+    assert not growth.is_over()
+    growth.begin()
+    more = bytearray(b"y") * 60_000_000
+    assert growth.is_over()
+    del block, more
+    assert not growth.is_over()
+    growth.close()
+
+
+def test_growth_is_always_over_where_the_system_does_not_tell() -> None:
+    growth = memory.MemoryGrowth(2**40)
+    growth.close()
+    assert growth.is_over()

@@ -17,7 +17,9 @@ from grpc._cython import cygrpc
 
 from serve.api.gate import CallGate
 from serve.api.inkling_v1 import SERVICE
+from serve.api.receiving import Receiver
 from serve.client.client import Client
+from serve.machine.memory import MemoryGrowth
 from serve.pb import classifier_pb2 as pb
 from serve.telemetry.calls import Call
 from serve.telemetry.logs import JsonFormatter, JsonStream, TextFormatter, is_news, to_json_line
@@ -151,7 +153,7 @@ async def log_and_fail(request: pb.GetModelRequest, call: Call) -> pb.GetModelRe
 
 async def call_with(metadata: tuple[tuple[str, str], ...], model: str) -> tuple[str, str]:
     """The code of a call with some metadata, and the request id that comes back, if any."""
-    gate = CallGate()
+    gate = CallGate(Receiver(MemoryGrowth(2**30)))
     server = grpc.aio.server()
     method = SERVICE.methods_by_name["GetModel"]
     handlers = {"GetModel": gate.unary(method, log_and_fail)}
