@@ -57,6 +57,8 @@ class _Stream:
         self._outcomes: asyncio.Queue[Outcome | Exception | None] = asyncio.Queue()
         self._problem: Exception | None = None
         """What ended the reading of the images."""
+        self._failure: grpc.aio.AioRpcError | None = None
+        """The last end of a stream whose status is known."""
 
     async def read(self, images: Iterable[bytes] | AsyncIterable[bytes]) -> None:
         """Read images, as there is room for them."""
@@ -120,11 +122,13 @@ class _Stream:
 
     async def _pause(self, error: grpc.aio.AioRpcError) -> None:
         """Until the stream is to be opened again. Raises CallError if that would be in vain."""
+        is_known = error.details() != WRITE_FAILED
+        self._failure = error if is_known else self._failure
         # What made a write fail is not known; if it is no reason to try again, the next stream ends with it, too.
-        code = "UNAVAILABLE" if error.details() == WRITE_FAILED else error.code().name
+        code = error.code().name if is_known else "UNAVAILABLE"
         pause_s = self._unanswered.find_pause_s(code, error.trailing_metadata() or ())
         if pause_s is None:
-            raise await self._explain(error) from error
+            raise await self._explain(self._failure or error) from error
         await asyncio.sleep(pause_s)
 
     async def _send(self, call: Any) -> None:

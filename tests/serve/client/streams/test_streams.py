@@ -191,16 +191,15 @@ def test_a_failure_that_another_try_does_not_mend_ends_it(
     server = start(*[plan] * 10)
     with pytest.raises(CallError, match="not now"):
         collect(kind, server.address, name(3))
-    assert len(server.streams) == 1 or (kind is AsyncClient and len(server.streams) == 2)
+    assert len(server.streams) == 1 or (kind is AsyncClient and len(server.streams) < MOST_TRIES)
 
 
 @KINDS
 def test_a_server_says_when_to_come_again(start: Callable[..., Scripted], kind: type) -> None:
-    """Of two streams that are refused, the status of the first may be lost, as above."""
-    server = start(*[Plan(0, pushback_ms="700")] * 2)
+    """Of several streams that are refused, the status of the first may be lost, as above."""
+    server = start(*[Plan(0, pushback_ms="900")] * 3)
     assert len(collect(kind, server.address, name(3))) == 3
-    _, second_s, third_s = server.begun_s
-    assert third_s - second_s >= 0.7
+    assert max(after_s - before_s for before_s, after_s in itertools.pairwise(server.begun_s)) >= 0.9
 
 
 @KINDS
@@ -218,20 +217,20 @@ def test_silence_ends_at_the_timeout(start: Callable[..., Scripted], kind: type)
 def test_images_that_take_their_time_are_waited_for(start: Callable[..., Scripted]) -> None:
     def draw() -> Iterator[bytes]:
         for image in name(2):
-            time.sleep(1)
+            time.sleep(1.5)
             yield image
 
-    assert len(collect(Client, start().address, draw(), timeout_s=0.5)) == 2
+    assert len(collect(Client, start().address, draw(), timeout_s=1)) == 2
 
 
 def test_images_that_take_their_time_are_waited_for_by_tasks(start: Callable[..., Scripted]) -> None:
     async def draw() -> AsyncIterator[bytes]:
         for image in name(2):
-            await asyncio.sleep(1)
+            await asyncio.sleep(1.5)
             yield image
 
     async def run() -> int:
-        async with AsyncClient(start().address, timeout_s=0.5) as client:
+        async with AsyncClient(start().address, timeout_s=1) as client:
             return len([outcome async for outcome in client.classify_stream(draw())])
 
     assert asyncio.run(run()) == 2
