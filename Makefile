@@ -20,7 +20,9 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork
 	$(if $(UPGRADE),--upgrade) --output-file
 BUILD_REQUIRES = $(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])'
 
-.PHONY: demo serve test check lint docs bench bench-short train-mnist train-cifar proto image lock clean
+TRITON := $(VENV)/tritonclient
+
+.PHONY: demo serve test check lint docs bench bench-short train-mnist train-cifar proto image triton lock clean
 
 demo: $(SERVE)  ## serve the shipped models on a free port and classify samples/
 	@port=$$($(FREE_PORT)); \
@@ -69,12 +71,15 @@ proto: $(TEST)  ## write serve/pb anew
 image:  ## build the container image
 	docker build --target $(RUNTIME) --build-arg COMMIT=$$(git rev-parse HEAD 2>/dev/null || echo unknown) --tag inkling:$(RUNTIME) .
 
+triton: $(TRITON)/installed  ## tritonclient for its tests, in an environment of its own: its stubs clash with ours
+
 lock: $(VENV)/pyvenv.cfg  ## write requirements/ anew, keeping versions that still fit; UPGRADE=1 takes the newest
 	@$(PIP) "uv>=0.9,<1"
 	$(BUILD_REQUIRES) | $(COMPILE) requirements/ci.txt --extra cpu,$(TEST_EXTRAS) pyproject.toml -
 	$(BUILD_REQUIRES) | $(COMPILE) requirements/build.txt --constraint requirements/ci.txt -
 	$(COMPILE) requirements/cpu.txt --constraint requirements/ci.txt --extra cpu,trace pyproject.toml
 	$(COMPILE) requirements/gpu.txt --constraint requirements/ci.txt --extra gpu,trace pyproject.toml
+	echo "tritonclient[grpc]>=2.73,<3" | $(COMPILE) requirements/triton.txt -
 
 clean:
 	rm -rf $(VENV) build *.egg-info
@@ -93,6 +98,11 @@ $(VENV)/locked: pyproject.toml requirements/ci.txt | $(VENV)/pyvenv.cfg
 	@$(PIP) --require-hashes --only-binary :all: --requirement requirements/ci.txt || \
 		{ echo "wanted the packages in requirements/ci.txt with its hashes; the index has other files, or did not answer" >&2; exit 1; }
 	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(TRITON)/installed: requirements/triton.txt
+	@$(PYTHON) -m venv $(TRITON)
+	@$(TRITON)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: --requirement requirements/triton.txt
 	@touch $@
 
 $(VENV)/pyvenv.cfg:

@@ -16,8 +16,6 @@ from serve.telemetry.logs import start_logging, wrap_standard_streams
 
 logger = logging.getLogger("serve")  # not __main__, which it is when it runs
 
-logger = logging.getLogger("serve")  # not __main__, which it is when it runs
-
 
 def main() -> int:
     """Exit code 0 after a clean stop, 2 for a bad setting, 3 without a model that loads, 4 for a taken port, else 1.

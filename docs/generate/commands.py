@@ -29,9 +29,15 @@ class _FoundParser(BaseException):  # not an Exception, which a command may catc
         self.parser = parser
 
 
+INSTALLED = {"inkling inspect": ("serve.cli", "inspect"), "inkling models": ("serve.client.commands.models",)}
+"""Commands that only `inkling` has a name for: the module and the words that its parser needs."""
+
+
 def write_commands() -> str:
-    """A section for each command: first those of serve, then those of train."""
-    return "\n\n".join(write_command(module) for module in find_commands())
+    """A section for each command: first those of serve, then those of train, then those of `inkling` alone."""
+    sections = [write_command(f"python -m {module}", read_parser(module)) for module in find_commands()]
+    sections += [write_command(name, read_parser(*words)) for name, words in INSTALLED.items()]
+    return "\n\n".join(sections)
 
 
 def find_commands() -> Iterator[str]:
@@ -42,21 +48,32 @@ def find_commands() -> Iterator[str]:
                 yield ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
 
 
-def write_command(module: str) -> str:
-    """The heading, the description and the flags of one command."""
-    heading = f"## `python -m {module}`"
-    found = read_parser(module)
+def write_command(name: str, found: argparse.ArgumentParser | str) -> str:
+    """The heading, the description and the flags of one command, or of each of its actions."""
+    heading = f"## {code(name)}"
     if isinstance(found, str):
         return f"{heading}\n\n{fence(found, 'text')}"
     parts = [heading, escape(found.description or "")]
-    rows = [write_argument(action) for action in found._actions if action.dest != "help"]  # no public way
-    parts.append(make_table(("argument", "meaning"), rows))
+    actions = [action for action in found._actions if action.dest != "help"]  # no public way
+    if actions and isinstance(actions[0], argparse._SubParsersAction):
+        return "\n\n".join([*parts, *write_actions(name, actions[0])])
+    parts.append(make_table(("argument", "meaning"), map(write_argument, actions)))
     if found.epilog:
         parts.append(fence(found.epilog, "text") if "\n" in found.epilog else escape(found.epilog))
     return "\n\n".join(part for part in parts if part)
 
 
-def read_parser(module: str) -> argparse.ArgumentParser | str:
+def write_actions(name: str, choice: "argparse._SubParsersAction[argparse.ArgumentParser]") -> Iterator[str]:
+    """For each action of a command what it does, and its flags."""
+    helps = {each.dest: each.help or "" for each in choice._choices_actions}
+    for action, parser in choice.choices.items():
+        rows = [write_argument(argument) for argument in parser._actions if argument.dest != "help"]
+        yield f"### {code(f'{name} {action}')}"
+        yield escape(helps[action][:1].upper() + helps[action][1:] + ".")
+        yield make_table(("argument", "meaning"), rows)
+
+
+def read_parser(module: str, *words: str) -> argparse.ArgumentParser | str:
     """The parser of a command; of a command without one, what it prints for `--help`."""
 
     def stop(parser: argparse.ArgumentParser, *_: object) -> None:
@@ -69,7 +86,7 @@ def read_parser(module: str) -> argparse.ArgumentParser | str:
         patch.dict(os.environ, environment, clear=True),  # some defaults come from there
         patch.object(argparse.ArgumentParser, "parse_args", stop),
         patch.object(argparse.ArgumentParser, "parse_known_args", stop),
-        patch.object(sys, "argv", [module, "--help"]),
+        patch.object(sys, "argv", [module, *words, "--help"]),
         contextlib.redirect_stdout(printed),
     ):
         try:

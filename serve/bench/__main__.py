@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from typing import Any
 
+from serve.bench.costs.compare import measure_costs_of_features
 from serve.bench.measure import find_file, measure_beside_round, measure_round
 from serve.bench.options import Options, read_options
 from serve.bench.report import describe_run, flatten, print_table, summarize
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # so that the server is stopped, too
     options = read_options(arguments)
     try:
-        rows = _measure_start(options) if options.start else _measure_load(options)
+        rows = _measure(options)
     except InklingError as error:
         print(f"serve.bench: {error}", file=sys.stderr)
         return 1
@@ -36,6 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print_table(rows)
     print(describe_run(asdict(options), rows))
     return 0
+
+
+def _measure(options: Options) -> list[dict[str, Any]]:
+    if options.costs:
+        return measure_costs_of_features(options)
+    return _measure_start(options) if options.start else _measure_load(options)
 
 
 def _measure_start(options: Options) -> list[dict[str, Any]]:

@@ -53,6 +53,15 @@ class Options:
         default=False,
         metadata=_flag("measure the start of a server with 1 worker and with 2 (or --workers)"),
     )
+    costs: bool = field(
+        default=False,
+        metadata=_flag(
+            "measure a server with and without metrics, tokens, TLS and the Open Inference Protocol in turn"
+        ),
+    )
+    before: str = field(
+        default="", metadata=_flag("with --costs, compare with the code of another commit in DIR, too", "DIR")
+    )
     precision: str = field(default="float32", metadata=_flag("start the server with files of this precision", "NAME"))
     batch: int = field(default=0, metadata=_flag("send BatchClassify with N images; 0 sends Classify"))
     seconds: float = field(default=8.0, metadata=_flag("send load for S seconds in each round", "S"))
@@ -96,6 +105,10 @@ def read_options(arguments: Sequence[str] | None) -> Options:
         parser.error("--beside: with several workers, probe and load may not meet in one; leave out --workers")
     if options.start and any(loads):
         parser.error("--start: wanted it without --address and loads: it starts servers itself, and loads none")
+    if options.costs and any((*loads, options.start)):
+        parser.error("--costs: wanted it without --address, --start and other loads: it starts servers itself")
+    if options.before and not (options.costs and Path(options.before, "serve/__main__.py").is_file()):
+        parser.error("--before: wanted --costs with it, and a folder that has serve/__main__.py")
     if options.peer and not shutil.which(options.peer):
         parser.error(f"--peer: wanted an interpreter that can be run, got {options.peer!r}")
     return replace(options, seconds=1.0, warm_up=0.3, rounds=1) if options.short else options

@@ -99,6 +99,18 @@ class BesideRow:
 
 
 @dataclass(frozen=True, slots=True)
+class CostRow:
+    """A feature of the server: images a second without and with it, in turn."""
+
+    model: str
+    feature: str
+    without_per_s: float
+    with_per_s: float
+    ratio: float
+    errors: Counter[str]
+
+
+@dataclass(frozen=True, slots=True)
 class StartRow:
     """The start of a server, as medians: seconds to serve, seconds of the imports alone, and MiB of all processes."""
 
@@ -110,8 +122,19 @@ class StartRow:
     errors: Counter[str] = field(default_factory=Counter)
 
 
-Row: TypeAlias = LoadRow | BesideRow | StartRow
-COLUMNS = ["workers", "imports_s", "start_s", "over_imports_s", "model", "batches_per_s", "p99_ms_beside_batches"]
+Row: TypeAlias = LoadRow | BesideRow | CostRow | StartRow
+COLUMNS = [
+    "workers",
+    "imports_s",
+    "start_s",
+    "over_imports_s",
+    "model",
+    "feature",
+    "without_per_s",
+    "with_per_s",
+    "batches_per_s",
+    "p99_ms_beside_batches",
+]
 COLUMNS += ["singles_per_s", "p99_ms_beside_singles", "ratio", "capacity_per_s", "images_per_s", "p50_ms", "p90_ms"]
 COLUMNS += ["p99_ms", "p99.9_ms", "refusals_per_s", "refusal_p99_ms", "health_p99_ms", "cpu", "pss_mib"]
 COLUMNS += ["pss_growth_at_once", "pss_growth", "peer_per_s", "over_peer", "fraction", "stolen_cores"]

@@ -31,11 +31,15 @@ class Target:
 
 
 @contextmanager
-def start_server(flags: Sequence[str]) -> Iterator[Target]:
-    """Run `python -m serve` on a free port until the end of the block. Raises ConfigError if it does not start."""
+def start_server(flags: Sequence[str], code: Path | None = None) -> Iterator[Target]:
+    """Run `python -m serve` on a free port until the end of the block. Raises ConfigError if it does not start.
+
+    `code` is a folder with the code of another commit, which runs in place of this.
+    """
     # The address is logged at the level info, so the environment's log level must not apply.
     command = [sys.executable, "-m", "serve", "--port", "0", "--log-level", "info", *flags]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603  # our own module
+    environment = os.environ | ({"PYTHONPATH": str(code)} if code else {})
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=code, env=environment) as process:  # noqa: S603  # our own module
         lines = iter(process.stderr or ())
         log = threading.Thread(target=sys.stderr.writelines, args=(lines,))
         try:

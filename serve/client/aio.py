@@ -9,7 +9,8 @@ Needs only the base dependencies. Does not know: ONNX Runtime, files, how the se
 
 import asyncio
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,11 +26,14 @@ from serve.client.messages import (
     check_request_size,
     make_batch_request,
     make_request,
+    make_stream_request,
     no_server,
     read_batch_reply,
     read_reply,
     read_rpc_error,
 )
+from serve.client.streams.tasks import stream_in_tasks
+from serve.client.streams.unanswered import Unanswered
 from serve.errors import CallError
 from serve.pb import classifier_pb2 as pb
 from serve.pb.classifier_pb2_grpc import ClassifierServiceStub
@@ -97,6 +101,25 @@ class AsyncClient:
         request = make_batch_request(images, model=model, version=version, top_k=top_k, language=language)
         return read_batch_reply(await self._call(next(self._stubs).BatchClassify, request))
 
+    def classify_stream(
+        self,
+        images: Iterable[bytes] | AsyncIterable[bytes],
+        *,
+        model: str = "",
+        version: str = "",
+        top_k: int = 0,
+        language: str = "",
+    ) -> AsyncIterator[tuple[int, Classification | CallError]]:
+        """Classify any number of images over one stream: the number of each, from 0, and its answer or its error.
+
+        Answers come as they are ready, so maybe in another order. Images are read as answers are taken, at most 256
+        ahead. If the stream ends because its server stops, the images without an answer are sent again.
+        `timeout_s` bounds the time without any answer, not that of the stream.
+        """
+        make = partial(make_stream_request, model=model, version=version, top_k=top_k, language=language)
+        unanswered = Unanswered(make, self._max_message_bytes)
+        return stream_in_tasks(images, unanswered, self._open_stream, self._explain, self._timeout_s)
+
     async def list_models(self) -> pb.ListModelsResponse:
         """The served models, and the refused model files with reasons."""
         reply: pb.ListModelsResponse = await self._call(next(self._stubs).ListModels, pb.ListModelsRequest())
@@ -136,6 +159,9 @@ class AsyncClient:
             raise await self._explain(error) from error
         self._has_answered = True
         return reply
+
+    def _open_stream(self) -> Any:
+        return next(self._stubs).StreamClassify(metadata=self._endpoint.metadata)
 
     async def _explain(self, error: Any) -> CallError:
         """The error of a failed call. If no server has answered yet, TLS may be the reason."""

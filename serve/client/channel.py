@@ -31,6 +31,9 @@ _RETRY = {
     "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED"],
 }
 
+# A stream is opened again by the client, which knows what has been answered (`streams/unanswered.py`).
+_STREAM = {"service": "inkling.v1.ClassifierService", "method": "StreamClassify"}
+
 
 def open_channel(server: Endpoint | str, options: ChannelOptions = ()) -> grpc.Channel:
     """A channel for threads. It connects at its first call. Raises ConfigError if a file of the endpoint is wrong."""
@@ -57,7 +60,7 @@ def make_call_options(server: Endpoint, max_message_bytes: int) -> ChannelOption
 
     gRPC asks each of several servers for its health, and calls those that serve.
     """
-    config: dict[str, Any] = {"methodConfig": [{"name": [{}], "retryPolicy": _RETRY}]}
+    config: dict[str, Any] = {"methodConfig": [{"name": [{}], "retryPolicy": _RETRY}, {"name": [_STREAM]}]}
     if server.is_balanced:
         config |= {"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}}
     return [

@@ -8,7 +8,8 @@ Needs only the base dependencies. Does not know: ONNX Runtime, files, how the se
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -25,11 +26,14 @@ from serve.client.messages import (
     check_request_size,
     make_batch_request,
     make_request,
+    make_stream_request,
     no_server,
     read_batch_reply,
     read_reply,
     read_rpc_error,
 )
+from serve.client.streams.threads import stream_in_threads
+from serve.client.streams.unanswered import Unanswered
 from serve.errors import CallError
 from serve.pb import classifier_pb2 as pb
 from serve.pb.classifier_pb2_grpc import ClassifierServiceStub
@@ -107,6 +111,19 @@ class Client:
         request = make_batch_request(images, model=model, version=version, top_k=top_k, language=language)
         return read_batch_reply(self._call(self._stub().BatchClassify, request))
 
+    def classify_stream(
+        self, images: Iterable[bytes], *, model: str = "", version: str = "", top_k: int = 0, language: str = ""
+    ) -> Iterator[tuple[int, Classification | CallError]]:
+        """Classify any number of images over one stream: the number of each, from 0, and its answer or its error.
+
+        Answers come as they are ready, so maybe in another order. Images are read as answers are taken, at most 256
+        ahead, in a thread. If the stream ends because its server stops, the images without an answer are sent again.
+        `timeout_s` bounds the time without any answer, not that of the stream.
+        """
+        make = partial(make_stream_request, model=model, version=version, top_k=top_k, language=language)
+        unanswered = Unanswered(make, self._max_message_bytes)
+        return stream_in_threads(images, unanswered, self._open_stream, self._explain, self._timeout_s)
+
     def list_models(self) -> pb.ListModelsResponse:
         """The served models, and the refused model files with reasons."""
         reply: pb.ListModelsResponse = self._call(self._stub().ListModels, pb.ListModelsRequest())
@@ -149,6 +166,9 @@ class Client:
             raise self._explain(error) from error
         self._has_answered = True
         return reply
+
+    def _open_stream(self, requests: Iterator[pb.StreamClassifyRequest]) -> Any:
+        return self._stub().StreamClassify(requests, metadata=self._endpoint.metadata)
 
     def _explain(self, error: Any) -> CallError:
         """The error of a failed call. If no server has answered yet, TLS may be the reason."""

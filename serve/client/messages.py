@@ -74,6 +74,14 @@ def make_batch_request(
     return pb.BatchClassifyRequest(model=model, version=version, images=images, options=options)
 
 
+def make_stream_request(
+    image: bytes, *, model: str, version: str, top_k: int, language: str
+) -> pb.StreamClassifyRequest:
+    """The request for one image of a stream, without an id."""
+    options = pb.ClassifyOptions(top_k=top_k, language_code=language)
+    return pb.StreamClassifyRequest(model=model, version=version, image=image, options=options)
+
+
 def check_request_size(request: Any, max_bytes: int) -> None:
     """Raise CallError if a message is larger than the client sends."""
     if request.ByteSize() > max_bytes:
@@ -95,6 +103,11 @@ def read_batch_reply(reply: pb.BatchClassifyResponse) -> list[Classification | C
         _to_error(result.error) if result.HasField("error") else _to_classification(result.classification, reply)
         for result in reply.results
     ]
+
+
+def read_stream_reply(reply: pb.StreamClassifyResponse) -> Classification | CallError:
+    """The outcome for one image of a stream."""
+    return _to_error(reply.error) if reply.HasField("error") else _to_classification(reply.classification, reply)
 
 
 def read_rpc_error(error: Any) -> CallError:
@@ -119,7 +132,7 @@ def _to_error(status: Status) -> CallError:
 
 
 def _to_classification(
-    message: pb.Classification, reply: pb.ClassifyResponse | pb.BatchClassifyResponse
+    message: pb.Classification, reply: pb.ClassifyResponse | pb.BatchClassifyResponse | pb.StreamClassifyResponse
 ) -> Classification:
     timing = message.timing
     return Classification(

@@ -29,6 +29,8 @@ class Registry:
     def __init__(self) -> None:
         self.refusals: tuple[Refusal, ...] = ()
         """The files that should be live and cannot be, as of now."""
+        self.unloaded: tuple[tuple[str, int], ...] = ()
+        """Names and versions that were unloaded on request, and have not been loaded since."""
         self._live: Mapping[str, Versions] = {}
 
     @property

@@ -8,7 +8,7 @@ import contextlib
 import json
 import socket
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple, Self, TypeAlias, get_args
 
 LONGEST_MESSAGE = 16 * 2**20
@@ -115,9 +115,12 @@ class Desired:
     """In the order of `Loader.follow`."""
     retry: str = ""
     """The model whose refused files are to be tried again."""
+    unloaded: list[tuple[str, int]] = field(default_factory=list)
+    """Names and versions that clients had unloaded, for the index."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "files", [File(*file) for file in self.files])
+        object.__setattr__(self, "unloaded", [(name, version) for name, version in self.unloaded])
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
+from serve.config import PREFIX, read_config
 from serve.telemetry.metrics import METRICS
 from tests.serve.telemetry.running import running
 from tests.support import ROOT
@@ -147,6 +148,16 @@ def test_promtool_finds_nothing_wrong(arguments: list[object]) -> None:
         pytest.skip("promtool is not installed; Debian has it in the package prometheus")
     done = subprocess.run([promtool, *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_settings_of_the_image_are_those_of_a_container_behind_a_balancer() -> None:
+    """Load spreads over new replicas, and every interface is listened to; a container publishes what it likes."""
+    (block,) = re.findall(r"^ENV ((?:.*\\\n)*.*)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    environment = dict(re.findall(r"(\w+)=(\S+)", block))
+    config = read_config([], {name: value for name, value in environment.items() if name.startswith(PREFIX)})
+    assert (config.host, config.metrics_host) == ("0.0.0.0", "0.0.0.0")  # noqa: S104
+    assert config.max_connection_age_s == 300
+    assert config.models == Path("/models")
 
 
 def test_the_images_health_check_follows_readyz(repository_folder: Path) -> None:

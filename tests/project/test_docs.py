@@ -16,6 +16,8 @@ RESULTS = ROOT / "docs/benchmarks/results"
 HEADLINE = "headline.jsonl"
 REMOTE = re.compile(r"<(?:link|script|img|iframe|source)\b[^>]*\b(?:href|src)=\"(?:https?:)?//[^\"]*\"")
 IMPORTED = re.compile(r"(?:@import|url\()\s*[\"']?(?:https?:)?//")
+SERVING = ("serve", "serve.bench", "serve.client", "serve.evaluate", "serve.health")
+MODEL_ACTIONS = ("list", "show", "load", "unload")
 NOT_RECORDED = "not recorded"
 
 
@@ -28,6 +30,23 @@ def test_the_generated_parts_of_the_pages_are_those_of_the_code() -> None:
     command = [sys.executable, "-m", "docs.generate", "--check"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        *((f"python -m {module}", ["-m", module]) for module in SERVING),
+        ("inkling inspect", ["-m", "serve.cli", "inspect"]),
+        *((f"inkling models {action}", ["-m", "serve.cli", "models", action]) for action in MODEL_ACTIONS),
+    ],
+)
+def test_every_flag_of_a_serving_command_is_on_the_page_of_commands(name: str, words: list[str]) -> None:
+    page = (ROOT / "docs/reference/commands.md").read_text()
+    (section,) = re.findall(rf"^##+ `{re.escape(name)}`\n(.*?)(?=^##|\Z)", page, re.MULTILINE | re.DOTALL)
+    done = subprocess.run([sys.executable, *words, "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    flags = set(re.findall(r"^ +(--[a-z][a-z0-9-]*)", done.stdout, re.MULTILINE))
+    assert flags
+    assert flags == set(re.findall(r"^\| `(--[a-z][a-z0-9-]*)", section, re.MULTILINE))
 
 
 @pytest.mark.parametrize("file", sorted(RESULTS.glob("*.jsonl")), ids=lambda file: file.name)

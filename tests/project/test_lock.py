@@ -19,6 +19,7 @@ EXTRAS = {
     "cpu": {"cpu", "trace"},
     "gpu": {"gpu", "trace"},
     "build": set[str](),
+    "triton": set[str](),
 }
 """What each file is locked for."""
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -52,6 +53,8 @@ def list_ranges(name: str) -> list[Requirement]:
     ranges = [Requirement(line) for line in PROJECT["build-system"]["requires"]]
     if name == "build":
         return ranges
+    if name == "triton":  # a stock client in an environment of its own
+        return [Requirement("tritonclient>=2.73,<3")]
     return read_ranges(EXTRAS[name]) + (ranges if name == "ci" else [])
 
 

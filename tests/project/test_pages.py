@@ -45,6 +45,7 @@ NOT_RUN = {
     "make serve": "it runs until it is stopped; tests/serve/process/test_server.py starts the same command",
     "make train-mnist": "an hour; tests/train/commands/test_recipe.py runs the same command on a small dataset",
     "make train-cifar": "as make train-mnist, and longer",
+    "git worktree add": "a folder with the code of another commit; which one, the reader knows",
     "make bench": "minutes of load; make bench-short runs the same code",
     "docker": "needs a container engine; tests/project/test_image.py builds and runs the Dockerfile where there is one",
     "python3 -m venv": "what make does; CI runs make in a fresh clone",

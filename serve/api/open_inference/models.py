@@ -17,6 +17,8 @@ from serve.telemetry.model_statistics import Duration, ModelStatistics
 PLATFORM = "onnxruntime_onnx"
 BACKEND = "onnxruntime"
 READY, UNAVAILABLE = "READY", "UNAVAILABLE"
+UNLOADED = "unloaded"
+"""Triton's reason for a model that is unavailable because a client unloaded it."""
 ANY = -1
 """A dimension that the request chooses."""
 
@@ -92,9 +94,12 @@ def _to_duration(tally: Duration) -> pb.StatisticDuration:
     return pb.StatisticDuration(count=tally.count, ns=tally.ns)
 
 
-def to_index(runners: Sequence[Runner], refusals: Iterable[Refusal]) -> Iterable[pb.RepositoryIndexResponse.ModelIndex]:
-    """What is served, with the reason if a variant of it was refused, and then what was refused and is not served."""
-    reasons = {(refusal.file.name, refusal.file.version): refusal.reason for refusal in refusals}
+def to_index(
+    runners: Sequence[Runner], refusals: Iterable[Refusal], unloaded: Iterable[tuple[str, int]]
+) -> Iterable[pb.RepositoryIndexResponse.ModelIndex]:
+    """What is served, with the reason if a variant of it was refused; then what is not, unloaded or refused."""
+    reasons = dict.fromkeys(unloaded, UNLOADED)
+    reasons |= {(refusal.file.name, refusal.file.version): refusal.reason for refusal in refusals}
     for runner in runners:
         reason = reasons.pop((runner.name, runner.version), "")
         yield _to_entry(runner.name, runner.version, READY, reason)

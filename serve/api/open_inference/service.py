@@ -130,9 +130,9 @@ class OpenInferenceService:
         return pb.ModelStatisticsResponse(model_stats=map(to_statistics, runners, found))
 
     async def RepositoryIndex(self, request: pb.RepositoryIndexRequest, call: Call) -> pb.RepositoryIndexResponse:
-        """What is served and what was refused."""
+        """What is served, what was refused and what was unloaded."""
         check_repository(request.repository_name)
-        entries = to_index(self._registry.list(), self._registry.refusals)
+        entries = to_index(self._registry.list(), self._registry.refusals, self._registry.unloaded)
         return pb.RepositoryIndexResponse(
             models=[entry for entry in entries if entry.state == READY or not request.ready]
         )

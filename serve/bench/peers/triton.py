@@ -75,11 +75,15 @@ def _first_reply(infer: Any, request: bytes, model: str, timeout_s: float) -> by
 
 
 def make_infer_request(model: str, image: bytes) -> bytes:
-    """A serialized ModelInferRequest with one PNG, written by hand because the protocol's stubs are not installed."""
-    shape = b"\x01\x01"
-    tensor = _field(1, b"image") + _field(2, b"BYTES") + _field(3, shape)
-    element = len(image).to_bytes(4, "little") + image
-    return _field(1, model.encode()) + _field(5, tensor) + _field(7, element)
+    """A serialized ModelInferRequest with one PNG."""
+    return make_tensor_request(model, "image", "BYTES", (1, 1), len(image).to_bytes(4, "little") + image)
+
+
+def make_tensor_request(model: str, name: str, datatype: str, shape: Sequence[int], raw: bytes) -> bytes:
+    """A serialized ModelInferRequest with one input, written by hand: the stubs clash with those of tritonclient."""
+    sizes = b"".join(map(_varint, shape))
+    tensor = _field(1, name.encode()) + _field(2, datatype.encode()) + _field(3, sizes)
+    return _field(1, model.encode()) + _field(5, tensor) + _field(7, raw)
 
 
 def _field(number: int, data: bytes) -> bytes:

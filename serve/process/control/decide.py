@@ -53,6 +53,8 @@ class Decider:
         self._thread = ThreadPoolExecutor(1, "folder")
         self._repository = Repository(config.models, config.precision, count_live(config.version_policy))
         self._live: Live = {}
+        self._unloaded: dict[str, tuple[int, ...]] = {}
+        """By model, the versions that a client had unloaded."""
         self._decision = self._told = 0
         self._retry = ""
         self._links: dict[int, Link] = {}
@@ -145,7 +147,7 @@ class Decider:
         if not change.loads:
             if change.model not in self._live:
                 raise NotFound(f"wanted one of the models {list_some(self._live)}; got {quote(change.model)}")
-            self._decide({name: files for name, files in self._live.items() if name != change.model})
+            self._unload(change.model)
             return
         try:
             await self._look(settle=False)
@@ -156,7 +158,14 @@ class Decider:
             known = list_some(self._repository.models)
             raise NotFound(f"wanted one of the models in the folder: {known}; got {quote(change.model)}")
         self._crashes = {file: count for file, count in self._crashes.items() if file not in files}
+        self._unloaded.pop(change.model, None)
         self._decide({**self._live, change.model: files}, retry=change.model)
+
+    def _unload(self, model: str) -> None:
+        """Decide that a model is live no more, and remember the versions that may have been."""
+        versions = sorted({file.version for file in self._live[model]}, reverse=True)
+        self._unloaded[model] = tuple(versions[: count_live(self._config.version_policy)])
+        self._decide({name: files for name, files in self._live.items() if name != model})
 
     def _decide(self, live: Live, retry: str = "") -> None:
         """Make this the desired state, and tell every worker."""
@@ -173,7 +182,8 @@ class Decider:
             File(file.name, file.version, str(file.path), file.digest, self._find_problem(file))
             for file in chain.from_iterable(self._live.values())
         ]
-        return Desired(self._decision, files, self._retry)
+        unloaded = [(name, version) for name, versions in self._unloaded.items() for version in versions]
+        return Desired(self._decision, files, self._retry, unloaded)
 
     def _find_problem(self, file: ModelFile) -> str:
         crashes = self._crashes.get(file, 0)

@@ -44,13 +44,17 @@ class Follower:
     async def start(self, server: Server) -> None:
         """Start a server with the first decision. Raises as `Server.start` does."""
         desired, _ = await self._wait_for_decision()
-        self._report(desired, await server.start(_to_files(desired)))
+        refusals = await server.start(_to_files(desired))
+        server.registry.unloaded = tuple(desired.unloaded)
+        self._report(desired, refusals)
 
     async def run(self, server: Server) -> None:
         """Follow every decision that comes, until cancelled."""
         while True:
             desired, retries = await self._wait_for_decision()
-            self._report(desired, await server.follow(_to_files(desired), retries))
+            refusals = await server.follow(_to_files(desired), retries)
+            server.registry.unloaded = tuple(desired.unloaded)
+            self._report(desired, refusals)
 
     async def load(self, name: str) -> None:
         """Have all workers load a model as it is in the folder now, and wait for them.

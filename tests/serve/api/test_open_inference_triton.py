@@ -19,15 +19,18 @@ import pytest
 from serve.client.client import Client
 from serve.images.pixels import to_png
 from tests.serve.api.malformed import MALFORMED
+from tests.served import served
 from tests.support import LABELS, ROOT, Png, RunningServer, draw_images
 
 PYTHON = os.environ.get("INKLING_TRITON_PYTHON", "")
 ANALYZER = os.environ.get("INKLING_PERF_ANALYZER", "")
 SCRIPT = Path(__file__).with_name("triton_checks.py")
+CONTROL = "control"
+"""The check that needs a server whose models clients may change."""
 CHECKS = [
     node.name.removeprefix("check_")
     for node in ast.parse(SCRIPT.read_text()).body
-    if isinstance(node, ast.FunctionDef) and node.name.startswith("check_")
+    if isinstance(node, ast.FunctionDef) and node.name.startswith("check_") and node.name != f"check_{CONTROL}"
 ]
 
 
@@ -69,6 +72,19 @@ def test_the_script_has_a_check_for_each_way_to_call() -> None:
 @pytest.mark.skipif(not PYTHON, reason="needs INKLING_TRITON_PYTHON, a Python that has tritonclient[grpc]")
 @pytest.mark.parametrize("check", CHECKS)
 def test_tritonclient_gets_what_it_expects(given: Path, check: str) -> None:
+    run_check(check, given)
+
+
+@pytest.mark.skipif(not PYTHON, reason="needs INKLING_TRITON_PYTHON, a Python that has tritonclient[grpc]")
+def test_tritonclient_loads_and_unloads(given: Path, repository_folder: Path, tmp_path: Path) -> None:
+    with served(repository_folder, "--model-control", "explicit", "--version-policy", "all") as server:
+        facts = json.loads(given.read_text()) | {"address": server.address}
+        (tmp_path / "given.json").write_text(json.dumps(facts))
+        run_check(CONTROL, tmp_path / "given.json")
+
+
+def run_check(check: str, given: Path) -> None:
+    """Run one check of the script."""
     command = [PYTHON, str(SCRIPT), check, str(given)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout) == (0, f"{check} is right\n"), done.stderr

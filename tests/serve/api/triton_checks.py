@@ -196,6 +196,23 @@ def check_repository(client: InferenceServerClient) -> None:
         assert "ed with --model-control explicit" in error.message()
 
 
+def check_control(client: InferenceServerClient) -> None:
+    """A server whose models clients change: unload and load, the index in between, and an unknown model."""
+    is_right(client.infer(MODEL, [take_files()]), EXPECTED)
+    client.unload_model(MODEL)
+    assert not client.is_model_ready(MODEL)
+    unloaded = [each for each in client.get_model_repository_index().models if each.name == MODEL]
+    assert {(each.state, each.reason) for each in unloaded} == {("UNAVAILABLE", "unloaded")}
+    assert find_error(lambda: client.infer(MODEL, [take_files()])).status() == "StatusCode.NOT_FOUND"
+    client.load_model(MODEL)
+    assert client.is_model_ready(MODEL)
+    is_right(client.infer(MODEL, [take_files()]), EXPECTED)
+    for change in (client.load_model, client.unload_model):
+        error = find_error(lambda change=change: change("nobody"))
+        assert error.status() == "StatusCode.NOT_FOUND"
+        assert "wanted one of the models" in error.message()
+
+
 def check_malformed(client: InferenceServerClient) -> None:
     """Every malformed request, by unary calls and in one stream."""
     cases = GIVEN["malformed"]

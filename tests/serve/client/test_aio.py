@@ -85,13 +85,20 @@ def start() -> Iterator[Callable[..., Server]]:
         server.stop()
 
 
-def public(client: type) -> dict[str, inspect.Signature]:
+def public(client: type) -> dict[str, str]:
     names = [name for name in vars(client) if not name.startswith("_")]
-    return {name: inspect.signature(getattr(client, name)) for name in [*names, "__init__"]}
+    return {name: str(inspect.signature(getattr(client, name))) for name in [*names, "__init__"]}
 
 
 def test_both_clients_have_the_same_methods_with_the_same_parameters_and_types() -> None:
-    assert public(AsyncClient) == public(Client)
+    """But for `classify_stream`, whose iterators are asynchronous here, and may be there."""
+    ours, theirs = public(AsyncClient), public(Client)
+    assert (
+        ours["classify_stream"].replace("collections.abc.Iterable[bytes] | ", "").replace("Async", "")
+        == theirs["classify_stream"]
+    )
+    del ours["classify_stream"], theirs["classify_stream"]
+    assert ours == theirs
 
 
 def test_the_package_hands_on_the_clients_and_their_types() -> None:

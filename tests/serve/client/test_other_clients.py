@@ -1,6 +1,8 @@
 """docs/serving/clients.md: what the page shows, run; and a health watch with the pings of a balancer."""
 
 import importlib.util
+import json
+import os
 import re
 import shutil
 import subprocess
@@ -24,6 +26,7 @@ PAGE = ROOT / "docs/serving/clients.md"
 PROTO = ROOT / "proto"
 DESCRIPTOR_SET = PROTO / "inkling.binpb"
 ADDRESS = "127.0.0.1:50051"
+GO_PACKAGES = Path("/usr/share/gocode/src/google.golang.org/grpc")
 PACKAGES = ["@grpc/grpc-js", "@grpc/proto-loader"]
 
 needs_tools = pytest.mark.skipif(
@@ -144,6 +147,52 @@ def test_javascript_calls_with_the_proto_and_the_include_path(node_folder: Path,
     changed = script.replace(loading, other.replace("'proto'", f"'{PROTO}'"))
     assert "loadSync" in changed
     assert run_node(node_folder, changed, shipped) == "7\n"
+
+
+@pytest.fixture(scope="module")
+def go_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program that the page's lines build with Debian's packages."""
+    for tool in ("go", "protoc", "protoc-gen-go"):
+        if not shutil.which(tool):
+            pytest.skip(f"needs {tool}, of Debian's golang packages that the page names")
+    if not GO_PACKAGES.is_dir():
+        pytest.skip(f"needs Debian's package golang-google-grpc-dev, which installs {GO_PACKAGES}")
+    folder = tmp_path_factory.mktemp("go")
+    (generate,) = (line for line in find_lines("protoc") if "plugins=grpc" in line)
+    (build,), (script,) = find_lines("GO111MODULE"), find_blocks("go")
+    (folder / "src/classify").mkdir(parents=True)
+    (folder / "src/classify/main.go").write_text(script)
+    generate = generate.replace("-Iproto", f"-I{PROTO}").replace("python ", f"{sys.executable} ")
+    environment = {**os.environ, "GOCACHE": str(folder / "cache"), "GOFLAGS": ""}
+    for line in (generate, build):
+        done = subprocess.run(
+            ["bash", "-ec", line], cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=600
+        )
+        if "plugins are not supported" in done.stderr:
+            pytest.skip("needs the protoc-gen-go of Debian 12, which writes services, too")
+        assert done.returncode == 0, done.stderr
+    return folder / "classify"
+
+
+@pytest.mark.slow
+def test_go_calls_with_a_stub_that_the_lines_of_the_page_build(go_program: Path, shipped: RunningServer) -> None:
+    (line,) = find_lines("./classify")
+    _, address, image = line.replace(ADDRESS, shipped.address).split()
+    done = subprocess.run(
+        [str(go_program), address, str(ROOT / image)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "7\n", "")
+
+
+@pytest.mark.skipif(not shutil.which("grpcurl"), reason="needs grpcurl, which is no package of Debian")
+def test_the_lines_with_grpcurl_run(shipped: RunningServer) -> None:
+    lines = [line.replace(ADDRESS, shipped.address) for line in find_lines("grpcurl")]
+    models, answer = (
+        json.loads(subprocess.run(["bash", "-ec", line], cwd=ROOT, capture_output=True, check=True, timeout=60).stdout)
+        for line in lines
+    )
+    assert "mnist" in {each["name"] for each in models["models"]}
+    assert answer["classification"]["classes"][0]["label"] == "7"
 
 
 @pytest.mark.slow
