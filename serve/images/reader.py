@@ -25,15 +25,17 @@ class Prepared(NamedTuple):
 class ImageReader:
     """Reads images for one model. All methods are thread-safe."""
 
-    def __init__(self, policy: Policy, max_pixels: int) -> None:
+    def __init__(self, policy: Policy, max_pixels: int, least_side: int = 0) -> None:
+        """`least_side` is what `policies.find.find_least_side` says of the policy."""
         self._policy = policy
         self._max_pixels = max_pixels
+        self._least_side = least_side
 
     def read(self, image_bytes: bytes) -> Prepared | Exception:
         """Decode and prepare one image. Errors are returned, so that one image cannot fail the others of a batch."""
         try:
             start_ns = time.perf_counter_ns()
-            decoded = [decode(image_bytes, self._max_pixels)]
+            decoded = [decode(image_bytes, self._max_pixels, self._least_side)]
             decoded_ns = time.perf_counter_ns()
             pixels = self._policy(decoded.pop())  # so that a policy may let go of it once it has a smaller one
         except ImageError as error:

@@ -18,7 +18,7 @@ import numpy as np
 from serve.errors import RequestError
 from serve.images.decode import is_large
 from serve.images.pixels import Pixels
-from serve.images.policies.find import find_policy
+from serve.images.policies.find import find_least_side, find_policy
 from serve.images.pool import DecodePool
 from serve.images.reader import ImageReader, Prepared
 from serve.inference.admission import Admission
@@ -100,7 +100,8 @@ class Runner:
         self.max_batch = engine.max_batch
         self.limits = limits
         self._engine = engine
-        self._reader = ImageReader(find_policy(engine.spec.prepare, engine.spec.input), limits.max_image_pixels)
+        prepare = engine.spec.prepare, engine.spec.input
+        self._reader = ImageReader(find_policy(*prepare), limits.max_image_pixels, find_least_side(*prepare))
         self.admission = Admission(limits.max_pending, limits.max_pending_bytes)
         self._pool = pool
         self._cpu = cpu

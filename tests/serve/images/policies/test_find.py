@@ -19,6 +19,7 @@ from tests.serve.images.policies.test_photo_1 import RGB_32
         (PrepareSpec("poster", 1, {}), RGB_32, r"got poster/1 \(rgb\)"),
         (PrepareSpec("photo", 2, {}), RGB_32, r"got photo/2 \(rgb\)"),
         (PrepareSpec("photo", 1, {}), GREY_28, r"got photo/1 \(grey\)"),
+        (PrepareSpec("photo", 3, {}), RGB_32, r"got photo/3 \(rgb\)"),
         (PrepareSpec("digit", 1, {"box": 20}), RGB_32, r"got digit/1 \(rgb; box=20\)"),
         (PrepareSpec("digit", 1, {}), GREY_28, r"got digit/1 \(grey\)"),
         (PrepareSpec("digit", 1, {"box": 20, "blur": 2}), GREY_28, r"got digit/1 \(grey; box=20; blur=2\)"),
@@ -52,6 +53,10 @@ def peak_kb():
 policies = [
     find_policy(PrepareSpec("digit", 1, {{"box": 20}}), InputSpec((28, 28, 1), "uint8", "grey")),
     find_policy(PrepareSpec("photo", 1, {{}}), InputSpec((32, 32, 3), "uint8", "rgb")),
+    find_policy(
+        PrepareSpec("photo", 3, dict(resize=40, crop=True, interpolation="bilinear", antialias=True)),
+        InputSpec((32, 32, 3), "uint8", "rgb"),
+    ),
 ]
 strip = Image.linear_gradient("L").resize({size})
 for policy in policies:
