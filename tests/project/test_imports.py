@@ -46,7 +46,7 @@ ROOMS: dict[str, set[str]] = {
         *("serve.client", "serve.pb", "serve.images", "serve.model_file", "serve.machine", "serve.errors"),
     },
     "train": {"serve"},
-    "train.flags": set(),
+    "train.flags": {"serve.model_file"},
     "train.run_folder": {"serve.model_file", "serve.errors"},
     "train.recipes": {"serve.model_file"},
     "train.evaluation": {"serve.model_file"},

@@ -39,6 +39,7 @@ def publish_run(
     """Export, check and describe a fitted model. Returns the folder too. Raises ParityFailed; then nothing is left."""
     from train.evaluation import figures  # not above: it imports matplotlib
     from train.export.from_keras import export
+    from train.export.parity import LARGEST_DIFFERENCE
 
     facts, source_commit = describe_run(recipe, progress, precision), find_source_commit()
     with partial_folder(out / recipe.name) as partial:
@@ -50,6 +51,7 @@ def publish_run(
             recipe=facts,
             source_commit=source_commit,
             halves_weights=recipe.halves_weights,
+            limit=LARGEST_DIFFERENCE,
         )
         model.save(partial / "model.keras")
         write_history(progress.history, partial / "history.csv")

@@ -16,9 +16,9 @@ from onnxruntime.transformers import float16
 from serve.model_file.spec import ModelSpec
 from train.data.datasets import Dataset
 from train.evaluation.metrics import measure_accuracy
-from train.export.from_keras import measure_parity
 from train.export.graph import restore
 from train.export.onnx_file import measure_self_test, read_model_file, run_onnx, write_model_file
+from train.export.parity import measure_parity
 from train.export.quantize import make_int8
 
 CALIBRATION_COUNT = 1000  # training images that the ranges of int8 are measured on
