@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from train.data.datasets import Images, Part, choose_batch_size
-from train.evaluation.calibration import calibrate
+from train.evaluation.calibration import CALIBRATION_LEAST, calibrate
 from train.evaluation.metrics import measure_accuracy
 from train.fitting.augment import Augment
 from train.fitting.checkpoint import Progress, Settings, load_checkpoint, record, save_checkpoint
@@ -29,7 +29,6 @@ from train.nets.optimizer import make_optimizer
 from train.nets.precision import find_precision
 from train.recipes.recipe import Augmentation, Crop, Recipe
 
-CALIBRATION_LEAST = 1000  # validation images; with fewer, the temperature would depend on chance
 CALIBRATION_VIEWS = 4  # of each validation image, moved as in training
 FIGURES = ("loss", "accuracy")
 
