@@ -170,7 +170,7 @@ def _tell(spec: "ModelSpec", self_test: str) -> list[str]:
         "input": f"{'x'.join(map(str, spec.input.shape))} {spec.input.dtype}, {spec.input.colour}",
         "policy": f"{spec.prepare.policy}/{spec.prepare.version} {dict(spec.prepare.parameters) or ''}".rstrip(),
         "precision": spec.precision,
-        "accuracy": f"{spec.test_accuracy:.4f} of {spec.test_count:,} test images",
+        "accuracy": f"{spec.accuracy} of {spec.test_count:,} test images" if spec.test_count else spec.accuracy,
         "parameters": f"{spec.parameters:,}",
         "created": spec.created.isoformat(),
         "commit": spec.source_commit,

@@ -23,7 +23,7 @@ from serve.images.pool import DecodePool
 from serve.images.reader import ImageReader, Prepared
 from serve.inference.admission import Admission
 from serve.inference.batcher import Batcher
-from serve.inference.engine import Engine
+from serve.inference.engine import LARGE_INPUT_PIXELS, Engine
 from serve.inference.loop_batcher import LoopBatcher
 from serve.inference.thread_batcher import ThreadBatcher
 from serve.machine.cpu_policy import CpuPolicy
@@ -102,6 +102,8 @@ class Runner:
         self._engine = engine
         prepare = engine.spec.prepare, engine.spec.input
         self._reader = ImageReader(find_policy(*prepare), limits.max_image_pixels, find_least_side(*prepare))
+        height, width, _ = engine.spec.input.shape
+        self._takes_large = height * width > LARGE_INPUT_PIXELS  # to scale a small file up takes long, too
         self.admission = Admission(limits.max_pending, limits.max_pending_bytes)
         self._pool = pool
         self._cpu = cpu
@@ -133,7 +135,11 @@ class Runner:
             waiting = [
                 _Waiting(image if isinstance(image, bytes) else Prepared(image, 0, 0), since_ns) for image in images
             ]
-            large = {index: image for index, image in enumerate(images) if isinstance(image, bytes) and is_large(image)}
+            large = {
+                index: image
+                for index, image in enumerate(images)
+                if isinstance(image, bytes) and (self._takes_large or is_large(image))
+            }
             if large:
                 files, waits = list(large.values()), admitted is not None
                 try:

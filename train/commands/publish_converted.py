@@ -13,13 +13,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from serve.model_file.spec import InputSpec, ModelSpec, PrepareSpec
+from serve.model_file.spec import UNVERIFIED, InputSpec, ModelSpec, PrepareSpec
 from train.commands.publish import print_test_figures
 from train.data.datasets import Dataset
 from train.data.examples import Examples
 from train.data.labels import Labels
 from train.evaluation.calibration import CALIBRATION_LEAST, Calibration, calibrate
-from train.evaluation.converted_card import UNVERIFIED, write_converted_card
+from train.evaluation.converted_card import write_converted_card
 from train.evaluation.metrics import measure_accuracy
 from train.run_folder import partial_folder, publish
 

@@ -8,11 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from serve.model_file.spec import ModelSpec
+from serve.model_file.spec import UNVERIFIED, ModelSpec
 from train.evaluation.card import describe_limits, describe_results, describe_use
 from train.evaluation.metrics import Floats, Integers
-
-UNVERIFIED = "unverified"
 
 
 def write_converted_card(path: Path, spec: ModelSpec, probabilities: Floats, truth: Integers) -> None:

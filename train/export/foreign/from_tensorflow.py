@@ -4,6 +4,7 @@ Enters: a path. Leaves: a `Source`, or Unconvertible with what to do instead. Do
 """
 
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,8 @@ def from_keras_file(path: Path, suffix: str) -> Source:
         named = Path(folder, "model" + suffix)  # Keras goes by the name
         named.symlink_to(path.resolve())
         try:
-            model = keras.saving.load_model(named, compile=False)
+            with warnings.catch_warnings(action="ignore"):  # of arguments that were usual when it was written
+                model = keras.saving.load_model(named, compile=False)
         except Exception as error:  # Keras raises any kind of exception for layers that it does not know
             reason = str(error).strip().splitlines()[0]
             raise Unconvertible(
@@ -118,8 +120,14 @@ def _trace(call: Callable[[Any], Mapping[str, Any]], images: Tensor, kind: str, 
     del graph.graph.value_info[:]
     require_known_operations(graph)
 
+    compiled = tf.function(call, input_signature=[signature], autograph=False, jit_compile=True)
+
     def run(batch: Array) -> dict[str, Array]:
-        return {name: np.asarray(value) for name, value in function(tf.constant(batch)).items()}
+        try:
+            found = function(tf.constant(batch))
+        except tf.errors.UnimplementedError:  # channels first: on a CPU, TensorFlow has these operations only compiled
+            found = compiled(tf.constant(batch))
+        return {name: np.asarray(value) for name, value in found.items()}
 
     outputs = tuple(map(describe_value, graph.graph.output))
     images = Tensor("images", images.dtype, images.shape)
