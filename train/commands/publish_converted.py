@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from train.export.foreign.convert import Converted
     from train.export.foreign.source import Source
 
+CONVERTED = "converted_from"
+"""The key in the metadata's `recipe` of the file that a model was converted from."""
 MOST_PRINTED = 20
 """Classes whose accuracy is printed one by one; classes.csv has all of them."""
 
@@ -93,7 +95,7 @@ def calibrate_graph(graph: "onnx.ModelProto", examples: Examples) -> tuple["onnx
 def describe_origin(origin: Origin, converted: "Converted", calibration: Calibration | None) -> Mapping[str, Any]:
     """The metadata's `recipe`: what the model was, and what was done."""
     facts = {
-        "converted_from": origin.path.name,
+        CONVERTED: origin.path.name,
         "source_sha256": measure_source(origin.path),
         "conversion": list(converted.notes),
         **converted.facts,
@@ -130,7 +132,7 @@ def write_figures(folder: Path, spec: ModelSpec, examples: Examples, probabiliti
 
 def print_converted(spec: ModelSpec, examples: Examples, probabilities: Any, folder: Path, out: Path) -> None:
     """Print what was done, the figures, the folder, and how to serve the model."""
-    print(f"{spec.name}, from {spec.recipe['converted_from']}:")
+    print(f"{spec.name}, from {spec.recipe[CONVERTED]}:")
     print(*(f"  {step}" for step in spec.recipe["conversion"]), sep="\n")
     parity = spec.recipe["parity"]
     print(

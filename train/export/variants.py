@@ -11,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.version_converter
 from onnxruntime.transformers import float16
 
+from serve.errors import ModelFileError
 from serve.model_file.spec import ModelSpec
 from train.data.datasets import Dataset
 from train.evaluation.metrics import measure_accuracy
@@ -23,6 +25,7 @@ from train.export.quantize import make_int8
 
 CALIBRATION_COUNT = 1000  # training images that the ranges of int8 are measured on
 CALIBRATION_SEED = 0
+LEAST_OPSET, OPSET = 13, 17  # the first with scales for each channel; what older operations are converted to
 # Of a probability in the self-test: another processor rounds differently, above all without VNNI.
 TOLERANCES = {"float16": 0.02, "int8": 0.1}
 
@@ -38,18 +41,21 @@ def make_float16(model: onnx.ModelProto) -> onnx.ModelProto:
 def write_variant(folder: Path, precision: str, dataset: Dataset) -> ModelSpec:
     """Write `folder`/model.<precision>.onnx from `folder`/model.onnx, and measure it on the whole test set.
 
-    Raises ModelFileError if model.onnx is damaged.
+    A test set whose labels are -1 is compared on alone. Raises ModelFileError if model.onnx is damaged, or if its
+    operations are too old for int8.
     """
     data, spec = read_model_file(folder / "model.onnx")
     variant = convert(onnx.load_from_string(data), precision, dataset)
     expected = run_onnx(data, dataset.test.images)
     found = run_onnx(variant.SerializeToString(), dataset.test.images)
     parity = measure_parity(expected, found)
+    truth = dataset.test.labels
+    is_labelled = bool((truth >= 0).all())
     spec = dataclasses.replace(
         spec,
         precision=precision,
-        test_accuracy=measure_accuracy(found, dataset.test.labels),
-        test_count=len(dataset.test),
+        test_accuracy=measure_accuracy(found, truth) if is_labelled else 0.0,
+        test_count=len(truth) if is_labelled else 0,
         recipe={**spec.recipe, "variant_parity": dataclasses.asdict(parity)},
         created=datetime.now(UTC).replace(microsecond=0),
         self_test=dataclasses.replace(measure_self_test(variant, spec.input.shape), tolerance=TOLERANCES[precision]),
@@ -64,5 +70,21 @@ def convert(model: onnx.ModelProto, precision: str, dataset: Dataset) -> onnx.Mo
     del bare.metadata_props[:]
     if precision == "float16":
         return make_float16(bare)
+    bare = raise_opset(bare)
     chosen = np.random.default_rng(CALIBRATION_SEED).permutation(len(dataset.train))[:CALIBRATION_COUNT]
     return make_int8(bare, dataset.train.images[chosen])
+
+
+def raise_opset(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A graph whose operations can be quantized a channel at a time. Raises ModelFileError."""
+    version = next(entry.version for entry in model.opset_import if entry.domain == "")
+    if version >= LEAST_OPSET:
+        return model
+    try:
+        raised: onnx.ModelProto = onnx.version_converter.convert_version(model, OPSET)
+    except Exception as error:  # the converter raises any kind of exception
+        raise ModelFileError(
+            f"int8: wanted operations of opset {LEAST_OPSET} or newer, got {version}, that no converter takes; "
+            "export the model anew"
+        ) from error
+    return raised

@@ -14,6 +14,7 @@ from PIL import Image
 from serve.client.client import Client
 from tests.support import ROOT, RunningServer
 from train.commands.convert import main, read_number, read_size
+from train.commands.variants import main as write_variant_of
 from train.export.onnx_file import read_model_file, run_onnx
 
 COLOURS = ("red", "green", "blue")
@@ -116,15 +117,15 @@ def test_without_labelled_pictures_the_file_is_unverified(convert: Convert, tmp_
 def test_enough_labelled_pictures_give_a_temperature(convert: Convert, tmp_path: Path) -> None:
     """A net that is far too sure is calibrated: its classes stay, its probabilities fall."""
     pictures = write_colours(tmp_path / "pictures", 700)
-    code, printed, errors = convert("--images", pictures, "--scale", "1/2.55")
+    code, printed, errors = convert("--images", pictures, "--scale", "1/100")
     assert code == 0, errors
     data, spec = read_model_file(tmp_path / "runs" / "colours" / "1" / "model.onnx")
     calibration = spec.recipe["calibration"]
     assert calibration["temperature"] > 2
-    assert calibration["error_after"] < calibration["error_before"] / 3
+    assert calibration["error_after"] < calibration["error_before"] / 2
     assert f"with a temperature of {calibration['temperature']:.3f}, over 1050 pictures" in printed
     image = np.random.default_rng(1).integers(0, 256, (1, 10, 10, 3), np.uint8)
-    logits = image.astype(np.float64).mean(axis=(1, 2)) / 2.55 * 40 / calibration["temperature"]
+    logits = image.astype(np.float64).mean(axis=(1, 2)) / 100 * 40 / calibration["temperature"]
     wanted = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
     np.testing.assert_allclose(run_onnx(data, image), wanted, atol=1e-4)
 
@@ -194,3 +195,30 @@ def test_a_graph_with_our_names_in_it_is_converted(convert: Convert, net: Path) 
         value.name = new[value.name]
     net.write_bytes(model.SerializeToString())
     assert convert("--scale", "1")[0] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_labelled", [True, False])
+def test_int8_of_a_converted_model_is_calibrated_on_own_pictures(
+    is_labelled: bool, convert: Convert, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = write_colours(tmp_path / "pictures", 30)
+    assert convert("--images", pictures, "--scale", "1/255")[0] == 0
+    folder = tmp_path / "runs" / "colours" / "1"
+    place = pictures if is_labelled else pictures / "red"
+    assert write_variant_of([str(folder), "--precision", "int8", "--images", str(place)]) == 0
+    printed = capsys.readouterr().out
+    _, plain = read_model_file(folder / "model.onnx")
+    _, small = read_model_file(folder / "model.int8.onnx")
+    assert (small.precision, small.recipe["variant_parity"]["image_count"]) == ("int8", 45 if is_labelled else 30)
+    assert small.test_count == (45 if is_labelled else 0)
+    assert abs(small.test_accuracy - plain.test_accuracy) < 0.05 or not is_labelled
+    assert f"test accuracy {small.accuracy}, of the float32 file {plain.accuracy}" in printed
+
+
+def test_a_variant_of_a_model_of_ones_own_wants_pictures(
+    convert: Convert, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert convert("--scale", "1/255")[0] == 0
+    assert write_variant_of([str(tmp_path / "runs" / "colours" / "1"), "--precision", "int8"]) == 2
+    assert "--images: wanted a folder of pictures to calibrate and measure on" in capsys.readouterr().err

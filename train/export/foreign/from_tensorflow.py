@@ -24,6 +24,19 @@ PACKAGES = ("keras", "tensorflow", "tf2onnx", "onnx", "onnxruntime")
 SAVED_MODEL_WAY = 'load it where it was trained and write a SavedModel folder with model.export("folder")'
 
 
+class _DepthwiseConv2D(keras.layers.DepthwiseConv2D):
+    """As Keras 2 wrote it, with a setting that Keras 3 does not take and that never had an effect."""
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> keras.Layer:
+        """Keras 3's own layer."""
+        return keras.layers.DepthwiseConv2D(**{key: value for key, value in config.items() if key != "groups"})
+
+
+OLD_LAYERS = {"DepthwiseConv2D": _DepthwiseConv2D}
+"""Layers of Keras 2 that Keras 3 does not load by itself. MobileNets have one."""
+
+
 def from_keras_file(path: Path, suffix: str) -> Source:
     """Read a whole model in a file of Keras. Raises Unconvertible."""
     if suffix == ".h5":
@@ -38,7 +51,7 @@ def from_keras_file(path: Path, suffix: str) -> Source:
         named.symlink_to(path.resolve())
         try:
             with warnings.catch_warnings(action="ignore"):  # of arguments that were usual when it was written
-                model = keras.saving.load_model(named, compile=False)
+                model = keras.saving.load_model(named, compile=False, custom_objects=OLD_LAYERS)
         except Exception as error:  # Keras raises any kind of exception for layers that it does not know
             reason = str(error).strip().splitlines()[0]
             raise Unconvertible(
