@@ -96,7 +96,7 @@ def parse_flags(arguments: Sequence[str] | None = None) -> ConvertFlags:
     pictures = parser.add_argument_group("how a picture becomes the model's input")
     add = pictures.add_argument
     add("--prepare", choices=POLICIES, default="photo/3", help="use this policy; default: photo/3")
-    resize = "scale the shorter side to N pixels and cut out the centre; 0 scales all of it; default: the input's side"
+    resize = "scale the shorter side to N pixels and cut out the centre; 0 scales all of it; default: the input's"
     add("--resize", type=read_count, metavar="N", help=resize)
     add("--interpolation", choices=FILTERS, default="bilinear", help="scale with this filter; default: bilinear")
     add("--no-antialias", action="store_true", help="take single pixels where a picture is made smaller")
@@ -174,7 +174,7 @@ def choose_preparation(flags: ConvertFlags, target: InputSpec) -> PrepareSpec:
         return PrepareSpec(policy, int(number), {"box": round(min(height, width) * DIGIT_BOX)})
     if flags.prepare == "photo/1":
         return PrepareSpec(policy, int(number), {})
-    resize = max(height, width) if flags.resize is None else flags.resize
+    resize = min(height, width) if flags.resize is None else flags.resize
     parameters = {
         "resize": resize,
         "crop": resize > 0,

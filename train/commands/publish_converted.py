@@ -60,7 +60,7 @@ def publish_converted(origin: Origin, converted: "Converted", examples: Examples
         labels=origin.labels.names,
         input=origin.input,
         prepare=origin.prepare,
-        precision="float32",
+        precision="float16" if origin.source.images.dtype == "float16" else "float32",
         test_accuracy=measure_accuracy(probabilities, figures.labels) if examples.is_labelled else 0.0,
         test_count=len(figures) if examples.is_labelled else 0,
         recipe=describe_origin(origin, converted, calibration),

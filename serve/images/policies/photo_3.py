@@ -44,8 +44,8 @@ class _Scaling:
 
     def __post_init__(self) -> None:
         kinds = (type(self.resize), type(self.crop), type(self.interpolation), type(self.antialias))
-        # With a crop, the scaled picture has to cover the input; without one, there is no shorter side to choose.
-        least, most = (max(self.width, self.height), _MOST_RESIZE) if self.crop else (0, 0)
+        # A crop is no larger than what it is cut from; without one, there is no shorter side to choose.
+        least, most = (min(self.width, self.height), _MOST_RESIZE) if self.crop else (0, 0)
         filters = tuple(_FILTERS) if self.antialias else _POINT_FILTERS
         if kinds != (int, bool, str, bool) or not least <= self.resize <= most or self.interpolation not in filters:
             raise TypeError("parameters")  # find_policy makes it UnknownPolicy
@@ -54,14 +54,22 @@ class _Scaling:
         """The part of an image of this size that becomes the input."""
         if not self.crop:
             return 0, 0, *size
-        shorter = min(size)
-        scaled = [self.resize if side == shorter else int(self.resize * side / shorter) for side in size]
-        starts = [round((long - side) / 2.0) for long, side in zip(scaled, (self.width, self.height), strict=True)]
+        goal, scaled = (self.width, self.height), self._scale(size)
+        starts = [round((long - room) / 2.0) for long, room in zip(scaled, goal, strict=True)]
         (left, right), (top, bottom) = (
             (start * side / long, (start + room) * side / long)
-            for start, room, side, long in zip(starts, (self.width, self.height), size, scaled, strict=True)
+            for start, room, side, long in zip(starts, goal, size, scaled, strict=True)
         )
         return left, top, right, bottom
+
+    def _scale(self, size: tuple[int, int]) -> list[int]:
+        """The sides of the scaled picture: the shorter one is `resize`, or more if an oblong input does not fit in."""
+        shorter, goal = min(size), (self.width, self.height)
+        scaled = [self.resize if side == shorter else int(self.resize * side / shorter) for side in size]
+        if all(long >= room for long, room in zip(scaled, goal, strict=True)):
+            return scaled
+        factor = max(room / side for room, side in zip(goal, size, strict=True))
+        return [max(room, round(side * factor)) for room, side in zip(goal, size, strict=True)]
 
     def apply(self, image: Image.Image) -> Image.Image:
         box, goal, kind = self.find_box(image.size), (self.width, self.height), _FILTERS[self.interpolation]
@@ -78,8 +86,9 @@ def make_photo_3(mode: str) -> Callable[..., Policy]:
     def photo_3(width: int, height: int, *, resize: int, crop: bool, interpolation: str, antialias: bool) -> Policy:
         """The policy for a model's width and height.
 
-        With `crop` the shorter side is scaled to `resize` pixels and the centre is cut out; without it the whole
-        picture is scaled to the input, and `resize` is 0. `antialias` averages over all pixels that become one.
+        With `crop` the shorter side is scaled to `resize` pixels, or more where an oblong input needs it, and the
+        centre is cut out. Without it the whole picture is scaled to the input, and `resize` is 0. `antialias` averages
+        over all pixels that become one.
         """
         scaling = _Scaling(width, height, resize, crop, interpolation, antialias)
 

@@ -34,6 +34,8 @@ from train.export.simplify import simplify
 AUTO = "auto"
 HINTED = 64
 """Labelled images on which common ranges of pixels are tried, to help who did not say one."""
+HALF_FACTOR = 100
+"""How much further than in float32 the probabilities of a model may differ that computes in 16 bits."""
 FREE_BATCH = (
     "export it with a free batch, in PyTorch with "
     'torch.onnx.export(..., input_names=["images"], dynamic_axes={"images": {0: "batch"}})'
@@ -108,7 +110,9 @@ def convert(
     kind = _choose_kind(choices.answers, expected, bare, columns)
     graph = add_probabilities(bare, kind)
     graph = simplify(graph) if "tf2onnx" in source.packages else graph
-    parity = _compare(graph, make_probabilities(expected, kind), images, layout)
+    probabilities = make_probabilities(expected, kind)
+    limit = find_limit(probabilities) * (HALF_FACTOR if "float16" in (layout.dtype, output.dtype) else 1)
+    parity = _compare(graph, probabilities, images, layout, limit=limit)
     notes = [source.kind, *source.notes, layout.describe(), _tell_scaling(scaling, choices)]
     notes += [f"output {output}: {KINDS[kind] if kind == PROBABILITIES else f'{kind}, {KINDS[kind]}'}"]
     notes += [f"the batch, fixed at {layout.batch}, was made free"] if layout.batch is not None else []
@@ -169,7 +173,7 @@ def _choose_kind(asked: str, outputs: Array, graph: onnx.ModelProto, columns: in
     return kind
 
 
-def _compare(graph: onnx.ModelProto, expected: Array, images: Images, layout: Layout) -> Parity:
+def _compare(graph: onnx.ModelProto, expected: Array, images: Images, layout: Layout, *, limit: float) -> Parity:
     """The parity with the model, also of one image alone with the same one in a batch."""
     try:
         data = graph.SerializeToString()
@@ -181,7 +185,6 @@ def _compare(graph: onnx.ModelProto, expected: Array, images: Images, layout: La
                 f"the batch is fixed at {layout.batch} inside of the model, and could not be made free; {FREE_BATCH}"
             ) from error
         raise Unconvertible(f"ONNX Runtime cannot run the converted graph: {str(error).splitlines()[0]}") from error
-    limit = find_limit(expected)
     if not np.abs(alone - found[:1]).max() <= limit:
         raise ModelFileError(
             "wanted the same answer to an image in any batch, the model gives another: is it in training mode? "

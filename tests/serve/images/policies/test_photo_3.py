@@ -67,6 +67,20 @@ def test_a_picture_of_the_inputs_size_is_unchanged_without_a_crop() -> None:
     np.testing.assert_array_equal(prepare(photo, **SQUASHED), np.asarray(photo))
 
 
+def test_a_picture_of_an_oblong_inputs_size_is_unchanged() -> None:
+    photo, target = draw_photo((40, 64)), InputSpec((64, 40, 3), "uint8", "rgb")
+    np.testing.assert_array_equal(prepare(photo, target, resize=40), np.asarray(photo))
+
+
+@pytest.mark.parametrize("resize", [40, 64])
+def test_a_square_picture_covers_an_oblong_input(resize: int) -> None:
+    """Also if the shorter side alone would leave it too small."""
+    target = InputSpec((64, 40, 3), "uint8", "rgb")
+    square = draw_photo((80, 80))
+    found = prepare(square, target, resize=resize)
+    np.testing.assert_array_equal(found, resize_then_crop(square, 64, 64, FILTERS["bilinear"])[:, 12:52])
+
+
 def test_without_antialias_single_pixels_are_taken_and_not_averaged() -> None:
     """A checkerboard at a quarter: nearest pixels are black or white, averages are grey."""
     board = Image.fromarray((np.indices((256, 256)).sum(axis=0) % 2 * 255).astype(np.uint8))

@@ -141,7 +141,7 @@ def test_a_net_of_float16(ask: Ask, tmp_path: Path) -> None:
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     expected = softmax(session.run(None, {"pixel_values": halves.numpy()})[0])
-    ask(path, images, expected, "--scale", "1/255")
+    assert ask(path, images, expected, "--scale", "1/255").precision == "float16"
 
 
 class Bottleneck(nn.Module):
