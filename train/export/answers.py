@@ -67,6 +67,16 @@ def require_kind(kind: str, outputs: Floats, graph: onnx.GraphProto) -> None:
         )
 
 
+def require_values(kind: str, outputs: Floats) -> None:
+    """Raise NotProbabilities if outputs float [N, K] cannot be of a kind that somebody says they are."""
+    is_bounded = kind in (PROBABILITIES, SIGMOIDS, SIGMOID)
+    if is_bounded and (outputs.min() < -SUM_TOLERANCE or outputs.max() > 1 + SUM_TOLERANCE):
+        found = f"from {outputs.min():.3g} to {outputs.max():.3g}"
+        raise NotProbabilities(f"the outputs are no {kind}: wanted {KINDS[kind]}, got values {found}")
+    if kind == PROBABILITIES and np.abs(outputs.sum(axis=1) - 1).max() > SUM_TOLERANCE:
+        raise NotProbabilities(f"the outputs are no {kind}: wanted {KINDS[kind]}, got rows of another sum")
+
+
 def make_probabilities(outputs: Floats, kind: str) -> npt.NDArray[np.float64]:
     """Outputs float [N, K] of a kind -> probabilities float64 [N, K], or [N, 2] for one output."""
     values = outputs.astype(np.float64)

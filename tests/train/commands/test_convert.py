@@ -144,6 +144,8 @@ def test_a_range_that_nobody_said_is_asked_for_with_what_fits_the_pictures(conve
         (["--scale", "1", "--mean", "1,2"], "--mean: wanted 1 or 3 numbers, got 2"),
         (["--scale", "1", "--output", "heads"], "--output heads: wanted one of logits float32 [1, 3]"),
         (["--scale", "1", "--answers", "sigmoid"], "--answers sigmoid: wanted another kind for 3 outputs"),
+        (["--scale", "1", "--answers", "probabilities"], "the outputs are no probabilities: wanted rows from 0 to 1"),
+        (["--scale", "1", "--answers", "sigmoids"], "the outputs are no sigmoids: wanted a share from 0 to 1"),
         (["--scale", "1", "--size", "12"], "--size 12x12: wanted the size of the input"),
         (["--scale", "1", "--resize", "8"], "resize=8"),
         (["--scale", "1", "--images", "gone"], "wanted a folder of class folders or of pictures, found gone"),

@@ -22,6 +22,7 @@ from train.export.answers import (
     add_probabilities,
     make_probabilities,
     name_answers,
+    require_values,
 )
 from train.export.foreign.layout import Layout
 from train.export.foreign.scaling import COMMON, Scaling, scales_itself
@@ -163,6 +164,7 @@ def _choose_kind(asked: str, outputs: Array, graph: onnx.ModelProto, columns: in
     if asked != AUTO:
         if (asked in (SIGMOID, LOGIT)) != (columns == 1):
             raise Unconvertible(f"--answers {asked}: wanted another kind for {columns} outputs")
+        require_values(asked, outputs)
         return asked
     kind = name_answers(outputs, graph.graph)
     if kind == SIGMOIDS:
