@@ -97,13 +97,15 @@ def estimate_cost(image_bytes: bytes, max_pixels: int) -> int:
     return passes * (size[0] * size[1] if size else max_pixels)
 
 
-def is_large(image_bytes: bytes) -> bool:
-    """Whether decoding may take long enough to delay a batch: over 32 KiB, over 128 x 128 pixels, or unknown.
+def is_large(image_bytes: bytes, input_pixels: int = 0) -> bool:
+    """Whether an image may take long enough to delay a batch: over 32 KiB, over 128 x 128 pixels, or unknown.
+
+    To prepare a small one takes as long if the model's input has that many pixels.
 
     It reads only the header of a small file and opens nothing, so an event loop may call it. A file whose header does
     not give the size is large, such as every WebP and GIF. Bytes without an image's signature are not.
     """
-    if len(image_bytes) > _LARGE_BYTES:
+    if len(image_bytes) > _LARGE_BYTES or input_pixels > _LARGE_PIXELS:
         return True
     if not image_bytes.startswith(_SIGNATURES):
         return False

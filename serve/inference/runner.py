@@ -23,7 +23,7 @@ from serve.images.pool import DecodePool
 from serve.images.reader import ImageReader, Prepared
 from serve.inference.admission import Admission
 from serve.inference.batcher import Batcher
-from serve.inference.engine import LARGE_INPUT_PIXELS, Engine
+from serve.inference.engine import Engine
 from serve.inference.loop_batcher import LoopBatcher
 from serve.inference.thread_batcher import ThreadBatcher
 from serve.machine.cpu_policy import CpuPolicy
@@ -102,8 +102,7 @@ class Runner:
         self._engine = engine
         prepare = engine.spec.prepare, engine.spec.input
         self._reader = ImageReader(find_policy(*prepare), limits.max_image_pixels, find_least_side(*prepare))
-        height, width, _ = engine.spec.input.shape
-        self._takes_large = height * width > LARGE_INPUT_PIXELS  # to scale a small file up takes long, too
+        self._input_pixels = engine.spec.input.shape[0] * engine.spec.input.shape[1]
         self.admission = Admission(limits.max_pending, limits.max_pending_bytes)
         self._pool = pool
         self._cpu = cpu
@@ -135,14 +134,11 @@ class Runner:
             waiting = [
                 _Waiting(image if isinstance(image, bytes) else Prepared(image, 0, 0), since_ns) for image in images
             ]
-            large = {
-                index: image
-                for index, image in enumerate(images)
-                if isinstance(image, bytes) and (self._takes_large or is_large(image))
-            }
+            encoded = ((index, image) for index, image in enumerate(images) if isinstance(image, bytes))
+            large = {index: image for index, image in encoded if is_large(image, self._input_pixels)}
             if large:
-                files, waits = list(large.values()), admitted is not None
                 try:
+                    files, waits = [*large.values()], admitted is not None
                     prepared = await self._pool.read_all(self._reader, files, client(), waits=waits)
                 except asyncio.CancelledError:
                     self._counts.note_never_run(len(images), ends_by_deadline(deadline_s, since_ns))
