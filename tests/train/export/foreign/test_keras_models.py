@@ -9,7 +9,9 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
+from serve.model_file.spec import self_test_images
 from tests.train.export.foreign.asked import Answers, Ask, Images, draw, softmax
+from train.commands.convert import SYNTHETIC_COUNT, SYNTHETIC_SEED
 
 pytestmark = pytest.mark.slow
 SHAPE = (32, 32, 3)
@@ -200,7 +202,7 @@ def test_an_application_of_keras(
     shape = (96, 96, 3)
     net = getattr(keras.applications, name)(weights=None, input_shape=shape, classes=1000)
     images = draw(shape)
-    sharpen(net, prepare(images))
+    sharpen(net, prepare(np.concatenate([images, self_test_images(SYNTHETIC_SEED, SYNTHETIC_COUNT, shape)])))
     spec = ask(save(net, tmp_path), images, answer(net, prepare(images)), *flags)
     assert spec.class_count == 1000
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serve.model_file.spec import PrepareSpec
+from serve.model_file.spec import PrepareSpec, self_test_images
 from tests.train.export.foreign.asked import Ask, Images, draw, softmax
-from train.commands.convert import main
+from train.commands.convert import SYNTHETIC_SEED, main
 
 torch = pytest.importorskip("torch", reason="needs PyTorch, of the extra [test-convert]")
 nn = torch.nn
@@ -183,7 +183,7 @@ def test_a_resnet_50_of_torchvisions_shape(ask: Ask, tmp_path: Path) -> None:
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None
     with torch.no_grad():
-        net.train()(normalize(images))
+        net.train()(normalize(np.concatenate([images, self_test_images(SYNTHETIC_SEED, 8, (224, 224, 3))])))
     net.eval()[-1].weight.data *= 20
     path = export(net, tmp_path / "resnet50.onnx", normalize(images[:1]))
     spec = ask(path, images, softmax(run(net, normalize(images))), *IMAGENET)
