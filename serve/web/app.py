@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 
 from serve.errors import quote
 from serve.web.failures import INTERNAL_MESSAGE, HttpError, JsonResponse, refuse, to_response
@@ -36,7 +37,7 @@ CODES = {404: ("NOT_FOUND", "PATH_UNKNOWN"), 405: ("UNIMPLEMENTED", "METHOD_UNKN
 """What Starlette itself refuses."""
 
 
-def make_app(upstream: Upstream, bodies: Bodies, origins: Sequence[str] = ()) -> Starlette:
+def make_app(upstream: Upstream, bodies: Bodies, origins: Sequence[str] = ()) -> ASGIApp:
     """The application. Pages of the named origins may call it from a browser; `*` is every one."""
     cors = Middleware(
         CORSMiddleware,
@@ -46,11 +47,12 @@ def make_app(upstream: Upstream, bodies: Bodies, origins: Sequence[str] = ()) ->
         expose_headers=["Retry-After", "X-Request-Id", HEADER],
     )
     routes: list[BaseRoute] = [*Rest(upstream, bodies).routes, *OpenInference(upstream, bodies).routes]
-    return Starlette(
+    app = Starlette(
         routes=[*routes, *_make_pages()],
-        middleware=[Middleware(Guard, origins=origins), *([cors] if origins else [])],
+        middleware=[cors] if origins else [],
         exception_handlers={HttpError: _answer_error, HTTPException: _answer_refusal, Exception: _answer_fault},
     )
+    return Guard(app, origins)  # around all of it: the answer to a fault has its headers, too
 
 
 def _make_pages() -> list[BaseRoute]:

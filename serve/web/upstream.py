@@ -28,9 +28,12 @@ class Upstream:
     def __init__(self, endpoints: Iterable[Endpoint], timeout_s: float, max_message_bytes: int) -> None:
         """Several endpoints are the workers of one server, over which calls are spread. Raises ConfigError."""
         self._timeout_s = timeout_s
+        targets = list(endpoints)
         self._channels = [
-            open_aio_channel(endpoint, make_call_options(endpoint, max_message_bytes, RETRIED))
-            for endpoint in endpoints
+            open_aio_channel(
+                endpoint, make_call_options(endpoint, max_message_bytes, RETRIED) if len(targets) == 1 else ()
+            )
+            for endpoint in targets
         ]
         self._stubs: list[dict[str, Any]] = [
             vars(ClassifierServiceStub(channel)) | vars(GRPCInferenceServiceStub(channel)) for channel in self._channels
@@ -39,10 +42,14 @@ class Upstream:
 
     async def call(self, method: str, request: Any, metadata: Metadata) -> Any:
         """The reply to a request. Raises HttpError. A task that is cancelled cancels its call."""
-        try:
-            return await self._choose()[method](request, timeout=self._timeout_s, metadata=metadata)
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc(error, self._timeout_s) from error
+        for others in reversed(range(len(self._channels))):
+            try:
+                return await self._choose()[method](request, timeout=self._timeout_s, metadata=metadata)
+            except grpc.aio.AioRpcError as error:
+                # A worker that ends takes its calls along. Another one answers them.
+                if not others or error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise from_rpc(error, self._timeout_s) from error
+        raise AssertionError("there is no channel")
 
     async def close(self) -> None:
         """Close the connections."""

@@ -11,6 +11,9 @@ from google.protobuf.message import Message
 
 from serve.web.failures import invalid
 
+ESCAPED_HALF = b"\\ud"
+"""How JSON writes half of a surrogate pair, which no text of protobuf holds unless the other half follows."""
+
 
 def to_plain(message: Message) -> dict[str, Any]:
     """Every field of a message by its name."""
@@ -37,6 +40,16 @@ def read_json(body: bytes) -> dict[str, Any]:
         found = json.loads(body)
     except (ValueError, RecursionError):
         raise invalid("wanted a JSON object in the body, got other bytes") from None
+    if ESCAPED_HALF in body.lower() and not _is_text(found):
+        raise invalid("wanted texts of whole characters in the JSON, got half of a surrogate pair")
     if not isinstance(found, dict):
         raise invalid(f"wanted a JSON object in the body, got {type(found).__name__}")
     return found
+
+
+def _is_text(found: Any) -> bool:
+    try:
+        json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
