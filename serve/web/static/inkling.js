@@ -139,6 +139,7 @@ function noteGone() {
   state.isGone = true;
   find("banner").textContent = say("gone");
   find("banner").hidden = false;
+  find("result").classList.add("stale");
   const timer = setInterval(async () => {
     try {
       await call("/v2/health/ready");
@@ -148,6 +149,7 @@ function noteGone() {
     clearInterval(timer);
     state.isGone = false;
     find("banner").hidden = true;
+    find("result").classList.remove("stale");
     speak(say("back"));
     if (state.models.length) askAgain(); else start();
   }, LOOK_MS);
@@ -353,6 +355,7 @@ function setSource(source) {
   state.source = source;
   const isPicture = Boolean(source && source.url);
   shown.hidden = !isPicture;
+  find("name").hidden = true;
   if (isPicture) shown.src = source.url;
   find("hint").hidden = Boolean(source);
   find("undo").disabled = find("clear").disabled = !source;
@@ -463,7 +466,7 @@ function toPoint(event) {
 
 function beginDrawing() {
   if (state.source?.url) forgetDrawing();
-  shown.hidden = true;
+  shown.hidden = find("name").hidden = true;
 }
 
 function listenToPointer() {
@@ -547,6 +550,12 @@ function listenToFiles() {
     event.preventDefault();
     stage.classList.remove("drop");
     takeFirst(event.dataTransfer.files);
+  });
+  shown.addEventListener("error", () => { // the browser cannot show it; the server may know it all the same
+    if (!state.source?.url) return;
+    shown.hidden = true;
+    find("name").textContent = state.source.name;
+    find("name").hidden = false;
   });
   shown.addEventListener("load", () => stage.classList.toggle("small", shown.naturalWidth < 100));
 }

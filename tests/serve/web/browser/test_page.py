@@ -125,7 +125,7 @@ def test_the_page_speaks_russian(page: Any, shoot: Shoot) -> None:
     page.click("[data-language=ru]")
     page.select_option("#model", "cifar10/1")
     page.click("#samples li:first-child button")
-    wait_for_answer(page, "кошка")
+    wait_for_answer(page, "кот")
     assert page.locator("html").get_attribute("lang") == "ru"
     assert page.locator("h2").all_text_contents() == ["Ваша картинка", "Ответ"]
     assert "верно" in page.locator("#facts").text_content()
