@@ -11,7 +11,7 @@ SERVE := $(VENV)/$(if $(LOCKED),locked,serve-$(RUNTIME))
 WEB := $(VENV)/$(if $(LOCKED),locked,web-$(RUNTIME))
 TRAIN := $(VENV)/$(if $(LOCKED),locked,train-$(RUNTIME))
 TEST := $(VENV)/$(if $(LOCKED),locked,test-$(RUNTIME))
-TEST_EXTRAS := train,test,test-web,docs,trace,web
+TEST_EXTRAS := train,test,docs,trace,web
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 GENERATOR := $(if $(shell command -v h2load),h2load,grpc)
 FREE_PORT := $(BIN)/python -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1])'
@@ -79,7 +79,7 @@ triton: $(TRITON)/installed  ## tritonclient for its tests, in an environment of
 
 lock: $(VENV)/pyvenv.cfg  ## write requirements/ anew, keeping versions that still fit; UPGRADE=1 takes the newest
 	@$(PIP) "uv>=0.9,<1"
-	$(BUILD_REQUIRES) | $(COMPILE) requirements/ci.txt --extra cpu,$(TEST_EXTRAS) pyproject.toml -
+	$(BUILD_REQUIRES) | $(COMPILE) requirements/ci.txt --extra cpu,$(TEST_EXTRAS),test-web pyproject.toml -
 	$(BUILD_REQUIRES) | $(COMPILE) requirements/build.txt --constraint requirements/ci.txt -
 	$(COMPILE) requirements/cpu.txt --constraint requirements/ci.txt --extra cpu,trace,web pyproject.toml
 	$(COMPILE) requirements/gpu.txt --constraint requirements/ci.txt --extra gpu,trace,web pyproject.toml

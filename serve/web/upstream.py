@@ -18,6 +18,9 @@ from serve.web.failures import from_rpc
 
 Metadata = Sequence[tuple[str, str]]
 
+HEALTH = "/grpc.health.v1.Health/Check"
+SERVING = b"\x08\x01"
+"""A HealthCheckResponse whose status is SERVING. The request for the whole server is an empty message."""
 RETRIED = ("UNAVAILABLE", "CANCELLED")
 """Codes of calls that gRPC tries again. An overloaded server is the caller's to try again, who is told when."""
 
@@ -36,7 +39,12 @@ class Upstream:
             for endpoint in targets
         ]
         self._stubs: list[dict[str, Any]] = [
-            vars(ClassifierServiceStub(channel)) | vars(GRPCInferenceServiceStub(channel)) for channel in self._channels
+            {
+                **vars(ClassifierServiceStub(channel)),
+                **vars(GRPCInferenceServiceStub(channel)),
+                HEALTH: channel.unary_unary(HEALTH),
+            }
+            for channel in self._channels
         ]
         self._turns = itertools.cycle(range(len(self._channels)))
 
@@ -50,6 +58,11 @@ class Upstream:
                 if not others or error.code() is not grpc.StatusCode.UNAVAILABLE:
                     raise from_rpc(error, self._timeout_s) from error
         raise AssertionError("there is no channel")
+
+    async def is_serving(self) -> bool:
+        """Whether the server takes requests. It asks without a token, as probes do. Raises HttpError."""
+        reply: bytes = await self.call(HEALTH, b"", ())
+        return reply == SERVING
 
     async def close(self) -> None:
         """Close the connections."""

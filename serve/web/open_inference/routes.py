@@ -64,8 +64,7 @@ class OpenInference:
 
     async def tell_ready(self, request: Request) -> Response:
         """200 if the server takes requests, else 503."""
-        reply = await self._call(request, "ServerReady", pb.ServerReadyRequest())
-        return _tell_ready(reply.ready)
+        return _tell_ready(await self._upstream.is_serving())
 
     async def tell_model_ready(self, request: Request) -> Response:
         """200 if a model takes requests, else 503."""

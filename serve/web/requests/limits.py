@@ -3,7 +3,7 @@
 Enters: requests. Leaves: their bodies, decompressed, or an HttpError. Does not know: what a body holds.
 
 A body that announces too many bytes is refused before it is read. One that announces nothing is refused as soon as it
-has too many. A place is held from the first byte of a body until its answer is made.
+has too many. What has come of all bodies is bounded, and so are the requests that are being answered.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ class Bounds:
     timeout_s: float
     """Seconds within which a whole body has to come."""
     most_requests: int
-    """Requests with a body that are under way at once."""
+    """Requests whose bodies have come that are being answered at once."""
 
 
 class Bodies:
@@ -45,18 +45,19 @@ class Bodies:
 
     @asynccontextmanager
     async def read(self, request: Request) -> AsyncIterator[bytes]:
-        """The body of a request, whose place is held until the end of the block. Raises HttpError."""
-        announced = int(request.headers.get("content-length", 0))
-        self._check_size(announced)
-        if self._requests >= self._bounds.most_requests:
-            raise _busy(f"wanted at most {self._bounds.most_requests} requests under way, got one more")
+        """The body of a request, which is counted until the end of the block. Raises HttpError."""
+        self._check_size(int(request.headers.get("content-length", 0)))
+        self._check_room()
         held = [0]
-        self._requests += 1
         try:
-            self._hold(held, announced)
-            yield self._decompress(await self._receive(request, held), request.headers.get("content-encoding", ""))
+            body = self._decompress(await self._receive(request, held), request.headers.get("content-encoding", ""))
+            self._check_room()  # only now is a place taken: bodies that stall take none from others
+            self._requests += 1
+            try:
+                yield body
+            finally:
+                self._requests -= 1
         finally:
-            self._requests -= 1
             self._bytes -= held[0]
 
     async def _receive(self, request: Request, held: list[int]) -> bytes:
@@ -87,6 +88,10 @@ class Bodies:
             raise _busy(f"wanted at most {MOST_HELD * self._bounds.max_bytes:,} bytes under way, got more")
         self._bytes += more
         held[0] += more
+
+    def _check_room(self) -> None:
+        if self._requests >= self._bounds.most_requests:
+            raise _busy(f"wanted at most {self._bounds.most_requests} requests under way, got one more")
 
     def _check_size(self, size: int) -> None:
         if size > self._bounds.max_bytes:

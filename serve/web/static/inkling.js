@@ -143,8 +143,8 @@ function noteGone() {
   const timer = setInterval(async () => {
     try {
       await call("/v2/health/ready");
-    } catch {
-      return;
+    } catch (error) {
+      if (error.isGone) return;
     }
     clearInterval(timer);
     state.isGone = false;
