@@ -36,6 +36,7 @@ COMMANDS = {
     "models": Command("serve.client.commands.models", "list the models of a server; load and unload them"),
     "inspect": Command("serve.cli", "describe a model file, and check its seal and self-test"),
     "health": Command("serve.health", "ask a server whether it serves", "server"),
+    "web": Command("serve.web", "serve a page and an HTTP API in front of a server", "web"),
     "bench": Command("serve.bench", "measure the throughput and latency of a server", "cpu"),
     "train mnist": Command("train.mnist", "train a classifier of handwritten digits", "cpu,train"),
     "train cifar": Command("train.cifar", "train a classifier of CIFAR-10's ten objects", "cpu,train"),
@@ -46,6 +47,7 @@ COMMANDS = {
 PACKAGES = {
     "": (),
     "server": ("grpc_health",),
+    "web": ("starlette", "uvicorn", "python_multipart"),
     "cpu": ("onnxruntime", "grpc_health"),
     "cpu,train": ("tensorflow", "train", "onnxruntime"),
 }

@@ -133,6 +133,11 @@ class ServerConfig:
         9464, "answer /metrics, /healthz and /readyz over HTTP on this port; 0 disables it", most=65535
     )
     metrics_host: str = _setting("127.0.0.1", "listen for HTTP on this address")
+    web_port: int = _setting(0, "serve the page and the HTTP API on this port, as 8080; 0 disables them", most=65535)
+    web_host: str = _setting("127.0.0.1", "listen for the page and the HTTP API on this address")
+    web_cors_origins: str = _setting(
+        "", "let pages of these origins call the HTTP API, separated by commas; empty lets none"
+    )
     trace_endpoint: str = _setting(
         "", "send traces to this URL of an OpenTelemetry collector, by OTLP over HTTP; empty sends none"
     )

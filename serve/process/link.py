@@ -27,6 +27,8 @@ class Start:
     """Its place among the workers, from 0."""
     memory: int
     """The file descriptor of the memory that the workers share (`machine/idle_cores.py`)."""
+    web_socket: str = ""
+    """The path of the Unix socket on which the web process calls this worker; empty without one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,12 +84,15 @@ class Server:
         on_loading: Callable[[ModelFile], None] = lambda file: None,
         ask_sums: Callable[[], Awaitable[Tally]] | None = None,
         control: ModelControl | None = None,
+        *,
+        web_socket: str = "",
     ) -> None:
         """`idle_cores` is this worker's view of the cores that the others use; `on_loading` is told of each file.
 
         `ask_sums` gives the counts of all workers; without it there are no others. `control` loads and unloads models
-        on request; without it such requests are refused.
+        on request; without it such requests are refused. `web_socket` is the path of a Unix socket to listen on, too.
         """
+        self._web_socket = web_socket
         self._on_loading = on_loading
         self.counts = Counts()
         self._own_sums = Tally()
@@ -246,6 +249,8 @@ class Server:
             except RuntimeError as error:
                 causes = "is another server there, or the certificate of a kind that gRPC does not take?"
                 raise PortTaken(f"--host, --port: cannot listen on {address}; {causes}") from error
+        if self._web_socket:  # in a folder that only this user may enter, so there is no TLS; tokens are asked for
+            self._listeners[0].add_insecure_port(f"unix:{self._web_socket}")
 
     def _make_listener(self) -> grpc.aio.Server:
         server = grpc.aio.server(options=make_grpc_options(self._config, shares_port=self._shares_port))

@@ -37,11 +37,14 @@ RUN_BY = {
     "python -m serve.client": "tests/serve/client/test_command.py",
     "python -m serve.evaluate": "tests/serve/client/test_evaluate.py",
     "python -m serve.health": "tests/serve/process/test_server.py",
-    "curl": "tests/serve/telemetry/test_metrics.py [another client of HTTP]",
+    "curl": "tests/serve/web/test_http_page.py [and on the port of metrics tests/serve/telemetry/test_metrics.py]",
+    "python -m serve.web": "tests/serve/web/test_rest.py [a free port]",
+    "python -m serve.bench.peers.http_door": "tests/serve/bench/test_http_door.py [a tiny model]",
     "python -m serve.bench": "tests/serve/bench/test_bench.py [--short]",
     "perf_analyzer": "tests/serve/api/test_open_inference_triton.py [a free port and shorter intervals]",
 }
 NOT_RUN = {
+    "make web": "it runs until it is stopped; tests/serve/process/web/test_keeper.py starts the same command",
     "make serve": "it runs until it is stopped; tests/serve/process/test_server.py starts the same command",
     "make train-mnist": "an hour; tests/train/commands/test_recipe.py runs the same command on a small dataset",
     "make train-cifar": "as make train-mnist, and longer",
