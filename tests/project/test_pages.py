@@ -15,7 +15,6 @@ import pytest
 
 from serve.client.client import Client
 from serve.config import CONFIG_VARIABLE, PREFIX, ServerConfig
-from serve.process.status import Status
 from tests.support import ROOT, RunningServer
 
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"{page.relative_to(ROOT)}" for page in (ROOT / "docs").rglob("*.md"))]
@@ -216,16 +215,3 @@ def test_every_target_of_make_that_a_page_names_exists() -> None:
     text = "\n".join((ROOT / page).read_text() for page in PAGES)
     named = set(re.findall(r"(?:`|^)make ([a-z][a-z-]*)", text, re.MULTILINE))
     assert {"demo", "docs"} <= named <= targets
-
-
-def test_the_pod_has_the_servers_port_and_more_time_than_its_grace() -> None:
-    yaml = pytest.importorskip("yaml", reason="needs PyYAML, of the extra [docs]")
-    (block,) = find_blocks("yaml", "docs/serving/kubernetes.md")
-    pod = yaml.safe_load(block)["spec"]["template"]["spec"]
-    (container,) = pod["containers"]
-    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    assert ports == {"grpc": ServerConfig().port, "metrics": ServerConfig().metrics_port}
-    probes = {name: container[name]["httpGet"] for name in ("startupProbe", "readinessProbe", "livenessProbe")}
-    assert {probe["port"] for probe in probes.values()} == {"metrics"}
-    assert {probe["path"] for probe in probes.values()} == {"/readyz", "/healthz"} <= set(Status(1).routes)
-    assert pod["terminationGracePeriodSeconds"] > ServerConfig().grace_s
