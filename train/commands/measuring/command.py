@@ -1,7 +1,8 @@
 """`python -m train.measure`: the shipped files -> a line of JSON each, with accuracy, multiply-adds and microseconds.
 
 Enters: flags. Leaves: lines on stdout for `docs/benchmarks/results/models.jsonl`, exit code 0, or 1 if a file or a
-dataset cannot be used. Does not know: how anything is computed.
+dataset cannot be used. With `--card`: accuracies on corrupted images in a model's card, and no rows.
+Does not know: how anything is computed.
 """
 
 import argparse
@@ -12,9 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from serve.errors import InklingError
 from train.commands.ending import run
 from train.commands.publish import find_source_commit
 from train.data.datasets import load
+from train.evaluation.robustness import add_corruptions, read_corruptions
 from train.flags import add_data_flag, read_flags
 
 BATCHES = (1, 32)
@@ -30,6 +33,8 @@ class MeasureFlags:
     models: Path
     machine: str
     no_time: bool
+    card: Path | None
+    corruptions: Path | None
     data: Path | None
 
 
@@ -43,14 +48,33 @@ def parse_flags(arguments: Sequence[str] | None) -> MeasureFlags:
     machine = "write this name of docs/benchmarks/results/machines.jsonl into the rows; default: not recorded"
     add("--machine", default=NO_MACHINE, metavar="NAME", help=machine)
     add("--no-time", action="store_true", help="leave the time out, which is true only on a quiet machine")
+    add("--card", type=Path, metavar="FILE", help="measure nothing; add the table of --corruptions to this README.md")
+    line = "the line that serve.evaluate --corruptions --json printed, for --card"
+    add("--corruptions", type=Path, metavar="FILE", help=line)
     add_data_flag(parser)
-    return read_flags(parser, MeasureFlags, arguments)
+    flags = read_flags(parser, MeasureFlags, arguments)
+    if (flags.card is None) != (flags.corruptions is None):
+        parser.error("wanted --card and --corruptions together")
+    return flags
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the flags, measure, print, and return the exit code."""
     flags = parse_flags(arguments)
+    if flags.card and flags.corruptions:
+        card, corruptions = flags.card, flags.corruptions
+        return run(lambda: describe(card, corruptions), lambda: "the card is as it was")
     return run(lambda: measure(flags), lambda: "the lines above are whole")
+
+
+def describe(card: Path, corruptions: Path) -> int:
+    """Add the table of corrupted images to a card. Returns the exit code."""
+    try:
+        add_corruptions(card, read_corruptions(corruptions.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise InklingError(str(error)) from error
+    print(f"wrote {card}")
+    return 0
 
 
 def measure(flags: MeasureFlags) -> int:

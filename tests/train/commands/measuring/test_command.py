@@ -29,3 +29,17 @@ def test_a_damaged_file_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixt
     write_tiny_model(tmp_path / "bands").write_bytes(b"no model")
     assert main(["--models", str(tmp_path), "--no-time"]) == 1
     assert "error" in capsys.readouterr().err
+
+
+def test_a_card_gets_the_accuracies_on_corrupted_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    card, line = tmp_path / "README.md", tmp_path / "corruptions.json"
+    card.write_text("## Training\n")
+    line.write_text(
+        json.dumps({"accuracy": 1, "images": 4, "corruptions": {"fog": [1] * 5}, "means": {"fog": 1}, "mean": 1})
+    )
+    assert main(["--card", str(card), "--corruptions", str(line)]) == 0
+    assert "| fog | 1.0000 |" in card.read_text()
+    assert capsys.readouterr().out == f"wrote {card}\n"
+    assert main(["--card", str(line), "--corruptions", str(line)]) == 1
+    with pytest.raises(SystemExit):
+        main(["--card", str(card)])
