@@ -27,7 +27,7 @@ from train.data.datasets import load
 from train.evaluation.metrics import measure_accuracy
 from train.flags import RunFlags, add_data_flag, add_run_flags, read_count, read_flags
 from train.recipes.notebooks import ALL, NOTEBOOKS
-from train.recipes.recipe import Recipe
+from train.recipes.recipe import Distillation, Recipe
 from train.recipes.shipped import CANDIDATES, QUICK, RECIPES
 from train.run_folder import claim
 
@@ -142,6 +142,8 @@ def restore(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
         epochs=settings.get("epochs", 0),
         patience=settings.get("patience"),  # older files have none
         augmentation=recipe.augmentation if settings.get("augmentation") else None,
+        initial=settings.get("initial"),
+        distillation=Distillation(**settings["distillation"]) if settings.get("distillation") else None,
     )
 
 

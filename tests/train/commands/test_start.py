@@ -9,7 +9,7 @@ import pytest
 
 from serve.errors import ModelFileError
 from tests.train.commands.test_default_recipe import CALIBRATION_LEAST, LABELS, RECIPE, draw_spots, make_flags
-from train.commands.recipe import parse_flags, train_recipe
+from train.commands.recipe import parse_flags, restore, train_recipe
 from train.commands.start import read_initial, start_from, teach
 from train.data.datasets import Dataset, Part, split
 from train.export.onnx_file import read_model_file, run_onnx
@@ -88,3 +88,11 @@ def test_flags_name_both_files(monkeypatch: pytest.MonkeyPatch) -> None:
     flags = parse_flags("cifar", "cifar10")
     recipe = start_from(RECIPES["cifar10"], flags.initial, flags.teacher)
     assert (recipe.initial, recipe.distillation) == ("one.onnx", Distillation("two.onnx"))
+
+
+def test_a_recipe_that_started_from_a_file_is_not_the_shipped_one() -> None:
+    recipe = RECIPES["cifar10"]
+    settings = {"epochs": recipe.epochs, "augmentation": {"kind": "crop"}}
+    assert restore(recipe, settings) == recipe
+    assert restore(recipe, settings | {"initial": "one.onnx"}) != recipe
+    assert restore(recipe, settings | {"distillation": {"teacher": "two.onnx"}}) != recipe
