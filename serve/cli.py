@@ -42,6 +42,7 @@ COMMANDS = {
     "train cifar": Command("train.cifar", "train a classifier of CIFAR-10's ten objects", "cpu,train"),
     "train folder": Command("train.folder", "train a classifier of your own pictures", "cpu,train"),
     "study": Command("train.study", "compare the values of one training setting", "cpu,train"),
+    "measure": Command("train.measure", "measure what an answer of each model file costs", "cpu,train"),
     "variants": Command("train.variants", "write a model file in fewer bits", "cpu,train"),
 }
 PACKAGES = {

@@ -70,7 +70,9 @@ class ServerConfig:
     device: str = _setting("auto", "run on this device; auto takes CUDA if it starts", choices=("auto", "cpu", "cuda"))
     device_id: int = _setting(0, "use the CUDA device of this number")
     precision: str = _setting(
-        "float32", "run the file of this precision, if a model has one", choices=("float32", "float16", "int8")
+        "auto",
+        "run the file of this precision, if a model has one; auto takes int8 where it is faster and as accurate",
+        choices=("auto", "float32", "float16", "int8"),
     )
     version_policy: str = _setting(
         "latest:1",

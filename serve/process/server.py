@@ -38,7 +38,8 @@ from serve.machine.memory import MemoryGrowth, keep_loaded, return_after_bursts
 from serve.machine.scheduling import lower_thread_priority
 from serve.machine.watchdog import Watchdog
 from serve.model_file.folder import ModelFile
-from serve.model_file.repository import Repository, count_live
+from serve.model_file.repository import count_live
+from serve.process.control.precision import make_repository
 from serve.process.port import SPREADS_CONNECTIONS, join_address, make_grpc_options
 from serve.telemetry.counts import Counts, Tally
 from serve.telemetry.metrics import State
@@ -125,7 +126,7 @@ class Server:
     async def load(self, files: Sequence[ModelFile] | None = None) -> list[Refusal]:
         """Load models: of those files, or of the folder. Raises ConfigError if none can be served."""
         if files is None:
-            repository = Repository(self._config.models, self._config.precision, self._live_versions)
+            repository = make_repository(self._config, is_on_cpu=self._device == "cpu")
             for problem in repository.look_first():
                 logger.warning("%s", problem)
             files = list(chain.from_iterable(repository.models.values()))
@@ -210,11 +211,11 @@ class Server:
 
     def _make_loader(self) -> Loader:
         config = self._config
-        device, problem = choose_device(config.device, config.device_id)
+        self._device, problem = choose_device(config.device, config.device_id)
         if problem:
-            logger.info("running on %s: %s", device, problem)
+            logger.info("running on %s: %s", self._device, problem)
         placement = Placement(
-            device=device,
+            device=self._device,
             threads=self._cpu.threads,
             most_threads=self._cpu.most_threads,
             max_batch=config.max_batch,

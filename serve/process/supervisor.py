@@ -18,13 +18,13 @@ import sys
 import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from dataclasses import replace
-from pathlib import Path
 
 from serve.api.security.access import Access
 from serve.config import ServerConfig, to_texts
 from serve.machine.cores import count_usable_cores
 from serve.machine.idle_cores import share_memory
 from serve.process.control.decide import Decider
+from serve.process.control.precision import may_use_cuda
 from serve.process.link import Link, Serving, Start
 from serve.process.port import join_address, reserve_port
 from serve.process.startup import (
@@ -236,25 +236,10 @@ class Supervisor:
 
 
 def choose_workers(config: ServerConfig) -> int:
-    """The number of workers: as set, or one per usable core up to 8, or one if CUDA is to be used.
-
-    It guesses without starting CUDA, which would cost this process its memory: a worker finds out and says so.
-    """
+    """The number of workers: as set, or one per usable core up to 8, or one if CUDA is to be used."""
     if config.workers:
         return config.workers
-    has_cuda = Path("/dev/nvidiactl").exists() and _is_installed("onnxruntime-gpu")
-    if config.device == "cuda" or (config.device == "auto" and has_cuda):
-        return 1
-    return min(count_usable_cores(), MOST_WORKERS)
-
-
-def _is_installed(distribution: str) -> bool:
-    from importlib import metadata  # here: it costs a start more than all else that a supervisor imports
-
-    try:
-        return bool(metadata.version(distribution))
-    except metadata.PackageNotFoundError:
-        return False
+    return 1 if may_use_cuda(config.device) else min(count_usable_cores(), MOST_WORKERS)
 
 
 def _count(workers: int) -> str:

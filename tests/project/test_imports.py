@@ -23,7 +23,7 @@ MOST_FILES = 9
 
 DOORS = {
     *("serve.__main__", "serve.evaluate", "serve.health", "serve.cli"),
-    *("train.cifar", "train.mnist", "train.folder", "train.study", "train.variants", "train.speed"),
+    *("train.cifar", "train.mnist", "train.folder", "train.study", "train.variants", "train.speed", "train.measure"),
 }
 ROOMS: dict[str, set[str]] = {
     "serve": set(),

@@ -29,6 +29,7 @@ RUN_BY = {
     "python -m train.cifar": "tests/train/commands/test_usage.py [a file that is no dataset]",
     "python -m train.folder": "tests/train/commands/test_folder.py [a small folder]",
     "python -m train.study": "tests/train/studies/test_study.py [a small dataset]",
+    "python -m train.measure": "tests/train/commands/measuring/test_command.py [tiny models, no time]",
     "python -m train.speed": "tests/train/commands/test_speed.py",
     "python -m train.variants": "tests/train/commands/test_variants.py [a small model]",
     "python -m train.data": "tests/train/data/test_datasets.py [a small dataset]",

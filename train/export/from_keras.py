@@ -25,6 +25,7 @@ from train.data.datasets import Dataset
 from train.evaluation.metrics import measure_accuracy
 from train.export.graph import halve
 from train.export.onnx_file import Probabilities, measure_self_test, run_onnx, write_model_file
+from train.export.second_view import add_second_view
 from train.export.simplify import simplify
 
 if TYPE_CHECKING:
@@ -73,17 +74,20 @@ def export(
     recipe: Mapping[str, Any],
     source_commit: str = "unknown",
     halves_weights: bool = False,
+    second_view: "tuple[keras.Model, float] | None" = None,
 ) -> Exported:
     """Convert a float32 model, compare both on the test set, and write `folder`/model.onnx.
 
     `prepare`, `recipe` and `source_commit` go into the metadata unchanged. With `halves_weights`, large weights are
-    rounded to 16 bits after the comparison, and `recipe` says by how much that changed the probabilities. Raises
-    ModelFileError if the shapes of model and dataset differ, and ParityFailed.
+    rounded to 16 bits after the comparison, and `recipe` says by how much that changed the probabilities. With
+    `second_view`, the same model with one view and the confidence below which the graph looks again, the graph saves
+    the second views that the model computes for nothing. Raises ModelFileError if the shapes of model and dataset
+    differ, and ParityFailed.
     """
     from train.nets.build import predict  # not above: it imports Keras, as convert() does
 
     require_shapes(model, dataset)
-    onnx_model = convert(model)
+    onnx_model = add_second_view(convert(second_view[0]), second_view[1]) if second_view else convert(model)
     probabilities = run_onnx(onnx_model.SerializeToString(), dataset.test.images)
     parity = measure_parity(predict(model, dataset.test.images), probabilities)
     require_parity(parity)
