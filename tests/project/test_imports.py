@@ -41,7 +41,11 @@ ROOMS: dict[str, set[str]] = {
         *("serve.api", "serve.inference", "serve.machine", "serve.telemetry", "serve.config", "serve.pb"),
         *("serve.images", "serve.model_file", "serve.errors"),
     },
-    "serve.client": {"serve.pb", "serve.errors"},
+    "serve.folders": set(),
+    "serve.client": {"serve.pb", "serve.folders", "serve.errors"},
+    "serve.score": {
+        *("serve.inference", "serve.images", "serve.model_file", "serve.machine", "serve.folders", "serve.errors"),
+    },
     "serve.bench": {
         *("serve.client", "serve.pb", "serve.images", "serve.model_file", "serve.machine", "serve.errors"),
     },
@@ -72,7 +76,9 @@ OWNERS = {
     "grpc_reflection": ("serve.api", "serve.process.server"),
     "prometheus_client": ("serve.telemetry",),
     "opentelemetry": ("serve.telemetry",),
-    "onnxruntime": ("serve.inference", "serve.bench.ceiling", "serve.bench.peers", "train.export"),
+    "onnxruntime": ("serve.inference", "serve.bench.ceiling", "serve.bench.peers", "serve.score", "train.export"),
+    "pyarrow": ("serve.score",),
+    "ray": ("serve.score", "train.studies"),
 }
 """Packages that only some rooms or modules may import."""
 OPEN_INFERENCE_STUBS = {"serve.pb.open_inference_pb2", "serve.pb.open_inference_pb2_grpc"}
