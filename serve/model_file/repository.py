@@ -71,7 +71,7 @@ class Repository:
         fresh = [file for file in found.models.get(name, ()) if file.version not in kept_versions]
         versions = sorted(kept_versions | {file.version for file in fresh}, reverse=True)[: self._most_versions]
         read = [
-            ModelFile(name, file.version, file.path, self._find_digest(file))
+            ModelFile(name, file.version, file.path, self._find_digest(file), file.problem, file.serving)
             for file in fresh
             if file.version in versions
         ]

@@ -111,7 +111,7 @@ class Scorer:
         """Write the answers of one run into the rows that it had."""
         probabilities = outputs[OUTPUT]
         ranking = (-probabilities).argsort(axis=1, kind="stable")[:, : self._top_k]
-        is_finite = np.isfinite(probabilities).all(axis=1).tolist()
+        is_finite = np.asarray(np.isfinite(probabilities).all(axis=1))
         best = np.take_along_axis(probabilities, ranking, axis=1).tolist()
         for at, row in enumerate(rows):
             if not is_finite[at]:
