@@ -5,8 +5,6 @@ is scored, shards. What a lost node had, Ray itself does again.
 The model travels to the nodes through Ray's object store. Inkling itself has to be installed there.
 """
 
-import logging
-import os
 import sys
 import tempfile
 from dataclasses import replace
@@ -14,6 +12,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from serve.cluster import connect
 from serve.errors import ConfigError, InklingError
 from serve.folders import IMAGE_SUFFIXES
 from serve.score.local import CHUNK_IMAGES, Options
@@ -34,10 +33,14 @@ def score_over_ray(options: Options, address: str) -> None:
     if not writer:
         raise ConfigError(f"--out: wanted a folder that ends in {', '.join(WRITERS)}; got {options.out}")
     model = find_model(options.model, options.precision)
-    ray = start_ray(address)
+    ray = connect(address)
     try:
+        import ray.data  # here: the module above knows no data sets
+
         actors = options.workers or count_actors(ray.cluster_resources().get("CPU", 0))
-        ray.data.DataContext.get_current().execution_options.preserve_order = True
+        context = ray.data.DataContext.get_current()
+        context.execution_options.preserve_order = True
+        context.enable_progress_bars = sys.stderr.isatty()
         images, column = read_images(ray, options)
         scored = images.map_batches(
             Actor,
@@ -52,23 +55,6 @@ def score_over_ray(options: Options, address: str) -> None:
         raise InklingError(f"Ray could not finish: {str(error).splitlines()[-1]}") from error
     finally:
         ray.shutdown()
-
-
-def start_ray(address: str) -> Any:
-    """Ray, connected to a cluster; it reports nothing to its makers. Raises ConfigError."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # before the import
-    try:
-        import ray
-        import ray.data
-    except ModuleNotFoundError as error:
-        raise ConfigError(f'--ray: {error.name} is not installed; pip install ".[ray]" installs it') from error
-    try:
-        ray.init(address, log_to_driver=False, logging_level=logging.WARNING)
-    except (ConnectionError, ValueError) as error:
-        raise ConfigError(f"--ray: wanted a cluster at {address}, found none: {error}") from error
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = sys.stderr.isatty()
-    return ray
 
 
 def count_actors(cores: float) -> int:
