@@ -69,6 +69,8 @@ class Summary:
     errors: int
     """Of those of this run."""
     elapsed_s: float
+    start_s: float
+    """Of these, the seconds until the workers had loaded the model."""
 
 
 def score(options: Options) -> Summary:
@@ -89,6 +91,7 @@ def score(options: Options) -> Summary:
         Shards(out, plan) as shards,
         Workers(Settings(model, form, options.scorer), count) as workers,
     ):
+        start_s = time.monotonic() - started_s
         progress = Progress(sys.stderr, source.count())
         cutter = _Cutter(source, shards, options.shard_size, progress)
         for chunk, rows in workers.run(cutter.cut()):
@@ -101,7 +104,7 @@ def score(options: Options) -> Summary:
         if not cutter.images:
             raise ConfigError(f"IN: wanted images, found none in {options.place}")
         shards.join(workers.columns, form)
-    return Summary(cutter.images, scored, errors, time.monotonic() - started_s)
+    return Summary(cutter.images, scored, errors, time.monotonic() - started_s, start_s)
 
 
 class _Cutter:

@@ -70,6 +70,8 @@ class Scorer:
         self._reader = ImageReader(find_policy(spec.prepare, spec.input), max_image_pixels)
         self._facts = {"model": found.name or spec.name, "version": found.version, "seal": found.seal}
         self._has_familiarity = FAMILIARITY in self._run(np.zeros((1, *spec.input.shape), np.uint8))
+        self.input_shape = spec.input.shape
+        """Height, width and channels of what the model takes."""
         self.columns = tuple(self.score([]))
         """The names of the columns that `score` returns."""
 

@@ -38,6 +38,8 @@ RUN_BY = {
     "python -m serve.evaluate": "tests/serve/client/test_evaluate.py",
     "python -m serve.health": "tests/serve/process/test_server.py",
     "curl": "tests/serve/telemetry/test_metrics.py [another client of HTTP]",
+    "python -m serve.score": "tests/serve/score/test_command.py [a tiny model]",
+    "python -m serve.score.speed": "tests/serve/score/test_speed.py [few images]",
     "python -m serve.bench": "tests/serve/bench/test_bench.py [--short]",
     "perf_analyzer": "tests/serve/api/test_open_inference_triton.py [a free port and shorter intervals]",
 }
@@ -56,6 +58,7 @@ EXAMPLES = {
     "README.md": "test_the_example_that_asks_runs",
     "docs/serving/client.md": "test_the_example_that_asks_about_many_images_runs",
     "docs/serving/open-inference.md": "test_the_example_with_tritonclient_runs",
+    "docs/serving/score.md": "test_the_example_that_scores_runs",
     "docs/training/own-keras-model.md": "test_the_example_that_exports_leaves_a_model_that_is_served",
 }
 """The pages with Python, and the test here that runs it. A page has one block of it."""
@@ -127,6 +130,15 @@ def test_the_example_that_asks_about_many_images_runs(
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert len(lines) == len(list((ROOT / "samples/objects").glob("*.jpg")))
     assert all(label.isalpha() and 0 < float(probability) <= 1 for label, probability in lines)
+
+
+def test_the_example_that_scores_runs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the shipped model: the label of each digit is in its file's name."""
+    monkeypatch.chdir(ROOT)
+    run_example("docs/serving/score.md")
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == len(list((ROOT / "samples/digits").glob("*.png")))
+    assert all(path[0] == label and 0 < float(probability) <= 1 for path, label, probability in lines)
 
 
 @pytest.mark.skipif("INKLING_TRITON_PYTHON" not in os.environ, reason="needs INKLING_TRITON_PYTHON, with tritonclient")

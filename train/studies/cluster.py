@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from serve.errors import InklingError
 from train.studies.plan import Job, Plan
 from train.studies.results import Run
 from train.studies.runner import Material, train_job
@@ -22,9 +23,15 @@ def train_over_ray(
     task = ray.remote(num_cpus=cores, max_calls=1, max_retries=-1)(train_alone)
     shared = ray.put(material)
     under_way = {task.remote(job, plan, shared, cores): job for job in jobs}
-    while under_way:
-        (ended,), _ = ray.wait(list(under_way), num_returns=1)
-        yield under_way.pop(ended), ray.get(ended)
+    try:
+        while under_way:
+            (ended,), _ = ray.wait(list(under_way), num_returns=1)
+            yield under_way.pop(ended), ray.get(ended)
+    except ray.exceptions.RayError as error:
+        raise InklingError(f"a run over Ray failed: {str(error).splitlines()[-1]}") from error
+    finally:
+        for left in under_way:  # whoever asked for runs needs no more of them
+            ray.cancel(left, force=True)
 
 
 def train_alone(job: Job, plan: Plan, material: Material, cores: int) -> Run:
