@@ -29,7 +29,7 @@ def find_accuracies(folder: Path) -> list[float]:
 @pytest.mark.slow
 def test_two_values_and_two_seeds_over_a_cluster_equal_the_local_study(tmp_path: Path) -> None:
     """It is stopped behind its first run, and the same call trains the other three."""
-    with two_nodes() as cluster:
+    with two_nodes(cores=1) as cluster:
         from serve.cluster import connect
         from train.studies.cluster import train_over_ray
 
