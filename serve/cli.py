@@ -33,6 +33,7 @@ COMMANDS = {
     "serve": Command("serve", "serve a folder of model files over gRPC", "cpu"),
     "classify": Command("serve.client", "classify images with a running server"),
     "evaluate": Command("serve.evaluate", "measure the accuracy of a served model"),
+    "score": Command("serve.score", "score any number of images without a server", "cpu"),
     "models": Command("serve.client.commands.models", "list the models of a server; load and unload them"),
     "inspect": Command("serve.cli", "describe a model file, and check its seal and self-test"),
     "health": Command("serve.health", "ask a server whether it serves", "server"),

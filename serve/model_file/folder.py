@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serve.errors import InklingError
+from serve.model_file.serving import SERVER_SETTINGS, ServingSettings
 
 PLAIN_NAME = "model.onnx"
 
@@ -24,6 +25,8 @@ class ModelFile:
     """SHA-256 of its bytes in hexadecimal digits; empty if nobody has read them."""
     problem: str = ""
     """Why it is not to be loaded; where it is live already, it stays."""
+    serving: ServingSettings | None = SERVER_SETTINGS
+    """What the file beside it sets; None if that file is wrong, and `problem` says why."""
 
 
 def read_version(name: str) -> int | None:

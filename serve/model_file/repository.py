@@ -95,7 +95,7 @@ class Repository:
             fresh = self._pass_over_inaccurate(fresh)
         versions = sorted(kept_versions | {file.version for file in fresh}, reverse=True)[: self._most_versions]
         read = [
-            ModelFile(name, file.version, file.path, self._find_digest(file))
+            ModelFile(name, file.version, file.path, self._find_digest(file), file.problem, file.serving)
             for file in fresh
             if file.version in versions
         ]

@@ -141,6 +141,12 @@ def check_seal(data: bytes) -> None:
         )
 
 
+def read_seal(data: bytes) -> str:
+    """The digest that a file was sealed with, in hexadecimal digits. Raises InvalidMetadata."""
+    start, end = _find_seal(data)
+    return data[start:end].decode()
+
+
 def self_test_images(seed: int, count: int, shape: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
     """Synthetic inputs uint8 [count, H, W, C] from a seed: fine noise and coarse blocks, alternately.
 

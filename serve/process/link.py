@@ -96,7 +96,8 @@ class File(NamedTuple):
     path: str
     digest: str
     problem: str
-    """The last two as in `ModelFile`."""
+    serving: dict[str, Any] | None
+    """The last three as in `ModelFile`."""
 
 
 class Refused(NamedTuple):

@@ -41,8 +41,14 @@ ROOMS: dict[str, set[str]] = {
         *("serve.api", "serve.inference", "serve.machine", "serve.telemetry", "serve.config", "serve.pb"),
         *("serve.images", "serve.model_file", "serve.errors"),
     },
-    "serve.client": {"serve.pb", "serve.errors"},
     "serve.web": {"serve.client", "serve.pb", "serve.telemetry", "serve.errors"},
+    "serve.folders": set(),
+    "serve.cluster": {"serve.errors"},
+    "serve.client": {"serve.pb", "serve.folders", "serve.errors"},
+    "serve.score": {
+        *("serve.inference", "serve.images", "serve.model_file", "serve.machine", "serve.folders", "serve.cluster"),
+        "serve.errors",
+    },
     "serve.bench": {
         *("serve.client", "serve.pb", "serve.images", "serve.model_file", "serve.machine", "serve.errors"),
     },
@@ -64,6 +70,7 @@ ROOMS: dict[str, set[str]] = {
     "train.commands": {
         *("train.fitting", "train.nets", "train.recipes", "train.data", "train.evaluation", "train.run_folder"),
         *("train.export", "train.studies", "train.flags", "serve.errors", "serve.model_file", "serve.images"),
+        "serve.cluster",
     },
 }
 TRAINING_PACKAGES = {"tensorflow", "keras", "tf2onnx", "onnx", "train"}
@@ -76,7 +83,9 @@ OWNERS = {
     "uvicorn": ("serve.web.listening",),
     "python_multipart": ("serve.web.requests",),
     "opentelemetry": ("serve.telemetry",),
-    "onnxruntime": ("serve.inference", "serve.bench.ceiling", "serve.bench.peers", "train.export"),
+    "onnxruntime": ("serve.inference", "serve.bench.ceiling", "serve.bench.peers", "serve.score", "train.export"),
+    "pyarrow": ("serve.score",),
+    "ray": ("serve.cluster", "serve.score", "train.studies"),
 }
 """Packages that only some rooms or modules may import."""
 OPEN_INFERENCE_STUBS = {"serve.pb.open_inference_pb2", "serve.pb.open_inference_pb2_grpc"}

@@ -40,6 +40,8 @@ RUN_BY = {
     "curl": "tests/serve/web/test_http_page.py [and on the port of metrics tests/serve/telemetry/test_metrics.py]",
     "python -m serve.web": "tests/serve/web/test_rest.py [a free port]",
     "python -m serve.bench.peers.http_door": "tests/serve/bench/test_http_door.py [a tiny model]",
+    "python -m serve.score": "tests/serve/score/test_command.py [a tiny model]",
+    "python -m serve.score.speed": "tests/serve/score/test_speed.py [few images]",
     "python -m serve.bench": "tests/serve/bench/test_bench.py [--short]",
     "perf_analyzer": "tests/serve/api/test_open_inference_triton.py [a free port and shorter intervals]",
 }
@@ -59,6 +61,7 @@ EXAMPLES = {
     "README.md": "test_the_example_that_asks_runs",
     "docs/serving/client.md": "test_the_example_that_asks_about_many_images_runs",
     "docs/serving/open-inference.md": "test_the_example_with_tritonclient_runs",
+    "docs/serving/score.md": "test_the_example_that_scores_runs",
     "docs/training/own-keras-model.md": "test_the_example_that_exports_leaves_a_model_that_is_served",
 }
 """The pages with Python, and the test here that runs it. A page has one block of it."""
@@ -130,6 +133,15 @@ def test_the_example_that_asks_about_many_images_runs(
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert len(lines) == len(list((ROOT / "samples/objects").glob("*.jpg")))
     assert all(label.isalpha() and 0 < float(probability) <= 1 for label, probability in lines)
+
+
+def test_the_example_that_scores_runs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the shipped model: the label of each digit is in its file's name."""
+    monkeypatch.chdir(ROOT)
+    run_example("docs/serving/score.md")
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == len(list((ROOT / "samples/digits").glob("*.png")))
+    assert all(path[0] == label and 0 < float(probability) <= 1 for path, label, probability in lines)
 
 
 @pytest.mark.skipif("INKLING_TRITON_PYTHON" not in os.environ, reason="needs INKLING_TRITON_PYTHON, with tritonclient")

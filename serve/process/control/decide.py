@@ -9,7 +9,7 @@ import functools
 import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import chain
 
 from serve.config import ServerConfig
@@ -180,7 +180,14 @@ class Decider:
 
     def _desired(self) -> Desired:
         files = [
-            File(file.name, file.version, str(file.path), file.digest, self._find_problem(file))
+            File(
+                file.name,
+                file.version,
+                str(file.path),
+                file.digest,
+                file.problem or self._find_problem(file),
+                asdict(file.serving) if file.serving else None,
+            )
             for file in chain.from_iterable(self._live.values())
         ]
         unloaded = [(name, version) for name, versions in self._unloaded.items() for version in versions]
