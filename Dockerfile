@@ -1,9 +1,13 @@
 # The server in a container: --target cpu (the default) or --target gpu.
 #
-#   docker build -t inkling . && docker run --rm -p 50051:50051 inkling
+#   docker build -t inkling . && docker run --rm -p 127.0.0.1:50051:50051 inkling
+
+# By digest, so that a tag that moves changes nothing here: the index of all platforms of Python 3.12.15 on Debian 12.15.
+# `docker buildx imagetools inspect python:3.12-slim-bookworm` shows the newest.
+ARG BASE=python:3.12-slim-bookworm@sha256:54c85f3c47607a77f32adec749d3c81d1348bf25833671f512b26a9b6d778cb3
 
 # requirements/ has versions and hashes. Only wheels are taken: a source archive would fetch build tools without hashes.
-FROM python:3.12-slim-bookworm AS build
+FROM ${BASE} AS build
 WORKDIR /source
 COPY requirements requirements
 RUN pip install --no-cache-dir --require-hashes --only-binary :all: --requirement requirements/build.txt
@@ -23,7 +27,9 @@ RUN pip install --no-cache-dir --prefix=/install --require-hashes --only-binary 
 COPY --from=wheel /wheels /wheels
 RUN pip install --prefix=/install --no-deps /wheels/*.whl
 
-FROM python:3.12-slim-bookworm AS base
+FROM ${BASE} AS base
+# Empty and not writable: what a model file or a flag names by a relative path is not there.
+WORKDIR /empty
 # The commit that the image is built from, for the metric inkling_build_info.
 ARG COMMIT=unknown
 # In a container the whole network reaches a port only if it is published.

@@ -22,8 +22,14 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork
 BUILD_REQUIRES = $(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])'
 
 TRITON := $(VENV)/tritonclient
+# What `make fuzz` tries; INKLING_FUZZ_SEED in the environment repeats a run.
+IMAGES ?= 100000
+REQUESTS ?= 20000
+MODELS ?= 20000
+# How long `make soak` goes on.
+MINUTES ?= 30
 
-.PHONY: demo serve web test check lint docs bench bench-short train-mnist train-cifar proto image triton lock clean
+.PHONY: demo serve web test check lint docs fuzz soak bench bench-short train-mnist train-cifar proto image triton lock clean
 
 demo: $(SERVE)  ## serve the shipped models on a free port and classify samples/
 	@port=$$($(FREE_PORT)); \
@@ -53,6 +59,13 @@ docs: $(TEST)  ## write what pages have from code, and build the site into build
 
 check: lint docs bench-short  ## what CI runs: all of these, and every test
 	$(BIN)/python -m pytest
+
+fuzz: $(TEST)  ## mutated images, requests and model files, for hours; IMAGES, REQUESTS and MODELS say how many
+	INKLING_FUZZ_IMAGES=$(IMAGES) INKLING_FUZZ_REQUESTS=$(REQUESTS) INKLING_FUZZ_MODELS=$(MODELS) \
+		INKLING_FUZZ_SEED=$${INKLING_FUZZ_SEED:-$$(date +%s)} $(BIN)/python -m pytest tests/fuzz
+
+soak: $(TEST)  ## good, careless and hostile callers with kills and stops between, for MINUTES
+	$(BIN)/python -m tests.soak --minutes $(MINUTES)
 
 bench: $(SERVE)  ## throughput and latency beside the ceiling, some minutes; h2load (nghttp2) where installed
 	$(BIN)/python -m serve.bench --generator $(GENERATOR)

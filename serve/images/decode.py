@@ -28,14 +28,14 @@ from serve.images.png import decode_plain_png
 FORMAT_NAMES = "PNG, JPEG, WebP, GIF or BMP"
 
 # The plugin is chosen by signature, not by Image.open, which would try all formats that Pillow reads.
-_PLUGINS: tuple[tuple[bytes, type[ImageFile.ImageFile]], ...] = (
+PLUGINS: tuple[tuple[bytes, type[ImageFile.ImageFile]], ...] = (
     (PNG, PngImagePlugin.PngImageFile),
     (JPEG, JpegImagePlugin.JpegImageFile),
     (RIFF, WebPImagePlugin.WebPImageFile),
     (GIF, GifImagePlugin.GifImageFile),
     (BMP, BmpImagePlugin.BmpImageFile),
 )
-_SIGNATURES = tuple(signature for signature, _ in _PLUGINS)
+_SIGNATURES = tuple(signature for signature, _ in PLUGINS)
 # A larger image is decoded aside, so that it does not delay the images of other requests in its batch.
 _LARGE_BYTES = 32 * 1024
 _LARGE_PIXELS = 128 * 128
@@ -124,7 +124,7 @@ def _open(image_bytes: bytes) -> ImageFile.ImageFile:
     """Read the header. Raises ImageError."""
     if not image_bytes:
         raise EmptyImage(f"wanted the bytes of a {FORMAT_NAMES} file, got 0 bytes")
-    for signature, plugin in _PLUGINS:
+    for signature, plugin in PLUGINS:
         if image_bytes.startswith(signature):
             try:
                 image = plugin(BytesIO(image_bytes))

@@ -118,7 +118,7 @@ class Supervisor:
 
     async def _keep_alive(self, number: int) -> None:
         """One worker after another in the same place, with a growing pause while they keep ending."""
-        backoff_s = FIRST_BACKOFF_S
+        pause_s = 0.0
         while not self._stopping.is_set():
             started_s = time.monotonic()
             code = await self._run_worker(number)
@@ -127,11 +127,10 @@ class Supervisor:
             if number not in self._have_served:
                 self._give_up(number, code)
                 return
-            backoff_s = FIRST_BACKOFF_S if time.monotonic() - started_s > STABLE_S else backoff_s
-            logger.error("worker %d ended with %s; starting another in %.1f s", number, name_end(code), backoff_s)
+            pause_s = next_pause_s(pause_s, time.monotonic() - started_s)
+            logger.error("worker %d ended with %s; starting another in %.1f s", number, name_end(code), pause_s)
             self.status.metrics.worker_restarts += 1
-            await self._pause(backoff_s)
-            backoff_s = min(2 * backoff_s, LONGEST_BACKOFF_S)
+            await self._pause(pause_s)
 
     async def _run_worker(self, number: int) -> int:
         """A worker from its start to its end: its exit code."""
@@ -233,6 +232,11 @@ class Supervisor:
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), seconds)
+
+
+def next_pause_s(last_s: float, ran_s: float) -> float:
+    """Seconds before the next start of a worker that ran for `ran_s`: twice the last pause, unless it ran for long."""
+    return FIRST_BACKOFF_S if not last_s or ran_s > STABLE_S else min(2 * last_s, LONGEST_BACKOFF_S)
 
 
 def choose_workers(config: ServerConfig) -> int:

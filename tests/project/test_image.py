@@ -17,7 +17,8 @@ from serve.client.client import Client
 from tests.support import ROOT
 
 MOST_OWN_BYTES = 250 * 10**6
-HARDENED = ["--rm", "--read-only", "--cap-drop=ALL"]
+HARDENED = ["--rm", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--memory=2g"]
+BASE = re.compile(r"^ARG BASE=(python:[\w.-]+)@(sha256:[0-9a-f]{64})$", re.MULTILINE)
 
 
 def has_docker_engine() -> bool:
@@ -25,10 +26,18 @@ def has_docker_engine() -> bool:
     return docker is not None and not subprocess.run([docker, "info"], capture_output=True, check=False).returncode
 
 
+def find_base() -> tuple[str, str]:
+    """The tag and the digest of the image that the Dockerfile begins with."""
+    ((tag, digest),) = BASE.findall((ROOT / "Dockerfile").read_text())
+    return tag, digest
+
+
 def start(port: int) -> "subprocess.Popen[str]":
     """Build the default target and run it in the foreground on a port of the loopback address."""
     if tool := os.environ.get("INKLING_TRY_IMAGE"):
-        command = [tool, str(ROOT), "--", *HARDENED, "--", "--host", "127.0.0.1", "--port", str(port)]
+        # It has a stand-in for the base by its tag, whose digest is another.
+        base = ["--build-arg", f"BASE={find_base()[0]}"]
+        command = [tool, str(ROOT), *base, "--", *HARDENED, "--", "--host", "127.0.0.1", "--port", str(port)]
     elif has_docker_engine():
         subprocess.run(["docker", "build", "--quiet", "--tag", "inkling-test", str(ROOT)], check=True)
         command = ["docker", "run", *HARDENED, "--publish", f"127.0.0.1:{port}:50051", "inkling-test"]
@@ -42,7 +51,7 @@ def count_own_bytes(lines: list[str]) -> int:
     if os.environ.get("INKLING_TRY_IMAGE"):
         (printed,) = [found for line in lines if (found := re.search(r"own layers: (\d+) bytes", line))]
         return int(printed[1])
-    (base,) = re.findall(r"^FROM (\S+) AS base$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    base = "@".join(find_base())
     subprocess.run(["docker", "pull", "--quiet", base], check=True, capture_output=True)
     sizes = subprocess.run(
         ["docker", "image", "inspect", "--format", "{{.Size}}", "inkling-test", base],
@@ -86,6 +95,20 @@ def test_the_container_answers_a_client_and_stops_on_sigterm(
     assert models < count_own_bytes(lines) < models + MOST_OWN_BYTES
     process.terminate()
     assert process.wait(30) == 0
+
+
+def test_the_base_is_given_once_and_by_its_digest() -> None:
+    """A tag may move; both stages that begin with it take the same bytes."""
+    text = (ROOT / "Dockerfile").read_text()
+    assert find_base()[0].startswith("python:3.")
+    assert set(re.findall(r"^FROM (\S+) AS", text, re.MULTILINE)) == {"${BASE}", "build", "base"}
+
+
+def test_the_image_begins_in_an_empty_folder() -> None:
+    """Weights of a model file that lie elsewhere are refused; here there is nothing that they could name, either."""
+    base = (ROOT / "Dockerfile").read_text().split("\nFROM ${BASE} AS base\n")[1]
+    assert re.findall(r"^WORKDIR (.*)$", base, re.MULTILINE) == ["/empty"]
+    assert not re.search(r"^(?:COPY|ADD) .* /empty", base, re.MULTILINE)
 
 
 def test_the_image_is_not_root_and_holds_no_training_code() -> None:

@@ -12,7 +12,7 @@ from serve.images.policies.digit_1 import digit_1
 from serve.images.policies.photo_1 import photo_1
 from serve.model_file.spec import InputSpec, PrepareSpec
 
-_POLICIES: dict[tuple[str, int, str], Callable[..., Policy]] = {
+POLICIES: dict[tuple[str, int, str], Callable[..., Policy]] = {
     ("digit", 1, "grey"): digit_1,
     ("photo", 1, "rgb"): photo_1,
 }
@@ -22,7 +22,7 @@ _POLICIES: dict[tuple[str, int, str], Callable[..., Policy]] = {
 def find_policy(prepare: PrepareSpec, target: InputSpec) -> Policy:
     """The policy that a model's file names, for its input. Raises UnknownPolicy."""
     height, width, _ = target.shape
-    make = _POLICIES.get((prepare.policy, prepare.version, target.colour))
+    make = POLICIES.get((prepare.policy, prepare.version, target.colour))
     try:
         if make is not None:
             return make(width, height, **prepare.parameters)

@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PIL import Image
+from PIL import GifImagePlugin, Image
 
 from serve.errors import EmptyImage, ImageError, ImageTooLarge, TruncatedImage, UnreadableImage
 from serve.images.decode import FORMAT_NAMES, decode, is_large
@@ -184,3 +184,13 @@ def test_an_image_at_the_limit_is_decoded_and_one_row_more_is_refused(format_nam
     decode(encode(Image.new("RGB", (50, 20)), format_name), 1_000)
     with pytest.raises(ImageTooLarge, match="wanted an image of at most 1,000 pixels and 65,535 a side, got 50 x 21"):
         decode(encode(Image.new("RGB", (50, 21)), format_name), 1_000)
+
+
+@pytest.mark.parametrize("step", ["__init__", "load"])
+def test_memory_that_runs_out_is_not_called_a_fault_of_the_image(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    def run_out(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(GifImagePlugin.GifImageFile, step, run_out)
+    with pytest.raises(MemoryError):
+        decode(encode(draw(), "GIF"), LIMIT)
