@@ -87,8 +87,11 @@ def test_every_named_failure_has_a_status_code() -> None:
     assert STATUS_CODES[Exception] is grpc.StatusCode.INTERNAL
 
 
-def test_an_unknown_failure_says_nothing_of_the_inside(caplog: pytest.LogCaptureFixture) -> None:
-    status = to_status(ZeroDivisionError("a path or a password"))
-    assert status.code == grpc.StatusCode.INTERNAL.value[0]
-    assert status.message == "the server failed; its log says why"
+@pytest.mark.parametrize("kind", [ZeroDivisionError, errors.CorruptModelFile])
+def test_an_unknown_failure_says_nothing_of_the_inside(kind: type[Exception], caplog: pytest.LogCaptureFixture) -> None:
+    """Nor does one that is known, and that no client should ever see."""
+    refused = end_with(kind("a path or a password"))
+    info, _ = read_details(refused)
+    assert (refused.code, info.reason) == (grpc.StatusCode.INTERNAL, "INTERNAL")
+    assert refused.details == "the server failed; its log says why"
     assert "a path or a password" in caplog.text
