@@ -29,7 +29,7 @@ MODELS ?= 20000
 # How long `make soak` goes on.
 MINUTES ?= 30
 
-.PHONY: demo serve web test check lint docs fuzz soak bench bench-short train-mnist train-cifar proto image triton lock clean
+.PHONY: demo serve web test check lint docs fuzz soak bench bench-short train-mnist train-cifar proto image sbom triton lock clean
 
 demo: $(SERVE)  ## serve the shipped models on a free port and classify samples/
 	@port=$$($(FREE_PORT)); \
@@ -86,7 +86,13 @@ proto: $(TEST)  ## write serve/pb anew
 	$(BIN)/python proto/generate.py serve/pb
 
 image:  ## build the container image
-	docker build --target $(RUNTIME) --build-arg COMMIT=$$(git rev-parse HEAD 2>/dev/null || echo unknown) --tag inkling:$(RUNTIME) .
+	docker build --target $(RUNTIME) --build-arg BASE=$$(cat requirements/base-image.txt) --build-arg COMMIT=$$(git rev-parse HEAD 2>/dev/null || echo unknown) --tag inkling:$(RUNTIME) .
+
+sbom: $(VENV)/pyvenv.cfg  ## write what the image's Python packages are to build/sbom.json, in the form of CycloneDX
+	@$(PIP) "cyclonedx-bom>=7,<8"
+	@mkdir -p build
+	$(BIN)/cyclonedx-py requirements --output-reproducible --pyproject pyproject.toml --mc-type application \
+		--output-file build/sbom.json requirements/$(RUNTIME).txt
 
 triton: $(TRITON)/installed  ## tritonclient for its tests, in an environment of its own: its stubs clash with ours
 
