@@ -51,4 +51,4 @@ def test_two_values_and_two_seeds_over_a_cluster_equal_the_local_study(tmp_path:
     run_plan(replace(PLAN), material, tmp_path / "local")
     assert list_files(tmp_path / "ray") == list_files(tmp_path / "local")
     assert find_figures(tmp_path / "ray") == find_figures(tmp_path / "local")
-    assert find_accuracies(tmp_path / "ray") == pytest.approx(find_accuracies(tmp_path / "local"), abs=0.02)
+    assert find_accuracies(tmp_path / "ray") == pytest.approx(find_accuracies(tmp_path / "local"), abs=1e-6)
