@@ -19,6 +19,8 @@ DESCRIPTIONS = {
     "top_k": "The number of labels, most probable first. 0 returns five.",
     "language": "The language of the labels, as a BCP 47 tag. Empty is English, or the model's first language.",
     "return_prepared": "Whether to return the image as the network received it, as a PNG in Base64.",
+    "return_steps": "Whether to return the pictures on the way to the network's input, as PNGs in Base64.",
+    "min_familiarity": "The least familiarity, from 0 to 1; an image with less is unknown. 0 is off.",
     "version": "The model's version. Empty is the highest that is served.",
 }
 """Of parameters; one that is not here has the text of its name."""

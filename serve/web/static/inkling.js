@@ -18,6 +18,8 @@ const TEXTS = {
     failed: "No answer: {reason}", penDown: "Pen down", penUp: "Pen up", cleared: "Cleared",
     noModels: "The server has no model.", chosen: "Your picture, {name}", drawn: "Your drawing",
     facts: "{name}, version {version}: {accuracy} of {count} test images right. {precision} on {device}.",
+    step_levels: "as it came", step_ink: "the ink", step_strokes: "the strokes",
+    note_NO_INK: "There is nothing on the page.", note_SEVERAL_PARTS: "There seems to be more than one thing in the picture.",
     known: "This looks like what the model knows.",
     rare: "Of the pictures that the model knows, only {share} look less typical.",
     strange: "This does not look like anything that the model knows. Do not rely on the answer.",
@@ -38,6 +40,8 @@ const TEXTS = {
     failed: "Нет ответа: {reason}", penDown: "Перо опущено", penUp: "Перо поднято", cleared: "Очищено",
     noModels: "На сервере нет моделей.", chosen: "Ваша картинка, {name}", drawn: "Ваш рисунок",
     facts: "{name}, версия {version}: верно {accuracy} из {count} проверочных картинок. {precision} на {device}.",
+    step_levels: "как пришла", step_ink: "чернила", step_strokes: "линии",
+    note_NO_INK: "На листе ничего нет.", note_SEVERAL_PARTS: "Кажется, на картинке больше одного предмета.",
     known: "Это похоже на то, что модель знает.",
     rare: "Из картинок, которые модель знает, лишь {share} менее типичны.",
     strange: "Это не похоже ни на что, что модель знает. Не полагайтесь на ответ.",
@@ -288,7 +292,7 @@ function showReply() {
   find("best-share").textContent = formatShare(best.probability);
   find("badge").textContent = `${best.label} ${formatShare(best.probability)}`;
   showBars(answer.classes);
-  const sentence = showFamiliarity(answer.familiarity);
+  const sentence = [showFamiliarity(answer.familiarity), showNotes(answer.notes || [])].join(" ");
   showSteps(answer);
   showTimes(answer.timing);
   speak([`${best.label}, ${formatShare(best.probability)}.`, sentence].join(" "));
@@ -321,18 +325,21 @@ function showFamiliarity(share) {
   return line.textContent;
 }
 
+function showNotes(notes) {
+  const line = find("notes");
+  line.textContent = notes.map((note) => TEXTS[state.language][`note_${note}`]).filter(Boolean).join(" ");
+  line.hidden = !line.textContent;
+  return line.textContent;
+}
+
 function showSteps(answer) {
-  const steps = (answer.steps || []).map((step) => ({ name: step.name, png: step.png || step.image }));
-  if (answer.preparedPng) steps.push({ name: "", png: answer.preparedPng });
-  find("steps").replaceChildren(...steps.filter((step) => step.png).map(({ name, png }) => {
-    const caption = make("figcaption", { textContent: name });
-    const picture = make("img", { alt: name || say("seen"), src: `data:image/png;base64,${png}` });
-    if (!name) {
-      const [height, width] = currentModel().inputShape;
-      caption.textContent = say("prepared", { width, height });
-    }
-    return make("li", {}, make("figure", {}, picture, caption));
-  }));
+  const before = (answer.steps || []).filter((step) => step.name !== "prepared");
+  const [height, width] = currentModel().inputShape, prepared = say("prepared", { width, height });
+  const steps = before.map(({ name, png }) => [TEXTS[state.language][`step_${name}`] || name, png]);
+  find("steps").replaceChildren(...[...steps, [prepared, answer.preparedPng]].map(([caption, png]) =>
+    make("li", {}, make("figure", {},
+      make("img", { alt: caption === prepared ? say("seen") : "", src: `data:image/png;base64,${png}` }),
+      make("figcaption", { textContent: caption })))));
 }
 
 function showTimes(timing) {

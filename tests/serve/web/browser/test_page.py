@@ -203,13 +203,15 @@ def test_no_request_leaves_the_machine(open_page: Open, url: str) -> None:
     ],
 )
 def test_familiarity_is_a_plain_sentence(page: Any, shoot: Shoot, share: float, sentence: str, is_care: bool) -> None:
-    """A reply of the server with the field written in, and with steps of the preparation."""
+    """A reply of the server with the field written in, and with steps and notes of the preparation."""
 
     def write_in(route: Any) -> None:
         reply = route.fetch()
         content = reply.json()
         content["classification"]["familiarity"] = share
-        content["classification"]["steps"] = [{"name": "turned", "png": content["classification"]["preparedPng"]}]
+        png = content["classification"]["preparedPng"]
+        content["classification"]["steps"] = [{"name": name, "png": png} for name in ("ink", "turned", "prepared")]
+        content["classification"]["notes"] = ["ONE_PART", "SEVERAL_PARTS"]
         route.fulfill(response=reply, json=content)
 
     page.route("**/*:classify?*", write_in)
@@ -218,5 +220,6 @@ def test_familiarity_is_a_plain_sentence(page: Any, shoot: Shoot, share: float, 
     line = page.locator("#familiarity")
     assert line.text_content() == sentence
     assert ("care" in line.get_attribute("class")) is is_care
-    assert page.locator("#steps figcaption").all_text_contents() == ["turned", "28 \u00d7 28 pixels"]
+    assert page.locator("#steps figcaption").all_text_contents() == ["the ink", "turned", "28 \u00d7 28 pixels"]
+    assert page.locator("#notes").text_content() == "There seems to be more than one thing in the picture."
     shoot(page, f"familiarity-{share}")
