@@ -3,9 +3,8 @@
 Enters: a `PIL.Image.Image`, or pixels. Leaves: another image, or a PNG of the pixels. Does not know: models.
 """
 
-from collections.abc import Callable
 from io import BytesIO
-from typing import TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +15,42 @@ from serve.errors import UnreadableImage
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 """uint8 [H, W, C]."""
 
-Policy: TypeAlias = Callable[[Image.Image], Pixels]
-"""A decoded image -> the pixels that one model takes. Raises UnreadableImage."""
+
+class Step(NamedTuple):
+    """One picture on the way from an image file to a model's input."""
+
+    name: str
+    png: bytes
+
+
+class Report:
+    """What a policy says of one image beside its pixels."""
+
+    def __init__(self, keeps_steps: bool = False) -> None:
+        self.notes: list[str] = []
+        """What it saw, as names in UPPER_SNAKE_CASE."""
+        self.steps: list[Step] = []
+        """The pictures on the way, if they are kept."""
+        self._keeps_steps = keeps_steps
+
+    def add_step(self, name: str, picture: "Image.Image | npt.NDArray[np.generic]") -> None:
+        """Keep a picture of mode L or RGB, of levels uint8 [H, W], or of shares from 0 to 1 [H, W]."""
+        if not self._keeps_steps:
+            return
+        if not isinstance(picture, Image.Image):
+            levels = picture if picture.dtype == np.uint8 else (np.clip(picture, 0, 1) * 255).astype(np.uint8)
+            picture = Image.fromarray(levels)
+        buffer = BytesIO()
+        picture.save(buffer, "PNG")
+        self.steps.append(Step(name, buffer.getvalue()))
+
+
+class Policy(Protocol):
+    """A decoded image -> the pixels that one model takes. Raises UnreadableImage."""
+
+    def __call__(self, image: Image.Image, report: Report | None = None, /) -> Pixels:
+        """The pixels uint8 [H, W, C]. What else there is to say goes into the report."""
+
 
 _WHITE = 255
 _COMPOSITE_PIXELS = 250_000
@@ -74,6 +107,26 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     deep = np.asarray(image).astype(np.uint16)
     transparent = deep == image.info.get("transparency", -1)
     return Image.fromarray(np.where(transparent, _WHITE, deep >> 8).astype(np.uint8))
+
+
+def eight_bits_of_range(image: Image.Image) -> Image.Image:
+    """Scale 16-bit grey to 8 bits by the range that its levels use: 12 bits in 16 are as bright as 16."""
+    if not image.mode.startswith("I"):
+        return image
+    deep = np.asarray(image).astype(np.uint16)
+    transparent = deep == image.info.get("transparency", -1)
+    shift = max(0, int(deep.max()).bit_length() - 8)
+    return Image.fromarray(np.where(transparent, _WHITE, deep >> shift).astype(np.uint8))
+
+
+def shrink(image: Image.Image, most_side: int) -> Image.Image:
+    """Average an image down until a side has less than twice `most_side` pixels; a smaller one is returned as it is."""
+    factor = max(image.size) // most_side
+    if factor < 2:
+        return image
+    if image.mode in {"P", "PA", "1"}:
+        image = image.convert("L" if image.mode == "1" else "RGBA" if image.has_transparency_data else "RGB")
+    return image.reduce(factor)
 
 
 def to_png(pixels: Pixels) -> bytes:
