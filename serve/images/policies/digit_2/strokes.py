@@ -97,7 +97,8 @@ def soften(found: Strokes, grey: Image.Image, factor: int, least_side: int) -> S
         size = min(ink.shape[1] * factor, grey.width - corner[0]), min(ink.shape[0] * factor, grey.height - corner[1])
         levels = np.asarray(grey.crop((*corner, corner[0] + size[0], corner[1] + size[1])))
         levels = levels if found.is_dark else 255 - levels
-        paper, near = (_enlarge(each[part], factor)[: size[1], : size[0]] for each in (found.paper, found.near))
+        paper = _enlarge(found.paper[part], factor)[: size[1], : size[0]]
+        near = _enlarge(near, factor)[: size[1], : size[0]]
         ink = measure_ink(levels, np.maximum(paper, levels))
     full = max(_full(ink[near & (ink > found.least)]), found.offset + 1)
     shares = (ink.astype(np.float32) - found.offset) / (full - found.offset)
