@@ -33,15 +33,16 @@ class Report:
         """The pictures on the way, if they are kept."""
         self._keeps_steps = keeps_steps
 
-    def add_step(self, name: str, picture: "Image.Image | npt.NDArray[np.generic]") -> None:
-        """Keep a picture of mode L or RGB, of levels uint8 [H, W], or of shares from 0 to 1 [H, W]."""
+    def add_step(self, name: str, picture: Image.Image | npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> None:
+        """Keep a picture: levels uint8 [H, W] or [H, W, C], or shares float32 [H, W] from 0 to 1."""
         if not self._keeps_steps:
             return
         if not isinstance(picture, Image.Image):
-            levels = picture if picture.dtype == np.uint8 else (np.clip(picture, 0, 1) * 255).astype(np.uint8)
-            picture = Image.fromarray(levels)
+            if picture.dtype != np.uint8:
+                picture = (np.clip(picture, 0, 1) * _WHITE).astype(np.uint8)
+            picture = Image.fromarray(picture[..., 0] if picture.shape[2:] == (1,) else picture)
         buffer = BytesIO()
-        picture.save(buffer, "PNG")
+        picture.reduce(max(1, max(picture.size) // _STEP_SIDE)).save(buffer, "PNG")
         self.steps.append(Step(name, buffer.getvalue()))
 
 
@@ -53,6 +54,8 @@ class Policy(Protocol):
 
 
 _WHITE = 255
+_STEP_SIDE = 160
+"""Pixels of the longer side of a step's picture, at least, where the image has them: a reply may hold hundreds."""
 _COMPOSITE_PIXELS = 250_000
 """Pixels that are laid over white in one call of Pillow, which holds the interpreter's lock during it."""
 # The keys under which a PNG, JPEG or WebP holds its orientation, and how its numbers are undone (EXIF 2.3).

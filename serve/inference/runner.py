@@ -114,9 +114,12 @@ class Runner:
         deadline_s: float | None = None,
         client: Callable[[], str] = str,
         admitted: asyncio.Event | None = None,
+        *,
+        explains: bool = False,
     ) -> list[Answer | Exception]:
         """Answer each image, or say in its place what was wrong with it.
 
+        With `explains` the pictures on the way are kept, and every image is prepared aside as a large one is.
         `deadline_s` is on the clock of `time.monotonic`; `client` names who sent the images, for large ones take turns
         by client. Raises Overloaded at once if there is no room, Expired if the deadline passed first, Draining while
         stopping. With `admitted` it waits for room instead, and sets the event when it has some.
@@ -132,11 +135,16 @@ class Runner:
             waiting = [
                 _Waiting(image if isinstance(image, bytes) else Prepared(image, 0, 0), since_ns) for image in images
             ]
-            large = {index: image for index, image in enumerate(images) if isinstance(image, bytes) and is_large(image)}
+            large = {
+                index: image
+                for index, image in enumerate(images)
+                if isinstance(image, bytes) and (explains or is_large(image))
+            }
             if large:
+                reader = self._reader.keeping_steps() if explains else self._reader
                 files, waits = list(large.values()), admitted is not None
                 try:
-                    prepared = await self._pool.read_all(self._reader, files, client(), waits=waits)
+                    prepared = await self._pool.read_all(reader, files, client(), waits=waits)
                 except asyncio.CancelledError:
                     self._counts.note_never_run(len(images), ends_by_deadline(deadline_s, since_ns))
                     raise

@@ -75,7 +75,7 @@ def answer_by_server(address: str, model: str) -> Answer:
         outcomes = [
             outcome
             for at in range(0, len(files), BATCH)
-            for outcome in client.classify_many(files[at : at + BATCH], model)
+            for outcome in client.classify_many(files[at : at + BATCH], model=model)
         ]
         tops = [outcome.classes[0] for outcome in outcomes]
         return Answers(
