@@ -6,9 +6,22 @@ Does not know: models, batches, gRPC.
 
 from io import BytesIO
 
-from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageChops,
+    ImageFile,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
 
 from serve.errors import EmptyImage, ImageError, ImageTooLarge, TruncatedImage, UnreadableImage
+from serve.images.containers import TIFF_BIG, TIFF_LITTLE, first_page, is_avif, is_tiff, read_tiff_page
+from serve.images.formats import name_content
 from serve.images.header import (
     BMP,
     GIF,
@@ -23,9 +36,11 @@ from serve.images.header import (
     read_png_size,
     read_size,
 )
-from serve.images.png import decode_plain_png
+from serve.images.png import decode_plain_png, without_broken_chunks
 
-FORMAT_NAMES = "PNG, JPEG, WebP, GIF or BMP"
+FORMAT_NAMES = "PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF"
+
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # a decoder for each core would take the cores of other requests
 
 # The plugin is chosen by signature, not by Image.open, which would try all formats that Pillow reads.
 PLUGINS: tuple[tuple[bytes, type[ImageFile.ImageFile]], ...] = (
@@ -34,6 +49,8 @@ PLUGINS: tuple[tuple[bytes, type[ImageFile.ImageFile]], ...] = (
     (RIFF, WebPImagePlugin.WebPImageFile),
     (GIF, GifImagePlugin.GifImageFile),
     (BMP, BmpImagePlugin.BmpImageFile),
+    (TIFF_LITTLE, TiffImagePlugin.TiffImageFile),
+    (TIFF_BIG, TiffImagePlugin.TiffImageFile),
 )
 _SIGNATURES = tuple(signature for signature, _ in PLUGINS)
 # A larger image is decoded aside, so that it does not delay the images of other requests in its batch.
@@ -46,7 +63,16 @@ pixels. So a small file can occupy a core for very long."""
 _SCANS_PER_PASS = 10
 """Scans of a JPEG that cost about as much as decoding its pixels once."""
 _WEBP_PASSES = 2
-"""A WebP counts this many times, because its decoder holds two more frames in memory."""
+"""A WebP or AVIF counts this many times, because its decoder holds two more frames in memory."""
+FULL_DETAIL = 256
+"""Pixels of a JPEG's shorter side that are kept at least, where it is decoded at a reduced scale."""
+_END_OF_JPEG = b"\xff\xd9"
+_TRAILER_BYTES = 1024
+"""Bytes after the end marker of a JPEG, in which some cameras keep notes of their own."""
+_REPAIR_PASSES = 3
+"""Times that a JPEG without an end marker is decoded."""
+_MORE_SCAN = bytes([0x5A, 0x33, 0xC5, 0x6A, 0x91]) * 16
+"""What would be read as pixels if a JPEG lacked some."""
 _MAX_SCAN_PIXELS = 750_000_000
 """Pixels times scans of a progressive JPEG: what 50 million pixels need in 15 scans."""
 MAX_SIDE = 65_535
@@ -56,25 +82,70 @@ _MAX_PARTS = 10_000
 one in Python, and a message has room for millions. A PNG of 16 MiB in chunks of 4 KiB has 4,096."""
 
 
-def decode(image_bytes: bytes, max_pixels: int) -> Image.Image:
-    """Decode one image. An animation gives its first frame.
+def decode(image_bytes: bytes, max_pixels: int, detail: int = FULL_DETAIL) -> Image.Image:
+    """Decode one image. An animation gives its first frame, and a document of pages its first page.
 
+    A large JPEG is decoded at a half, a quarter or an eighth, as long as its shorter side keeps `detail` pixels.
     Raises EmptyImage, UnreadableImage or TruncatedImage, and ImageTooLarge before any pixel is decoded.
     """
     if plain := decode_plain_png(image_bytes, max_pixels, MAX_SIDE):
         return plain
     _check_before_opening(image_bytes, max_pixels)
+    try:
+        return _load(image_bytes, max_pixels, detail)
+    except MemoryError:  # the server's fault
+        raise
+    except ImageError as error:
+        whole = _repair(image_bytes, max_pixels, detail)
+        if whole is None:
+            raise
+        error.__traceback__ = None
+        return whole
+
+
+def _load(image_bytes: bytes, max_pixels: int, detail: int) -> Image.Image:
+    """The image of a file that is in order. Raises ImageError."""
     image = _open(image_bytes)
     _check_size(image.size, max_pixels)
     if image_bytes.startswith(JPEG):
         _check_scans(image_bytes, image.size)
     try:
+        if image_bytes.startswith(JPEG):
+            image.draft(image.mode, (detail, detail))
         image.load()
-    except MemoryError:  # the server's fault
+    except MemoryError:  # as in decode()
         raise
     except Exception as error:  # a decoder raises any kind of exception for hostile bytes
         raise _undecodable(error, image_bytes) from error
     return image
+
+
+def _repair(image_bytes: bytes, max_pixels: int, detail: int) -> Image.Image | None:
+    """The image of a PNG without its broken ancillary chunks, or of a JPEG that lacks only its end marker; else None.
+
+    A JPEG has all pixels if they stay the same whatever follows.
+    """
+    if image_bytes.startswith(PNG):
+        repaired = without_broken_chunks(image_bytes)
+        return None if repaired is None else _load(repaired, max_pixels, detail)
+    if not _lacks_end(image_bytes):
+        return None
+    # What is left of an end marker goes, and what follows is read as pixels only if some are missing.
+    body = image_bytes.removesuffix(b"\xff")
+    try:
+        ended, continued = (_load(body + more + _END_OF_JPEG, max_pixels, detail) for more in (b"", _MORE_SCAN))
+    except ImageError:
+        return None
+    return ended if ImageChops.difference(ended, continued).getbbox() is None else None
+
+
+def _lacks_end(image_bytes: bytes) -> bool:
+    return image_bytes.startswith(JPEG) and _END_OF_JPEG not in image_bytes[-_TRAILER_BYTES:]
+
+
+def find_detail(shape: tuple[int, int, int]) -> int:
+    """Pixels of a picture's shorter side that a model of that input [H, W, C] may have use for."""
+    return max(FULL_DETAIL, 2 * max(shape[:2]))
 
 
 def estimate_cost(image_bytes: bytes, max_pixels: int) -> int:
@@ -82,15 +153,21 @@ def estimate_cost(image_bytes: bytes, max_pixels: int) -> int:
 
     Cheap enough for an event loop. A JPEG counts again for every few of its scans, and a WebP counts twice.
     """
-    if not image_bytes.startswith(_SIGNATURES):
+    if not is_supported(image_bytes):
         return 0
     size = announced_size(image_bytes)
     if size and (size[0] * size[1] > max_pixels or max(size) > MAX_SIDE):
         return 0
-    passes = _WEBP_PASSES if image_bytes.startswith(RIFF) else 1
+    passes = _WEBP_PASSES if image_bytes.startswith(RIFF) or is_avif(image_bytes) else 1
     if image_bytes.startswith(JPEG):
         passes += image_bytes.count(_JPEG_SCAN) // _SCANS_PER_PASS
+        passes *= _REPAIR_PASSES if _lacks_end(image_bytes) else 1
     return passes * (size[0] * size[1] if size else max_pixels)
+
+
+def is_supported(image_bytes: bytes) -> bool:
+    """Whether a file begins as one of a supported format does."""
+    return image_bytes.startswith(_SIGNATURES) or is_avif(image_bytes)
 
 
 def is_large(image_bytes: bytes) -> bool:
@@ -101,7 +178,7 @@ def is_large(image_bytes: bytes) -> bool:
     """
     if len(image_bytes) > _LARGE_BYTES:
         return True
-    if not image_bytes.startswith(_SIGNATURES):
+    if not is_supported(image_bytes):
         return False
     size = read_size(image_bytes)
     return size is None or size[0] * size[1] > _LARGE_PIXELS
@@ -116,6 +193,10 @@ def _check_before_opening(image_bytes: bytes, max_pixels: int) -> None:
         raise UnreadableImage(f"wanted a file of at most {_MAX_PARTS:,} segments, chunks or blocks, got one of more")
     if image_bytes.startswith(GIF):
         _check_size(read_gif_size(image_bytes), max_pixels)
+    if is_tiff(image_bytes):
+        page = read_tiff_page(image_bytes)
+        _check_size(page.size, max_pixels)
+        _check_size(page.tile, max_pixels)
     if is_run_length_bmp(image_bytes):  # Pillow expands these pixels in Python, and few bytes make many pixels
         raise UnreadableImage("wanted a BMP without run-length compression, got one with it")
 
@@ -124,10 +205,11 @@ def _open(image_bytes: bytes) -> ImageFile.ImageFile:
     """Read the header. Raises ImageError."""
     if not image_bytes:
         raise EmptyImage(f"wanted the bytes of a {FORMAT_NAMES} file, got 0 bytes")
-    for signature, plugin in PLUGINS:
+    plugins = ((b"", AvifImagePlugin.AvifImageFile),) if is_avif(image_bytes) else PLUGINS
+    for signature, plugin in plugins:
         if image_bytes.startswith(signature):
             try:
-                image = plugin(BytesIO(image_bytes))
+                image = plugin(BytesIO(first_page(image_bytes) if is_tiff(image_bytes) else image_bytes))
             except MemoryError:  # as in decode()
                 raise
             except Exception as error:
@@ -135,7 +217,7 @@ def _open(image_bytes: bytes) -> ImageFile.ImageFile:
             if signature == PNG and image.size != read_png_size(image_bytes):
                 raise UnreadableImage("wanted a PNG that begins with its one IHDR chunk, got one that does not")
             return image
-    raise UnreadableImage(f"wanted a {FORMAT_NAMES} file, got {len(image_bytes)} bytes beginning {image_bytes[:8]!r}")
+    raise UnreadableImage(f"wanted a {FORMAT_NAMES} file, got {name_content(image_bytes)}")
 
 
 def _check_size(size: Size, max_pixels: int) -> None:

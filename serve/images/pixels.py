@@ -104,32 +104,60 @@ def _composite(image: Image.Image) -> Image.Image:
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """Scale 16-bit grey to 8 bits, and its transparent level to white. Pillow's own conversion clips both."""
+    """Scale deep grey to 8 bits, and its transparent level to white. Pillow's own conversion clips both."""
+    if image.mode == "F":
+        return _with_info(_eight_bit_of_floats(image), image)
     if not image.mode.startswith("I"):
         return image
-    deep = np.asarray(image).astype(np.uint16)
+    deep = np.asarray(image)
     transparent = deep == image.info.get("transparency", -1)
-    return Image.fromarray(np.where(transparent, _WHITE, deep >> 8).astype(np.uint8))
+    shift = max(8, int(deep.max()).bit_length() - 8) if image.mode == "I" else 8
+    return _with_info(Image.fromarray(np.where(transparent, _WHITE, deep >> shift).astype(np.uint8)), image)
+
+
+def _eight_bit_of_floats(image: Image.Image) -> Image.Image:
+    """Levels that are numbers with fractions: from 0 to 1, to 255, or to their greatest."""
+    levels = np.nan_to_num(np.asarray(image), nan=0.0, posinf=0.0, neginf=0.0)
+    most = float(levels.max())
+    scale = _WHITE if most <= 1 else 1 if most <= _WHITE else _WHITE / most
+    return Image.fromarray(np.clip(levels * scale, 0, _WHITE).astype(np.uint8))
 
 
 def eight_bits_of_range(image: Image.Image) -> Image.Image:
-    """Scale 16-bit grey to 8 bits by the range that its levels use: 12 bits in 16 are as bright as 16."""
-    if not image.mode.startswith("I"):
-        return image
-    deep = np.asarray(image).astype(np.uint16)
+    """Scale deep grey to 8 bits by the range that its levels use: 12 bits in 16 are as bright as 16."""
+    if image.mode == "F" or not image.mode.startswith("I"):
+        return _eight_bit(image)
+    deep = np.asarray(image)
     transparent = deep == image.info.get("transparency", -1)
     shift = max(0, int(deep.max()).bit_length() - 8)
-    return Image.fromarray(np.where(transparent, _WHITE, deep >> shift).astype(np.uint8))
+    return _with_info(Image.fromarray(np.where(transparent, _WHITE, deep >> shift).astype(np.uint8)), image)
 
 
-def shrink(image: Image.Image, most_side: int) -> Image.Image:
-    """Average an image down until a side has less than twice `most_side` pixels; a smaller one is returned as it is."""
-    factor = max(image.size) // most_side
+def shrink(image: Image.Image, factor: int) -> Image.Image:
+    """Average squares of `factor` x `factor` pixels; of transparent colours each counts as far as it is opaque.
+
+    What a palette, a transparent level or 16 bits mean is worked out first. The result is 8 bits a channel then.
+    """
     if factor < 2:
         return image
-    if image.mode in {"P", "PA", "1"}:
-        image = image.convert("L" if image.mode == "1" else "RGBA" if image.has_transparency_data else "RGB")
+    image = _eight_bit(image)
+    if image.mode in {"P", "PA", "1"} or "transparency" in image.info:
+        try:
+            image = image.convert("L" if image.mode == "1" else "RGBA" if image.has_transparency_data else "RGB")
+        except Exception as error:  # as in over_white()
+            raise UnreadableImage("wanted a palette that fits its image, got one that does not") from error
+    if image.mode == "RGBA":
+        # Most pictures with four channels are opaque all over, and weights take ten times as long as averages.
+        bands = Image.frombuffer("CMYK", image.size, image.tobytes(), "raw", "CMYK", 0, 1).reduce(factor).split()
+        if bands[3].getextrema()[0] == _WHITE:
+            return _with_info(Image.merge("RGB", bands[:3]), image)
     return image.reduce(factor)
+
+
+def _with_info(image: Image.Image, source: Image.Image) -> Image.Image:
+    """An image made anew, with what the source says of its orientation."""
+    image.info = {key: value for key, value in source.info.items() if key in _ORIENTATION_KEYS}
+    return image
 
 
 def to_png(pixels: Pixels) -> bytes:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from serve.errors import ImageError
-from serve.images.decode import decode
+from serve.images.decode import FULL_DETAIL, decode
 from serve.images.pixels import Pixels, Policy, Report, Step
 
 
@@ -29,20 +29,22 @@ class Prepared(NamedTuple):
 class ImageReader:
     """Reads images for one model. All methods are thread-safe."""
 
-    def __init__(self, policy: Policy, max_pixels: int, keeps_steps: bool = False) -> None:
+    def __init__(self, policy: Policy, max_pixels: int, detail: int = FULL_DETAIL, keeps_steps: bool = False) -> None:
+        """`detail` is the number of pixels of a picture's shorter side that the policy has use for."""
         self._policy = policy
         self._max_pixels = max_pixels
+        self._detail = detail
         self._keeps_steps = keeps_steps
 
     def keeping_steps(self) -> "ImageReader":
         """A reader that also keeps the pictures on the way, for a request that asks for them."""
-        return ImageReader(self._policy, self._max_pixels, keeps_steps=True)
+        return ImageReader(self._policy, self._max_pixels, self._detail, keeps_steps=True)
 
     def read(self, image_bytes: bytes) -> Prepared | Exception:
         """Decode and prepare one image. Errors are returned, so that one image cannot fail the others of a batch."""
         try:
             start_ns = time.perf_counter_ns()
-            decoded = [decode(image_bytes, self._max_pixels)]
+            decoded = [decode(image_bytes, self._max_pixels, self._detail)]
             decoded_ns = time.perf_counter_ns()
             report = Report(self._keeps_steps)
             pixels = self._policy(decoded.pop(), report)  # so that a policy may let go of it once it has a smaller one

@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeAlias, cast
 import numpy as np
 
 from serve.errors import RequestError
-from serve.images.decode import is_large
+from serve.images.decode import find_detail, is_large
 from serve.images.pixels import Pixels
 from serve.images.policies.find import find_policy
 from serve.images.pool import DecodePool
@@ -100,7 +100,8 @@ class Runner:
         self.max_batch = engine.max_batch
         self.limits = limits
         self._engine = engine
-        self._reader = ImageReader(find_policy(engine.spec.prepare, engine.spec.input), limits.max_image_pixels)
+        policy, detail = find_policy(engine.spec.prepare, engine.spec.input), find_detail(engine.spec.input.shape)
+        self._reader = ImageReader(policy, limits.max_image_pixels, detail)
         self.admission = Admission(limits.max_pending, limits.max_pending_bytes)
         self._pool = pool
         self._cpu = cpu

@@ -6,24 +6,35 @@ Enters: a decoded image. Leaves: uint8 [H, W, 3]. Does not know: image files, mo
 import numpy as np
 from PIL import Image
 
-from serve.images.pixels import Pixels, Policy, Report, over_white, upright
+from serve.images.pixels import Pixels, Policy, Report, over_white, shrink, upright
+
+_GAP = 8
+"""Pixels for one of the model's that are kept at least, where a large picture is averaged down first."""
 
 
 def photo_1(width: int, height: int) -> Policy:
     """The policy for a model's width and height. It leaves an RGB image of that size unchanged."""
 
     def prepare(image: Image.Image, report: Report | None = None, /) -> Pixels:
-        image = upright(image)  # the caller's is let go of, for a large one takes much memory
-        rgb = over_white(image)
-        if rgb.mode != "RGB":
-            rgb = rgb.convert("RGB")
+        rgb = small_rgb(image, width, height)
         if report:
             report.add_step("levels", rgb)
-        if rgb.size != (width, height):
-            rgb = rgb.resize((width, height), Image.Resampling.BICUBIC, box=_centre(rgb.size, width / height))
-        return np.frombuffer(rgb.tobytes(), np.uint8).reshape(height, width, 3)
+        return scale(rgb, width, height)
 
     return prepare
+
+
+def small_rgb(image: Image.Image, width: int, height: int) -> Image.Image:
+    """The image upright in RGB; a large one is averaged down, as far as the model's size has no use for it."""
+    rgb = over_white(upright(shrink(image, min(image.size) // (_GAP * max(width, height)))))
+    return rgb if rgb.mode == "RGB" else rgb.convert("RGB")
+
+
+def scale(rgb: Image.Image, width: int, height: int) -> Pixels:
+    """The centre of an RGB image at the model's size."""
+    if rgb.size != (width, height):
+        rgb = rgb.resize((width, height), Image.Resampling.BICUBIC, box=_centre(rgb.size, width / height))
+    return np.frombuffer(rgb.tobytes(), np.uint8).reshape(height, width, 3)
 
 
 def _centre(size: tuple[int, int], aspect: float) -> tuple[float, float, float, float]:

@@ -21,7 +21,7 @@ _WHITE = 255
 
 def grey_levels(image: Image.Image, most_side: int) -> Image.Image:
     """Upright, of mode L, averaged down until a side has less than twice `most_side` pixels."""
-    small = upright(shrink(eight_bits_of_range(image), most_side))
+    small = upright(shrink(eight_bits_of_range(image), max(image.size) // most_side))
     if not small.has_transparency_data:
         return small if small.mode == "L" else small.convert("RGB").convert("L")
     return _drawn_opacity(small) or over_white(small).convert("L")

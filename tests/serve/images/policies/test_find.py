@@ -17,7 +17,10 @@ from tests.serve.images.policies.test_photo_1 import RGB_32
     ("prepare", "target", "found"),
     [
         (PrepareSpec("poster", 1, {}), RGB_32, r"got poster/1 \(rgb\)"),
+        (PrepareSpec("photo", 3, {}), RGB_32, r"got photo/3 \(rgb\)"),
         (PrepareSpec("photo", 2, {}), RGB_32, r"got photo/2 \(rgb\)"),
+        (PrepareSpec("photo", 2, {"margins": "cut"}), RGB_32, r"got photo/2 \(rgb; margins='cut'\)"),
+        (PrepareSpec("photo", 2, {"margins": True}), RGB_32, r"got photo/2 \(rgb; margins=True\)"),
         (PrepareSpec("photo", 1, {}), GREY_28, r"got photo/1 \(grey\)"),
         (PrepareSpec("digit", 1, {"box": 20}), RGB_32, r"got digit/1 \(rgb; box=20\)"),
         (PrepareSpec("digit", 1, {}), GREY_28, r"got digit/1 \(grey\)"),
