@@ -11,7 +11,6 @@ from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
     Image,
-    ImageChops,
     ImageFile,
     JpegImagePlugin,
     PngImagePlugin,
@@ -36,7 +35,9 @@ from serve.images.header import (
     read_png_size,
     read_size,
 )
-from serve.images.png import decode_plain_png, without_broken_chunks
+from serve.images.pixels import shrink
+from serve.images.png import decode_plain_png
+from serve.images.repair import REPAIR_PASSES, lacks_end, repair
 
 FORMAT_NAMES = "PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF"
 
@@ -66,13 +67,6 @@ _WEBP_PASSES = 2
 """A WebP or AVIF counts this many times, because its decoder holds two more frames in memory."""
 FULL_DETAIL = 256
 """Pixels of a JPEG's shorter side that are kept at least, where it is decoded at a reduced scale."""
-_END_OF_JPEG = b"\xff\xd9"
-_TRAILER_BYTES = 1024
-"""Bytes after the end marker of a JPEG, in which some cameras keep notes of their own."""
-_REPAIR_PASSES = 3
-"""Times that a JPEG without an end marker is decoded."""
-_MORE_SCAN = bytes([0x5A, 0x33, 0xC5, 0x6A, 0x91]) * 16
-"""What would be read as pixels if a JPEG lacked some."""
 _MAX_SCAN_PIXELS = 750_000_000
 """Pixels times scans of a progressive JPEG: what 50 million pixels need in 15 scans."""
 MAX_SIDE = 65_535
@@ -85,18 +79,25 @@ one in Python, and a message has room for millions. A PNG of 16 MiB in chunks of
 def decode(image_bytes: bytes, max_pixels: int, detail: int = FULL_DETAIL) -> Image.Image:
     """Decode one image. An animation gives its first frame, and a document of pages its first page.
 
-    A large JPEG is decoded at a half, a quarter or an eighth, as long as its shorter side keeps `detail` pixels.
+    A large one is made small before anything else, as long as its shorter side keeps `detail` pixels: a JPEG is decoded
+    at a half, a quarter or an eighth, and what is left is averaged. Deep grey is left to the policy, which knows what
+    its range means.
     Raises EmptyImage, UnreadableImage or TruncatedImage, and ImageTooLarge before any pixel is decoded.
     """
-    if plain := decode_plain_png(image_bytes, max_pixels, MAX_SIDE):
-        return plain
+    image = decode_plain_png(image_bytes, max_pixels, MAX_SIDE) or _decode(image_bytes, max_pixels, detail)
+    factor = min(image.size) // detail
+    return shrink(image, factor) if factor > 1 and not image.mode.startswith(("I", "F")) else image
+
+
+def _decode(image_bytes: bytes, max_pixels: int, detail: int) -> Image.Image:
+    """As `decode`, by Pillow's plugins and at the scale that these give."""
     _check_before_opening(image_bytes, max_pixels)
     try:
         return _load(image_bytes, max_pixels, detail)
     except MemoryError:  # the server's fault
         raise
     except ImageError as error:
-        whole = _repair(image_bytes, max_pixels, detail)
+        whole = repair(image_bytes, lambda repaired: _load(repaired, max_pixels, detail))
         if whole is None:
             raise
         error.__traceback__ = None
@@ -120,29 +121,6 @@ def _load(image_bytes: bytes, max_pixels: int, detail: int) -> Image.Image:
     return image
 
 
-def _repair(image_bytes: bytes, max_pixels: int, detail: int) -> Image.Image | None:
-    """The image of a PNG without its broken ancillary chunks, or of a JPEG that lacks only its end marker; else None.
-
-    A JPEG has all pixels if they stay the same whatever follows.
-    """
-    if image_bytes.startswith(PNG):
-        repaired = without_broken_chunks(image_bytes)
-        return None if repaired is None else _load(repaired, max_pixels, detail)
-    if not _lacks_end(image_bytes):
-        return None
-    # What is left of an end marker goes, and what follows is read as pixels only if some are missing.
-    body = image_bytes.removesuffix(b"\xff")
-    try:
-        ended, continued = (_load(body + more + _END_OF_JPEG, max_pixels, detail) for more in (b"", _MORE_SCAN))
-    except ImageError:
-        return None
-    return ended if ImageChops.difference(ended, continued).getbbox() is None else None
-
-
-def _lacks_end(image_bytes: bytes) -> bool:
-    return image_bytes.startswith(JPEG) and _END_OF_JPEG not in image_bytes[-_TRAILER_BYTES:]
-
-
 def find_detail(shape: tuple[int, int, int]) -> int:
     """Pixels of a picture's shorter side that a model of that input [H, W, C] may have use for."""
     return max(FULL_DETAIL, 2 * max(shape[:2]))
@@ -161,7 +139,7 @@ def estimate_cost(image_bytes: bytes, max_pixels: int) -> int:
     passes = _WEBP_PASSES if image_bytes.startswith(RIFF) or is_avif(image_bytes) else 1
     if image_bytes.startswith(JPEG):
         passes += image_bytes.count(_JPEG_SCAN) // _SCANS_PER_PASS
-        passes *= _REPAIR_PASSES if _lacks_end(image_bytes) else 1
+        passes *= REPAIR_PASSES if lacks_end(image_bytes) else 1
     return passes * (size[0] * size[1] if size else max_pixels)
 
 

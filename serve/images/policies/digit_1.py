@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from serve.images.pixels import Pixels, Policy, Report, over_white, shrink, upright
+from serve.images.pixels import Pixels, Policy, Report, over_white, upright
 from serve.images.policies.box import centre_by_mass, fit_in_box
 
 _DARK = 128
@@ -17,7 +17,7 @@ _PAPER_SPREAD = 64
 _PAPER_NOISE = 24
 """Grey levels by which a pixel of the paper may differ from the fitted plane."""
 _MAX_SIDE = 512
-"""Pixels. Larger images are averaged down first: the box does not show finer strokes, and a photo takes long."""
+"""Pixels. Larger images are averaged down before the strokes are found."""
 
 
 def digit_1(width: int, height: int, *, box: int) -> Policy:
@@ -29,12 +29,14 @@ def digit_1(width: int, height: int, *, box: int) -> Policy:
         raise TypeError("box")  # find_policy makes it UnknownPolicy
 
     def prepare(image: Image.Image, report: Report | None = None, /) -> Pixels:
-        image = upright(shrink(image, max(image.size) // _MAX_SIDE))
+        image = upright(image)
         if image.mode == "L" and image.size == (width, height) and "transparency" not in image.info:
             pixels = image.tobytes()
             if _is_dark(pixels[:width] + pixels[-width:] + pixels[::width] + pixels[width - 1 :: width]):
                 return np.frombuffer(pixels, np.uint8).reshape(height, width, 1)
-        small = _array(over_white(image).convert("L"))
+        grey = over_white(image).convert("L")
+        # The box does not show finer strokes, and as float32 a photo takes four times its memory.
+        small = _array(grey.reduce(max(1, max(grey.size) // _MAX_SIDE)))
         ink = _ink(small)
         if report:
             report.add_step("levels", small)

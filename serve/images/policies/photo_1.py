@@ -6,17 +6,15 @@ Enters: a decoded image. Leaves: uint8 [H, W, 3]. Does not know: image files, mo
 import numpy as np
 from PIL import Image
 
-from serve.images.pixels import Pixels, Policy, Report, over_white, shrink, upright
-
-_GAP = 8
-"""Pixels for one of the model's that are kept at least, where a large picture is averaged down first."""
+from serve.images.pixels import Pixels, Policy, Report, over_white, upright
 
 
 def photo_1(width: int, height: int) -> Policy:
     """The policy for a model's width and height. It leaves an RGB image of that size unchanged."""
 
     def prepare(image: Image.Image, report: Report | None = None, /) -> Pixels:
-        rgb = small_rgb(image, width, height)
+        rgb = upright_rgb(image)
+        del image  # a large one takes much memory
         if report:
             report.add_step("levels", rgb)
         return scale(rgb, width, height)
@@ -24,9 +22,10 @@ def photo_1(width: int, height: int) -> Policy:
     return prepare
 
 
-def small_rgb(image: Image.Image, width: int, height: int) -> Image.Image:
-    """The image upright in RGB; a large one is averaged down, as far as the model's size has no use for it."""
-    rgb = over_white(upright(shrink(image, min(image.size) // (_GAP * max(width, height)))))
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """The image upright, laid over white, in RGB."""
+    image = upright(image)  # the caller's is let go of, for a large one takes much memory
+    rgb = over_white(image)
     return rgb if rgb.mode == "RGB" else rgb.convert("RGB")
 
 

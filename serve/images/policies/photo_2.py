@@ -8,7 +8,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from serve.images.pixels import Pixels, Policy, Report
-from serve.images.policies.photo_1 import photo_1, scale, small_rgb
+from serve.images.policies.photo_1 import photo_1, scale, upright_rgb
 
 _EVEN = 16
 """Levels by which a margin's pixels may differ from its colour: the ringing of a JPEG."""
@@ -35,7 +35,7 @@ def photo_2(width: int, height: int, *, margins: str) -> Policy:
         return photo_1(width, height)
 
     def prepare(image: Image.Image, report: Report | None = None, /) -> Pixels:
-        rgb = small_rgb(image, width, height)
+        rgb = upright_rgb(image)
         box = find_picture(rgb)
         rgb = rgb if box == (0, 0, *rgb.size) else rgb.crop(box)
         if report:

@@ -65,6 +65,7 @@ def test_a_png_whose_text_hides_another_header_is_refused() -> None:
 def test_a_large_jpeg_is_decoded_at_a_reduced_scale_with_enough_detail() -> None:
     data = encode(Image.linear_gradient("L").resize((2_000, 1_200)).convert("RGB"), "JPEG")
     assert decode(data, 10_000_000).size == (500, 300)
+    assert decode(encode(Image.new("RGB", (2_000, 1_200)), "WEBP"), 10_000_000).size == (500, 300)
     assert decode(data, 10_000_000, detail=601).size == (2_000, 1_200)
     assert find_detail((32, 32, 3)) == 256
     assert find_detail((224, 200, 3)) == 448
