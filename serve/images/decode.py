@@ -19,7 +19,7 @@ from PIL import (
 )
 
 from serve.errors import EmptyImage, ImageError, ImageTooLarge, TruncatedImage, UnreadableImage
-from serve.images.containers import TIFF_BIG, TIFF_LITTLE, first_page, is_avif, is_tiff, read_tiff_page
+from serve.images.containers import TIFF_LITTLE, first_page, is_avif, is_tiff, read_tiff_page
 from serve.images.formats import name_content
 from serve.images.header import (
     BMP,
@@ -51,7 +51,6 @@ PLUGINS: tuple[tuple[bytes, type[ImageFile.ImageFile]], ...] = (
     (GIF, GifImagePlugin.GifImageFile),
     (BMP, BmpImagePlugin.BmpImageFile),
     (TIFF_LITTLE, TiffImagePlugin.TiffImageFile),
-    (TIFF_BIG, TiffImagePlugin.TiffImageFile),
 )
 _SIGNATURES = tuple(signature for signature, _ in PLUGINS)
 # A larger image is decoded aside, so that it does not delay the images of other requests in its batch.
@@ -139,13 +138,13 @@ def estimate_cost(image_bytes: bytes, max_pixels: int) -> int:
     passes = _WEBP_PASSES if image_bytes.startswith(RIFF) or is_avif(image_bytes) else 1
     if image_bytes.startswith(JPEG):
         passes += image_bytes.count(_JPEG_SCAN) // _SCANS_PER_PASS
-        passes *= REPAIR_PASSES if lacks_end(image_bytes) else 1
+        passes *= REPAIR_PASSES if size and lacks_end(image_bytes) else 1
     return passes * (size[0] * size[1] if size else max_pixels)
 
 
 def is_supported(image_bytes: bytes) -> bool:
     """Whether a file begins as one of a supported format does."""
-    return image_bytes.startswith(_SIGNATURES) or is_avif(image_bytes)
+    return image_bytes.startswith(_SIGNATURES) or is_tiff(image_bytes) or is_avif(image_bytes)
 
 
 def is_large(image_bytes: bytes) -> bool:
@@ -183,19 +182,26 @@ def _open(image_bytes: bytes) -> ImageFile.ImageFile:
     """Read the header. Raises ImageError."""
     if not image_bytes:
         raise EmptyImage(f"wanted the bytes of a {FORMAT_NAMES} file, got 0 bytes")
-    plugins = ((b"", AvifImagePlugin.AvifImageFile),) if is_avif(image_bytes) else PLUGINS
-    for signature, plugin in plugins:
-        if image_bytes.startswith(signature):
-            try:
-                image = plugin(BytesIO(first_page(image_bytes) if is_tiff(image_bytes) else image_bytes))
-            except MemoryError:  # as in decode()
-                raise
-            except Exception as error:
-                raise _undecodable(error, image_bytes) from error
-            if signature == PNG and image.size != read_png_size(image_bytes):
-                raise UnreadableImage("wanted a PNG that begins with its one IHDR chunk, got one that does not")
-            return image
-    raise UnreadableImage(f"wanted a {FORMAT_NAMES} file, got {name_content(image_bytes)}")
+    plugin = _find_plugin(image_bytes)
+    if plugin is None:
+        raise UnreadableImage(f"wanted a {FORMAT_NAMES} file, got {name_content(image_bytes)}")
+    try:
+        image = plugin(BytesIO(first_page(image_bytes) if is_tiff(image_bytes) else image_bytes))
+    except MemoryError:  # as in decode()
+        raise
+    except Exception as error:
+        raise _undecodable(error, image_bytes) from error
+    if image_bytes.startswith(PNG) and image.size != read_png_size(image_bytes):
+        raise UnreadableImage("wanted a PNG that begins with its one IHDR chunk, got one that does not")
+    return image
+
+
+def _find_plugin(image_bytes: bytes) -> type[ImageFile.ImageFile] | None:
+    if is_avif(image_bytes):
+        return AvifImagePlugin.AvifImageFile
+    if is_tiff(image_bytes):
+        return TiffImagePlugin.TiffImageFile
+    return next((plugin for signature, plugin in PLUGINS if image_bytes.startswith(signature)), None)
 
 
 def _check_size(size: Size, max_pixels: int) -> None:
