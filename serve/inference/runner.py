@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeAlias, cast
 import numpy as np
 
 from serve.errors import RequestError
-from serve.images.decode import is_large
+from serve.images.decode import find_detail, is_large
 from serve.images.pixels import Pixels
 from serve.images.policies.find import find_policy
 from serve.images.pool import DecodePool
@@ -100,7 +100,8 @@ class Runner:
         self.max_batch = engine.max_batch
         self.limits = limits
         self._engine = engine
-        self._reader = ImageReader(find_policy(engine.spec.prepare, engine.spec.input), limits.max_image_pixels)
+        policy, detail = find_policy(engine.spec.prepare, engine.spec.input), find_detail(engine.spec.input.shape)
+        self._reader = ImageReader(policy, limits.max_image_pixels, detail)
         self.admission = Admission(limits.max_pending, limits.max_pending_bytes)
         self._pool = pool
         self._cpu = cpu
@@ -114,9 +115,12 @@ class Runner:
         deadline_s: float | None = None,
         client: Callable[[], str] = str,
         admitted: asyncio.Event | None = None,
+        *,
+        explains: bool = False,
     ) -> list[Answer | Exception]:
         """Answer each image, or say in its place what was wrong with it.
 
+        With `explains` the pictures on the way are kept, and every image is prepared aside as a large one is.
         `deadline_s` is on the clock of `time.monotonic`; `client` names who sent the images, for large ones take turns
         by client. Raises Overloaded at once if there is no room, Expired if the deadline passed first, Draining while
         stopping. With `admitted` it waits for room instead, and sets the event when it has some.
@@ -132,11 +136,16 @@ class Runner:
             waiting = [
                 _Waiting(image if isinstance(image, bytes) else Prepared(image, 0, 0), since_ns) for image in images
             ]
-            large = {index: image for index, image in enumerate(images) if isinstance(image, bytes) and is_large(image)}
+            large = {
+                index: image
+                for index, image in enumerate(images)
+                if isinstance(image, bytes) and (explains or is_large(image))
+            }
             if large:
+                reader = self._reader.keeping_steps() if explains else self._reader
                 files, waits = list(large.values()), admitted is not None
                 try:
-                    prepared = await self._pool.read_all(self._reader, files, client(), waits=waits)
+                    prepared = await self._pool.read_all(reader, files, client(), waits=waits)
                 except asyncio.CancelledError:
                     self._counts.note_never_run(len(images), ends_by_deadline(deadline_s, since_ns))
                     raise

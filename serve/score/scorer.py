@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from serve.errors import ConfigError, EmptyImage, InklingError, quote
+from serve.images.decode import find_detail
 from serve.images.policies.find import find_policy
 from serve.images.reader import ImageReader, Prepared
 from serve.inference.device import choose_device
@@ -67,7 +68,9 @@ class Scorer:
             raise ConfigError(f"--top-k: wanted 1 to {spec.class_count}, the model's classes; got {top_k}")
         self._top_k = top_k
         self._image_column = image_column
-        self._reader = ImageReader(find_policy(spec.prepare, spec.input), max_image_pixels)
+        self._reader = ImageReader(
+            find_policy(spec.prepare, spec.input), max_image_pixels, find_detail(spec.input.shape)
+        )
         self._facts = {"model": found.name or spec.name, "version": found.version, "seal": found.seal}
         self._has_familiarity = FAMILIARITY in self._run(np.zeros((1, *spec.input.shape), np.uint8))
         self.input_shape = spec.input.shape

@@ -18,7 +18,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from onnx import TensorProto, helper
-from PIL import ExifTags, Image
+from PIL import AvifImagePlugin, ExifTags, Image
 
 from serve.api import inkling_v1
 from serve.api.open_inference import service as open_inference
@@ -43,7 +43,7 @@ WAYS: dict[str, tuple[dict[str, object], ...]] = {
 }
 """Options of Pillow by format, each for a file of its own; a format that is not here is written without any."""
 LARGEST_SAMPLE_BYTES = 40_000
-CANDIDATES = (8, 1, 0.5, True, "rgb", (1, 1))
+CANDIDATES = (8, 1, 0.5, True, "rgb", "peel", (1, 1))
 """Values for the parameters of a policy that needs some."""
 
 
@@ -88,7 +88,7 @@ def policies() -> Iterator[Named]:
 def image_files() -> dict[str, bytes]:
     """Image files by name: each registered format in each mode and way, with tags and frames, and the samples."""
     files: dict[str, bytes] = {}
-    for _, plugin in PLUGINS:
+    for plugin in (*(plugin for _, plugin in PLUGINS), AvifImagePlugin.AvifImageFile):
         for mode, way in itertools.product(MODES, ({}, *WAYS.get(plugin.format, ()))):
             try:
                 picture = _picture(24, 20).convert("I" if mode == "I;16" else mode).convert(mode)
@@ -129,7 +129,9 @@ def requests(method: MethodDescriptor) -> list[Message]:
         if "images" in fields:
             message.images.extend([data, *small[:2]])  # type: ignore[attr-defined]
         if "options" in fields and fields["options"].message_type.name == "ClassifyOptions":
-            options = classifier_pb2.ClassifyOptions(top_k=2, language_code="ru", return_prepared=True)
+            options = classifier_pb2.ClassifyOptions(
+                top_k=2, language_code="ru", return_prepared=True, return_steps=True
+            )
             message.options.CopyFrom(options)  # type: ignore[attr-defined]
         found.append(message)
     return found

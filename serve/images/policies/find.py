@@ -9,12 +9,16 @@ from collections.abc import Callable
 from serve.errors import UnknownPolicy
 from serve.images.pixels import Policy
 from serve.images.policies.digit_1 import digit_1
+from serve.images.policies.digit_2.policy import digit_2
 from serve.images.policies.photo_1 import photo_1
+from serve.images.policies.photo_2 import photo_2
 from serve.model_file.spec import InputSpec, PrepareSpec
 
 POLICIES: dict[tuple[str, int, str], Callable[..., Policy]] = {
     ("digit", 1, "grey"): digit_1,
+    ("digit", 2, "grey"): digit_2,
     ("photo", 1, "rgb"): photo_1,
+    ("photo", 2, "rgb"): photo_2,
 }
 """Keys: the name, the version, and the input's colour."""
 
@@ -29,7 +33,8 @@ def find_policy(prepare: PrepareSpec, target: InputSpec) -> Policy:
     except TypeError:
         pass  # a parameter that the policy does not have, or a wrong value
     raise UnknownPolicy(
-        f"wanted one of the policies digit/1 (grey; box=1 to {min(width, height)}) and photo/1 (rgb), "
+        f"wanted one of the policies digit/1 and digit/2 (grey; box=1 to {min(width, height)}), photo/1 (rgb) "
+        "and photo/2 (rgb; margins='peel' or 'keep'), "
         f"got {prepare.policy}/{prepare.version} "
         f"({'; '.join([target.colour, *(f'{name}={value!r}' for name, value in prepare.parameters.items())])})"
     )

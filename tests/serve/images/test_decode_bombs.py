@@ -146,6 +146,6 @@ except ImageTooLarge:
 
 def test_the_huge_webp_is_valid() -> None:
     """The same bytes are decoded with a size within the limit, so it is the limit that refuses them."""
-    image = decode(huge_webp(900), LIMIT)
+    image = decode(huge_webp(900), LIMIT, detail=900)
     assert image.size == (900, 900)
     assert image.convert("RGB").getcolors() == [(810_000, (200, 0, 0))]
