@@ -70,7 +70,9 @@ class ServerConfig:
     device: str = _setting("auto", "run on this device; auto takes CUDA if it starts", choices=("auto", "cpu", "cuda"))
     device_id: int = _setting(0, "use the CUDA device of this number")
     precision: str = _setting(
-        "float32", "run the file of this precision, if a model has one", choices=("float32", "float16", "int8")
+        "auto",
+        "run the file of this precision, if a model has one; auto takes int8 where it is faster and as accurate",
+        choices=("auto", "float32", "float16", "int8"),
     )
     version_policy: str = _setting(
         "latest:1",
@@ -133,6 +135,11 @@ class ServerConfig:
         9464, "answer /metrics, /healthz and /readyz over HTTP on this port; 0 disables it", most=65535
     )
     metrics_host: str = _setting("127.0.0.1", "listen for HTTP on this address")
+    web_port: int = _setting(0, "serve the page and the HTTP API on this port, as 8080; 0 disables them", most=65535)
+    web_host: str = _setting("127.0.0.1", "listen for the page and the HTTP API on this address")
+    web_cors_origins: str = _setting(
+        "", "let pages of these origins call the HTTP API, separated by commas; empty lets none"
+    )
     trace_endpoint: str = _setting(
         "", "send traces to this URL of an OpenTelemetry collector, by OTLP over HTTP; empty sends none"
     )

@@ -1,8 +1,8 @@
-"""`python -m train.convert`: the door to train/commands/convert.py."""
+"""`python -m train.convert`: the door to train/commands/converting/command.py."""
 
 import sys
 
-from train.commands.convert import main
+from train.commands.converting.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

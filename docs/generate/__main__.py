@@ -1,7 +1,7 @@
 """`python -m docs.generate`: write anew what pages have from code; with `--check` only say which are out of date.
 
-Enters: the pages and a flag. Leaves: pages whose blocks are those of today's code; exit code 1 if `--check` finds a
-page that is out of date. Does not know: what a block says (the other modules of this folder).
+Enters: the pages, the pictures and a flag. Leaves: pages whose blocks, and pictures, are those of today's code; exit
+code 1 if `--check` finds one that is out of date. Does not know: what a block says (the other modules of this folder).
 
 A block stands between two marks, which are comments in Markdown:
 
@@ -22,6 +22,7 @@ from docs.generate.commands import write_commands
 from docs.generate.errors import write_error_tree, write_reasons
 from docs.generate.metrics import write_metrics
 from docs.generate.model_files import write_headline, write_keys, write_shipped_files
+from docs.generate.pictures import draw_models
 from docs.generate.recipes import write_recipes
 from docs.generate.results import write_machines, write_results
 from docs.generate.settings import write_settings
@@ -41,6 +42,7 @@ WRITERS: dict[str, Callable[..., str]] = {
     "settings": write_settings,
     "shipped-files": write_shipped_files,
 }
+PICTURES: dict[str, Callable[[], str]] = {"benchmarks/models.svg": draw_models}
 BLOCK = re.compile(r"(<!-- generated: ([^>]*) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -66,13 +68,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m docs.generate", description="Write what pages have from code.")
     parser.add_argument("--check", action="store_true", help="write nothing; name the pages that are out of date")
     flags = parser.parse_args()
-    stale = [page for page in find_pages() if renew(page.read_text()) != page.read_text()]
-    for page in stale:
+    texts = {page: renew(page.read_text()) for page in find_pages()}
+    texts |= {ROOT / "docs" / picture: draw() for picture, draw in PICTURES.items()}
+    stale = [file for file, text in texts.items() if not file.exists() or file.read_text() != text]
+    for file in stale:
         if flags.check:
-            print(f"{page.relative_to(ROOT)} is out of date; run: make docs")
+            print(f"{file.relative_to(ROOT)} is out of date; run: make docs")
         else:
-            page.write_text(renew(page.read_text()))
-            print(f"wrote {page.relative_to(ROOT)}")
+            file.write_text(texts[file])
+            print(f"wrote {file.relative_to(ROOT)}")
     return 1 if flags.check and stale else 0
 
 

@@ -54,7 +54,8 @@ def write_command(name: str, found: argparse.ArgumentParser | str) -> str:
     if isinstance(found, str):
         return f"{heading}\n\n{fence(found, 'text')}"
     parts = [heading, escape(found.description or "")]
-    actions = [action for action in found._actions if action.dest != "help"]  # no public way
+    hidden = ("help", argparse.SUPPRESS)
+    actions = [action for action in found._actions if action.dest not in hidden and action.help not in hidden]
     if actions and isinstance(actions[0], argparse._SubParsersAction):
         return "\n\n".join([*parts, *write_actions(name, actions[0])])
     parts.append(make_table(("argument", "meaning"), map(write_argument, actions)))

@@ -66,9 +66,8 @@ class ClassifierService:
         labels = find_labels(runner.spec.labels, request.options)
         if not 0 < len(request.images) <= self._max_request_images:
             raise OptionError(f"wanted 1 to {self._max_request_images} images, got {len(request.images)}")
-        outcomes = await runner.classify(
-            list(request.images), call.deadline_s, call.client
-        )  # each read of it is a copy
+        images = list(request.images)  # each read of it is a copy
+        outcomes = await runner.classify(images, call.deadline_s, call.client, explains=request.options.return_steps)
         reply = pb.BatchClassifyResponse(
             model=runner.name, version=str(runner.version), precision=runner.spec.precision
         )
@@ -78,7 +77,7 @@ class ClassifierService:
                 result.error.CopyFrom(to_status(outcome))
             else:
                 fill(result.classification, outcome, labels, request.options, start_ns)
-            if request.options.return_prepared:
+            if request.options.return_prepared or request.options.return_steps:
                 # Writing 256 pictures may take a second; others are answered between two of them.
                 await asyncio.sleep(0)
         return reply
@@ -131,7 +130,9 @@ class ClassifierService:
         start_ns = time.perf_counter_ns()
         runner = self._find(request.model, request.version, call)
         labels = find_labels(runner.spec.labels, request.options)
-        (outcome,) = await runner.classify((request.image,), call.deadline_s, call.client, admitted)
+        (outcome,) = await runner.classify(
+            (request.image,), call.deadline_s, call.client, admitted, explains=request.options.return_steps
+        )
         if isinstance(outcome, Exception):
             raise outcome
         reply.model, reply.version, reply.precision = *runner.identity, runner.spec.precision
@@ -216,6 +217,10 @@ def fill(
         found.label, found.index, found.probability = labels[index], index, probabilities[index]
     if options.return_prepared:
         message.prepared_png = to_png(answer.image.pixels)
+    if answer.image.notes:
+        message.notes.extend(answer.image.notes)
+    for step in answer.image.steps:
+        message.steps.add(name=step.name, png=step.png)
     timing = message.timing
     timing.queue_us = answer.queue_us
     timing.decode_us = answer.image.decode_us

@@ -11,8 +11,10 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 
 from serve.client.client import DEFAULT_MAX_MESSAGE_BYTES, NO_CONNECTION, Client, open_client
+from serve.client.commands.explain import make_folder, write_steps
 from serve.client.commands.files import STANDARD_INPUT, find_images, read_image, read_standard_input
 from serve.client.commands.output import (
     INTERRUPTED,
@@ -50,6 +52,7 @@ class Options(ConnectionFlags):
     language: str
     json: bool
     wait: float
+    explain: Path | None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -110,6 +113,8 @@ def is_unreached(outcome: Outcome) -> bool:
 
 def _classify_all(options: Options, counts: Counts) -> int:
     """The exit code. Raises ConfigError, CallError if the server does not get ready, and OSError of stdout."""
+    if options.explain:
+        make_folder(options.explain)
     with open_client(options.read_endpoint(), CONNECTIONS) as client:
         files = list(find_images(options.images))
         counts.files = len(files)
@@ -162,7 +167,15 @@ def _classify(client: Client, name: str, given: bytes | CallError, options: Opti
         image = given if name == STANDARD_INPUT else read_image(name, DEFAULT_MAX_MESSAGE_BYTES)
         if isinstance(image, CallError):
             return image
-        answer = client.classify(image, model=options.model, top_k=options.top, language=options.language)
+        answer = client.classify(
+            image,
+            model=options.model,
+            top_k=options.top,
+            language=options.language,
+            return_steps=options.explain is not None,
+        )
+        if options.explain:
+            write_steps(options.explain, name, answer.steps)
         return check_answer(answer)
     except CallError as error:
         return error
@@ -200,6 +213,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--top", type=_read_top, default=3, metavar="K", help="print K labels per image; 0 prints 5 (default: 3)")
     add("--language", default="", metavar="CODE", help="print labels in the language CODE, such as ru (default: en)")
     add("--json", action="store_true", help="print a line of JSON per image instead of the table")
+    add(
+        "--explain",
+        type=Path,
+        metavar="DIR",
+        help="write the pictures on the way from each image to the network's input into DIR",
+    )
     add(
         "--wait",
         type=float,

@@ -79,6 +79,7 @@ class AsyncClient:
         top_k: int = 0,
         language: str = "",
         return_prepared: bool = False,
+        return_steps: bool = False,
     ) -> Classification:
         """Classify one image. An empty model means the only one of the server, an empty version the highest.
 
@@ -91,6 +92,7 @@ class AsyncClient:
             top_k=top_k,
             language=language,
             return_prepared=return_prepared,
+            return_steps=return_steps,
         )
         return read_reply(await self._call(next(self._stubs).Classify, request))
 

@@ -21,15 +21,12 @@ ChannelOptions: TypeAlias = Sequence[tuple[str, Any]]
 OVERHEAD_BYTES = 64 * 2**10
 """Bytes of a call that gRPC buffers beside its message, rounded up."""
 
-# Retried is what another try may mend: no server or one that stops, and, after the pause that it asks for, a full one.
-_RETRY = {
-    "maxAttempts": 5,
-    "initialBackoff": "0.1s",
-    "maxBackoff": "2s",
-    "backoffMultiplier": 2,
-    # A server that stops cancels the calls that it has not begun. A call that its caller cancels is not retried.
-    "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED"],
-}
+_RETRY = {"maxAttempts": 5, "initialBackoff": "0.1s", "maxBackoff": "2s", "backoffMultiplier": 2}
+RETRIED_CODES = ("UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED")
+"""What another try may mend: no server or one that stops, and, after the pause that it asks for, a full one.
+
+A server that stops cancels the calls that it has not begun. A call that its caller cancels is not retried.
+"""
 
 # A stream is opened again by the client, which knows what has been answered (`streams/unanswered.py`).
 _STREAM = {"service": "inkling.v1.ClassifierService", "method": "StreamClassify"}
@@ -55,12 +52,15 @@ def open_aio_channel(server: Endpoint | str, options: ChannelOptions = ()) -> gr
     return grpc.aio.insecure_channel(endpoint.target, options)
 
 
-def make_call_options(server: Endpoint, max_message_bytes: int) -> ChannelOptions:
+def make_call_options(
+    server: Endpoint, max_message_bytes: int, retried: Sequence[str] = RETRIED_CODES
+) -> ChannelOptions:
     """Options of a channel whose calls are retried, and are spread over the servers of its address.
 
     gRPC asks each of several servers for its health, and calls those that serve.
     """
-    config: dict[str, Any] = {"methodConfig": [{"name": [{}], "retryPolicy": _RETRY}, {"name": [_STREAM]}]}
+    policy = {**_RETRY, "retryableStatusCodes": retried}
+    config: dict[str, Any] = {"methodConfig": [{"name": [{}], "retryPolicy": policy}, {"name": [_STREAM]}]}
     if server.is_balanced:
         config |= {"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}}
     return [

@@ -89,6 +89,7 @@ class Client:
         top_k: int = 0,
         language: str = "",
         return_prepared: bool = False,
+        return_steps: bool = False,
     ) -> Classification:
         """Classify one image. An empty model means the only one of the server, an empty version the highest.
 
@@ -101,6 +102,7 @@ class Client:
             top_k=top_k,
             language=language,
             return_prepared=return_prepared,
+            return_steps=return_steps,
         )
         return read_reply(self._call(self._stub().Classify, request))
 

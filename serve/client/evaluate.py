@@ -2,18 +2,17 @@
 
 Enters: images in folders named by their label, as `python -m train.data --export` writes them, and an address.
 Leaves: accuracy, accuracy per class, and the mistakes. With `--compare V1 V2`: the images on which two versions differ.
+With `--corruptions`: accuracy for each corruption of CIFAR-10-C and each severity.
 Does not know: the model; it calls the server as any other client does.
 """
 
 import argparse
 import json
 import sys
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from serve.client.client import DEFAULT_MAX_MESSAGE_BYTES, Client, open_client
 from serve.client.commands.files import is_image, read_image
@@ -25,6 +24,9 @@ from serve.client.commands.output import (
     escape_unprintable_names,
     give_up_stdout,
 )
+from serve.client.commands.verdicts import Verdict, print_comparison, print_report, summarize
+from serve.client.corruptions.report import print_table, read_names, summarize_table
+from serve.client.corruptions.table import SEVERITIES, corrupt_file
 from serve.client.endpoint import ConnectionFlags, add_connection_flags
 from serve.errors import CallError, InklingError
 from serve.pb import classifier_pb2 as pb
@@ -44,26 +46,10 @@ class Options(ConnectionFlags):
     model: str
     version: str
     compare: Sequence[str] | None
+    corruptions: str | None
+    sample: int
     mistakes: int
     json: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The server's answer for one image, beside the image's class."""
-
-    file: Path
-    wanted: str
-    """The class: the folder's name."""
-    got: str
-    """The most probable label."""
-    probability: float
-    """The probability of `got`, from 0 to 1."""
-
-    @property
-    def is_right(self) -> bool:
-        """Whether the most probable label is the class."""
-        return self.wanted == self.got
 
 
 def find_examples(folder: Path) -> list[Path]:
@@ -82,8 +68,20 @@ def read_example(file: Path) -> bytes:
         raise InklingError(f"{file}: {error.message}") from error
 
 
-def judge(client: Client, files: Sequence[Path], model: str, version: str) -> list[Verdict]:
-    """Classify every file.
+def take_sample(files: list[Path], count: int) -> list[Path]:
+    """At most so many of the files, evenly from all of them; 0 takes all."""
+    step = max(1, len(files) // count) if count else 1
+    return files[::step][: count or None]
+
+
+def judge(
+    client: Client,
+    files: Sequence[Path],
+    model: str,
+    version: str,
+    read: Callable[[Path], bytes] = read_example,
+) -> list[Verdict]:
+    """Classify every file, with the bytes that `read` gives.
 
     Raises InklingError for the first image that fails, and for a folder that is not named by a label of the model.
     Raises OSError for a file that cannot be read.
@@ -91,7 +89,7 @@ def judge(client: Client, files: Sequence[Path], model: str, version: str) -> li
     language = find_language(client.get_model(model, version), {file.parent.name for file in files})
 
     def judge_some(some: Sequence[Path]) -> Iterator[Verdict]:
-        images = [read_example(file) for file in some]
+        images = [read(file) for file in some]
         answers = client.classify_many(images, model=model, version=version, top_k=1, language=language)
         for file, answer in zip(some, answers, strict=True):
             if isinstance(answer, CallError):
@@ -126,42 +124,6 @@ def split_into_calls(files: Sequence[Path]) -> list[list[Path]]:
     return parts
 
 
-def summarize(verdicts: Sequence[Verdict]) -> dict[str, Any]:
-    """Accuracy over all images and per class, from 0 to 1, with the counts of right answers and of images."""
-    total = Counter(verdict.wanted for verdict in verdicts)
-    right = Counter(verdict.wanted for verdict in verdicts if verdict.is_right)
-    return {
-        "accuracy": right.total() / total.total(),
-        "right": right.total(),
-        "images": total.total(),
-        "classes": {label: right[label] / total[label] for label in sorted(total)},
-    }
-
-
-def print_report(verdicts: Sequence[Verdict], max_mistakes: int) -> None:
-    """Print the accuracy of each class and of all, then the most confident mistakes."""
-    summary = summarize(verdicts)
-    for label, share in summary["classes"].items():
-        print(f"{label:<12} {share:7.2%}")
-    print(f"{'accuracy':<12} {summary['accuracy']:.4f}  ({summary['right']} of {summary['images']})")
-    mistakes = sorted((each for each in verdicts if not each.is_right), key=lambda each: -each.probability)
-    for mistake in mistakes[:max_mistakes]:
-        print(f"{escape(str(mistake.file))}  is {mistake.wanted}, got {mistake.got} ({mistake.probability:.1%})")
-
-
-def print_comparison(names: Sequence[str], first: Sequence[Verdict], second: Sequence[Verdict], max_lines: int) -> None:
-    """Print the accuracy of two versions and the images on which they differ."""
-    pairs = list(zip(first, second, strict=True))
-    counts = Counter((old.is_right, new.is_right) for old, new in pairs)
-    for name, verdicts in zip(names, (first, second), strict=True):
-        print(f"version {name}: accuracy {summarize(verdicts)['accuracy']:.4f}")
-    print(f"both right {counts[True, True]}, both wrong {counts[False, False]}")
-    print(f"only {names[0]} right {counts[True, False]}, only {names[1]} right {counts[False, True]}")
-    differing = [(old, new) for old, new in pairs if old.got != new.got]
-    for old, new in differing[:max_lines]:
-        print(f"{escape(str(old.file))}  is {old.wanted}, {names[0]} says {old.got}, {names[1]} says {new.got}")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print a report. Exit code 0; 1 if an image, the server, a folder or stdout prevented it; 130 after Ctrl-C."""
     options = Options(**vars(_parser().parse_args(arguments)))
@@ -174,12 +136,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
+def judge_corrupted(client: Client, files: Sequence[Path], options: Options) -> dict[str, list[float]]:
+    """The accuracy for each corruption that the options name and each severity, over all files."""
+    numbers = {file: number for number, file in enumerate(files)}
+
+    def measure(name: str, severity: int) -> float:
+        def read(file: Path) -> bytes:
+            return corrupt_file(read_example(file), name, severity, numbers[file])
+
+        accuracy: float = summarize(judge(client, files, options.model, options.version, read))["accuracy"]
+        return accuracy
+
+    names = read_names(options.corruptions or "")
+    return {name: [measure(name, severity) for severity in SEVERITIES] for name in names}
+
+
 def _evaluate(options: Options) -> int:
+    corrupted: dict[str, list[float]] = {}
     try:
         with open_client(options.read_endpoint(), CONNECTIONS) as client:
-            files = find_examples(options.folder)
+            files = take_sample(find_examples(options.folder), options.sample)
             versions = options.compare or [options.version]
             verdicts = [judge(client, files, options.model, version) for version in versions]
+            if options.corruptions is not None:
+                corrupted = judge_corrupted(client, files, options)
     except (InklingError, OSError) as error:
         if options.json:
             print(dump(describe_error(to_call_error(error))))
@@ -187,7 +167,7 @@ def _evaluate(options: Options) -> int:
             print(f"serve.evaluate: {escape(str(error))}")
         return 1
     try:
-        _report(options, verdicts)
+        _report(options, verdicts, corrupted)
         sys.stdout.flush()
     except OSError as error:
         give_up_stdout()
@@ -202,11 +182,16 @@ def to_call_error(error: Exception) -> CallError:
     return error if isinstance(error, CallError) else CallError("FAILED_PRECONDITION", "NOT_EVALUATED", str(error))
 
 
-def _report(options: Options, verdicts: Sequence[Sequence[Verdict]]) -> None:
-    if options.compare:
+def _report(options: Options, verdicts: Sequence[Sequence[Verdict]], corrupted: dict[str, list[float]]) -> None:
+    summary = summarize(verdicts[0])
+    if corrupted and options.json:
+        print(dump({"accuracy": summary["accuracy"], "images": summary["images"], **summarize_table(corrupted)}))
+    elif corrupted:
+        print_table(corrupted, summary["accuracy"], summary["images"])
+    elif options.compare:
         print_comparison(options.compare, verdicts[0], verdicts[1], options.mistakes)
     elif options.json:
-        print(json.dumps(summarize(verdicts[0]), allow_nan=False))
+        print(json.dumps(summary, allow_nan=False))
     else:
         print_report(verdicts[0], options.mistakes)
 
@@ -219,6 +204,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--model", default="", metavar="NAME", help="use the model NAME (default: the server's only model)")
     add("--version", default="", metavar="V", help="use version V of the model (default: the highest)")
     add("--compare", nargs=2, metavar=("V1", "V2"), help="compare two versions of the model, image by image")
+    corrupted = "measure these corruptions of CIFAR-10-C, names with commas or all; without names those of its mean"
+    add("--corruptions", nargs="?", const="", metavar="NAMES", help=corrupted)
+    add("--sample", type=int, default=0, metavar="N", help="evaluate N images, evenly from all; 0 is all (default: 0)")
     add("--mistakes", type=int, default=10, metavar="N", help="list at most N mistakes; 0 lists none (default: 10)")
     add("--json", action="store_true", help="print one line of JSON instead of the table")
     return parser

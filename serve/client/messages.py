@@ -41,6 +41,14 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """A picture on the way from the image to the network's input."""
+
+    name: str
+    png: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Classification:
     """The answer for one image: the classes, most probable first, and the model that gave them."""
 
@@ -51,6 +59,10 @@ class Classification:
     timing: Timing
     prepared_png: bytes
     """The prepared pixels as a PNG file if `return_prepared` was set, else empty."""
+    notes: tuple[str, ...] = ()
+    """What the model's policy saw, such as NO_INK."""
+    steps: tuple[Step, ...] = ()
+    """The pictures on the way if `return_steps` was set."""
 
     @property
     def best(self) -> ClassProbability:
@@ -59,10 +71,19 @@ class Classification:
 
 
 def make_request(
-    image: bytes, *, model: str, version: str, top_k: int, language: str, return_prepared: bool
+    image: bytes,
+    *,
+    model: str,
+    version: str,
+    top_k: int,
+    language: str,
+    return_prepared: bool,
+    return_steps: bool = False,
 ) -> pb.ClassifyRequest:
     """The request for one image."""
-    options = pb.ClassifyOptions(top_k=top_k, language_code=language, return_prepared=return_prepared)
+    options = pb.ClassifyOptions(
+        top_k=top_k, language_code=language, return_prepared=return_prepared, return_steps=return_steps
+    )
     return pb.ClassifyRequest(model=model, version=version, image=image, options=options)
 
 
@@ -149,4 +170,6 @@ def _to_classification(
             batch_size=timing.batch_size,
         ),
         prepared_png=message.prepared_png,
+        notes=tuple(message.notes),
+        steps=tuple(Step(step.name, step.png) for step in message.steps),
     )

@@ -13,6 +13,8 @@ import struct
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
+from serve.images.containers import announced_avif, announced_tiff, is_avif, is_tiff
+
 PNG, JPEG, RIFF, GIF, BMP = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF", b"GIF8", b"BM"
 
 Size = tuple[int, int]
@@ -69,6 +71,8 @@ def announced_size(data: bytes) -> Size | None:
     if data.startswith(GIF):
         width, height = struct.unpack_from("<2H", data.ljust(10, b"\0"), 6)
         return width, height
+    if is_tiff(data) or is_avif(data):
+        return announced_tiff(data) if is_tiff(data) else announced_avif(data)
     return _announced_webp(data) if data.startswith(RIFF) else _read_bmp(data)
 
 

@@ -3,9 +3,8 @@
 Enters: a `PIL.Image.Image`, or pixels. Leaves: another image, or a PNG of the pixels. Does not know: models.
 """
 
-from collections.abc import Callable
 from io import BytesIO
-from typing import TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +15,47 @@ from serve.errors import UnreadableImage
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 """uint8 [H, W, C]."""
 
-Policy: TypeAlias = Callable[[Image.Image], Pixels]
-"""A decoded image -> the pixels that one model takes. Raises UnreadableImage."""
+
+class Step(NamedTuple):
+    """One picture on the way from an image file to a model's input."""
+
+    name: str
+    png: bytes
+
+
+class Report:
+    """What a policy says of one image beside its pixels."""
+
+    def __init__(self, keeps_steps: bool = False) -> None:
+        self.notes: list[str] = []
+        """What it saw, as names in UPPER_SNAKE_CASE."""
+        self.steps: list[Step] = []
+        """The pictures on the way, if they are kept."""
+        self._keeps_steps = keeps_steps
+
+    def add_step(self, name: str, picture: Image.Image | npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> None:
+        """Keep a picture: levels uint8 [H, W] or [H, W, C], or shares float32 [H, W] from 0 to 1."""
+        if not self._keeps_steps:
+            return
+        if not isinstance(picture, Image.Image):
+            if picture.dtype != np.uint8:
+                picture = (np.clip(picture, 0, 1) * _WHITE).astype(np.uint8)
+            picture = Image.fromarray(picture[..., 0] if picture.shape[2:] == (1,) else picture)
+        buffer = BytesIO()
+        picture.reduce(max(1, max(picture.size) // _STEP_SIDE)).save(buffer, "PNG")
+        self.steps.append(Step(name, buffer.getvalue()))
+
+
+class Policy(Protocol):
+    """A decoded image -> the pixels that one model takes. Raises UnreadableImage."""
+
+    def __call__(self, image: Image.Image, report: Report | None = None, /) -> Pixels:
+        """The pixels uint8 [H, W, C]. What else there is to say goes into the report."""
+
 
 _WHITE = 255
+_STEP_SIDE = 160
+"""Pixels of the longer side of a step's picture, at least, where the image has them: a reply may hold hundreds."""
 _COMPOSITE_PIXELS = 250_000
 """Pixels that are laid over white in one call of Pillow, which holds the interpreter's lock during it."""
 # The keys under which a PNG, JPEG or WebP holds its orientation, and how its numbers are undone (EXIF 2.3).
@@ -68,12 +104,60 @@ def _composite(image: Image.Image) -> Image.Image:
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """Scale 16-bit grey to 8 bits, and its transparent level to white. Pillow's own conversion clips both."""
+    """Scale deep grey to 8 bits, and its transparent level to white. Pillow's own conversion clips both."""
+    if image.mode == "F":
+        return _with_info(_eight_bit_of_floats(image), image)
     if not image.mode.startswith("I"):
         return image
-    deep = np.asarray(image).astype(np.uint16)
+    deep = np.asarray(image)
     transparent = deep == image.info.get("transparency", -1)
-    return Image.fromarray(np.where(transparent, _WHITE, deep >> 8).astype(np.uint8))
+    shift = max(8, int(deep.max()).bit_length() - 8) if image.mode == "I" else 8
+    return _with_info(Image.fromarray(np.where(transparent, _WHITE, deep >> shift).astype(np.uint8)), image)
+
+
+def _eight_bit_of_floats(image: Image.Image) -> Image.Image:
+    """Levels that are numbers with fractions: from 0 to 1, to 255, or to their greatest."""
+    levels = np.nan_to_num(np.asarray(image), nan=0.0, posinf=0.0, neginf=0.0)
+    most = float(levels.max())
+    scale = _WHITE if most <= 1 else 1 if most <= _WHITE else _WHITE / most
+    return Image.fromarray(np.clip(levels * scale, 0, _WHITE).astype(np.uint8))
+
+
+def eight_bits_of_range(image: Image.Image) -> Image.Image:
+    """Scale deep grey to 8 bits by the range that its levels use: 12 bits in 16 are as bright as 16."""
+    if image.mode == "F" or not image.mode.startswith("I"):
+        return _eight_bit(image)
+    deep = np.asarray(image)
+    transparent = deep == image.info.get("transparency", -1)
+    shift = max(0, int(deep.max()).bit_length() - 8)
+    return _with_info(Image.fromarray(np.where(transparent, _WHITE, deep >> shift).astype(np.uint8)), image)
+
+
+def shrink(image: Image.Image, factor: int) -> Image.Image:
+    """Average squares of `factor` x `factor` pixels; of transparent colours each counts as far as it is opaque.
+
+    What a palette, a transparent level or 16 bits mean is worked out first. The result is 8 bits a channel then.
+    """
+    if factor < 2:
+        return image
+    image = _eight_bit(image)
+    if image.mode in {"P", "PA", "1"} or "transparency" in image.info:
+        try:
+            image = image.convert("L" if image.mode == "1" else "RGBA" if image.has_transparency_data else "RGB")
+        except Exception as error:  # as in over_white()
+            raise UnreadableImage("wanted a palette that fits its image, got one that does not") from error
+    if image.mode == "RGBA":
+        # Most pictures with four channels are opaque all over, and weights take ten times as long as averages.
+        bands = Image.frombuffer("CMYK", image.size, image.tobytes(), "raw", "CMYK", 0, 1).reduce(factor).split()
+        if bands[3].getextrema()[0] == _WHITE:
+            return _with_info(Image.merge("RGB", bands[:3]), image)
+    return image.reduce(factor)
+
+
+def _with_info(image: Image.Image, source: Image.Image) -> Image.Image:
+    """An image made anew, with what the source says of its orientation."""
+    image.info = {key: value for key, value in source.info.items() if key in _ORIENTATION_KEYS}
+    return image
 
 
 def to_png(pixels: Pixels) -> bytes:

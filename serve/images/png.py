@@ -16,6 +16,8 @@ import zlib
 from PIL import Image
 
 START = b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR"
+_SIGNATURE = START[:8]
+_KEPT_CHUNKS = (b"tRNS", b"eXIf")
 _END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _MAX_CHUNKS = 1_000  # a file with more goes to Pillow's plugin, after its parts are counted
 _HEADER_BYTES = 33  # the signature and IHDR
@@ -40,6 +42,21 @@ def decode_plain_png(data: bytes, max_pixels: int, max_side: int = 2**31 - 1) ->
     except Exception:  # too few bytes, or invalid data for zlib: Pillow's plugin tells which
         return None
     return image
+
+
+def without_broken_chunks(data: bytes) -> bytes | None:
+    """The file without its ancillary chunks but for intact ones that say how it looks; None if nothing changes."""
+    if not data.startswith(START):  # the size that was checked would not be the one that is decoded
+        return None
+    at, parts = len(_SIGNATURE), [_SIGNATURE]
+    while at + 12 <= len(data):
+        stop = at + 8 + int.from_bytes(data[at : at + 4])
+        name = data[at + 4 : at + 8]
+        if name[:1].isupper() or (name in _KEPT_CHUNKS and _is_intact(data, at + 4, stop)):
+            parts.append(data[at : stop + 4])
+        at = stop + 4
+    found = b"".join(parts)
+    return None if len(found) == len(data) else found
 
 
 def _join_pixels(data: bytes) -> bytes | None:

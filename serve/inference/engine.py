@@ -18,7 +18,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from serve.errors import InvalidMetadata, ModelFileError, SelfTestFailed, list_some
-from serve.machine.memory import measure_resident_bytes
+from serve.machine.memory import as_file, measure_resident_bytes
 from serve.machine.scheduling import lower_thread_priority
 from serve.machine.watchdog import UNWATCHED, Watchdog
 from serve.model_file.spec import INPUT, OUTPUT, ModelSpec, from_metadata, self_test_images
@@ -189,9 +189,10 @@ def load(path: Path, placement: Placement, watchdog: Watchdog = UNWATCHED, diges
 
     Raises CorruptModelFile, InvalidMetadata, SelfTestFailed, and ModelFileError if ONNX Runtime refuses it.
     """
-    data = read_model_bytes(path, digest)
+    model = as_file(read_model_bytes(path, digest))  # bytes would stay in memory beside the weights
     try:
-        session = ort.InferenceSession(data, _session_options(placement), providers=_providers(placement))
+        with model as place:
+            session = ort.InferenceSession(place, _session_options(placement), providers=_providers(placement))
         meta = session.get_modelmeta()
         metadata, _ = meta.custom_metadata_map, meta.graph_name  # a text of ONNX is UTF-8; read, it raises if not
         inputs, outputs = (list(map(_describe, nodes)) for nodes in (session.get_inputs(), session.get_outputs()))

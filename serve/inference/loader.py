@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
 from itertools import groupby
 
 from serve.errors import ModelFileError
@@ -19,6 +20,7 @@ from serve.machine.cpu_policy import CpuPolicy
 from serve.machine.memory import return_thread_memory
 from serve.machine.watchdog import Watchdog
 from serve.model_file.folder import PLAIN_NAME, ModelFile
+from serve.model_file.serving import SERVER_SETTINGS, ServingSettings
 from serve.telemetry.counts import LOADED, REFUSED, Counts
 from serve.telemetry.logs import one_line
 
@@ -59,8 +61,8 @@ class Loader:
         self._counts = counts or Counts()
         self._thread = ThreadPoolExecutor(1, "loader")
         self._is_closed = self._has_freed = False
-        self._digests: dict[tuple[str, int], str] = {}
-        """By name and version, of what is live."""
+        self._live: dict[tuple[str, int], tuple[str, ServingSettings | None]] = {}
+        """Digest and settings of what is live, by name and version."""
         self._refused: dict[ModelFile, Refusal] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -108,7 +110,13 @@ class Loader:
         loaded = await asyncio.get_running_loop().run_in_executor(self._thread, self._load_engine, file)
         counts = self._counts.of_model(file.name, str(file.version))
         runner = Runner(
-            file.name, file.version, loaded, limits=self._limits, cpu=self._cpu, pool=self._pool, counts=counts
+            file.name,
+            file.version,
+            loaded,
+            limits=_limit(self._limits, file),
+            cpu=self._cpu,
+            pool=self._pool,
+            counts=counts,
         )
         try:
             self._check_description(runner)
@@ -126,7 +134,7 @@ class Loader:
                 called,
             )
         self._counts.declare_model(runner.name)
-        self._digests[file.name, file.version] = file.digest
+        self._live[file.name, file.version] = file.digest, file.serving
         self._retire(self._registry.put(runner))
         self._on_change()
 
@@ -158,14 +166,14 @@ class Loader:
 
     def _unload(self, name: str, version: int) -> None:
         logger.debug("unloading %s version %d", name, version)
-        del self._digests[name, version]
+        del self._live[name, version]
         self._retire(self._registry.remove(name, version))
         self._on_change()
 
     async def _load_first(self, files: Sequence[ModelFile]) -> bool:
         """Make the first file of one version live that can be, unless it is: whether there is such a file."""
         for file in files:
-            if file.digest and self._digests.get((file.name, file.version)) == file.digest:
+            if file.digest and self._live.get((file.name, file.version)) == (file.digest, file.serving):
                 return True
             if file not in self._refused and await self._load_or_refuse(file):
                 return True
@@ -184,7 +192,9 @@ class Loader:
         return True
 
     def _load_engine(self, file: ModelFile) -> engine.Engine:
-        loaded = engine.load(file.path, self._placement, self._watchdog, file.digest)
+        serving = file.serving or SERVER_SETTINGS
+        placement = replace(self._placement, max_batch=serving.max_batch or self._placement.max_batch)
+        loaded = engine.load(file.path, placement, self._watchdog, file.digest)
         loaded.warm_up()
         return loaded
 
@@ -205,6 +215,13 @@ class Loader:
     async def _wait_until_closed(self) -> None:
         while self._closing:
             await asyncio.wait(self._closing)
+
+
+def _limit(limits: RunnerLimits, file: ModelFile) -> RunnerLimits:
+    """The bounds of a model's work, with what its own file of settings says."""
+    own = asdict(file.serving or SERVER_SETTINGS)
+    names = ("max_pending", "max_pending_bytes", "max_queue_delay_us")
+    return replace(limits, **{name: own[name] for name in names if own[name] is not None})
 
 
 def _describe(error: Exception) -> str:

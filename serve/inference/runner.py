@@ -16,9 +16,9 @@ from typing import NamedTuple, TypeAlias, cast
 import numpy as np
 
 from serve.errors import RequestError
-from serve.images.decode import is_large
+from serve.images.decode import find_detail, is_large
 from serve.images.pixels import Pixels
-from serve.images.policies.find import find_least_side, find_policy
+from serve.images.policies.find import find_policy
 from serve.images.pool import DecodePool
 from serve.images.reader import ImageReader, Prepared
 from serve.inference.admission import Admission
@@ -100,8 +100,8 @@ class Runner:
         self.max_batch = engine.max_batch
         self.limits = limits
         self._engine = engine
-        prepare = engine.spec.prepare, engine.spec.input
-        self._reader = ImageReader(find_policy(*prepare), limits.max_image_pixels, find_least_side(*prepare))
+        policy, detail = find_policy(engine.spec.prepare, engine.spec.input), find_detail(engine.spec.input.shape)
+        self._reader = ImageReader(policy, limits.max_image_pixels, detail)
         self._input_pixels = engine.spec.input.shape[0] * engine.spec.input.shape[1]
         self.admission = Admission(limits.max_pending, limits.max_pending_bytes)
         self._pool = pool
@@ -116,9 +116,12 @@ class Runner:
         deadline_s: float | None = None,
         client: Callable[[], str] = str,
         admitted: asyncio.Event | None = None,
+        *,
+        explains: bool = False,
     ) -> list[Answer | Exception]:
         """Answer each image, or say in its place what was wrong with it.
 
+        With `explains` the pictures on the way are kept, and every image is prepared aside as a large one is.
         `deadline_s` is on the clock of `time.monotonic`; `client` names who sent the images, for large ones take turns
         by client. Raises Overloaded at once if there is no room, Expired if the deadline passed first, Draining while
         stopping. With `admitted` it waits for room instead, and sets the event when it has some.
@@ -134,12 +137,16 @@ class Runner:
             waiting = [
                 _Waiting(image if isinstance(image, bytes) else Prepared(image, 0, 0), since_ns) for image in images
             ]
-            encoded = ((index, image) for index, image in enumerate(images) if isinstance(image, bytes))
-            large = {index: image for index, image in encoded if is_large(image, self._input_pixels)}
+            large = {
+                index: image
+                for index, image in enumerate(images)
+                if isinstance(image, bytes) and (explains or is_large(image, self._input_pixels))
+            }
             if large:
+                reader = self._reader.keeping_steps() if explains else self._reader
+                files, waits = list(large.values()), admitted is not None
                 try:
-                    files, waits = [*large.values()], admitted is not None
-                    prepared = await self._pool.read_all(self._reader, files, client(), waits=waits)
+                    prepared = await self._pool.read_all(reader, files, client(), waits=waits)
                 except asyncio.CancelledError:
                     self._counts.note_never_run(len(images), ends_by_deadline(deadline_s, since_ns))
                     raise

@@ -10,7 +10,7 @@ import ctypes
 import gc
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 QUIET_S = 1.0
@@ -116,6 +116,25 @@ def return_free_memory() -> None:
     """Return what glibc's allocator holds free to the system."""
     with contextlib.suppress(AttributeError, OSError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
+
+
+@contextlib.contextmanager
+def as_file(data: bytes) -> Iterator[str | bytes]:
+    """A path at which the bytes can be read until the block ends; the bytes themselves where the system has none.
+
+    For a library that keeps bytes which it is given, and lets go of a file. No other process can change them meanwhile.
+    """
+    if not hasattr(os, "memfd_create"):
+        yield data
+        return
+    descriptor = os.memfd_create("inkling")
+    try:
+        with os.fdopen(descriptor, "wb", closefd=False) as file:
+            file.write(data)
+        del data
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
 
 
 def return_thread_memory() -> None:

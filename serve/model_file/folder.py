@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serve.errors import InklingError
+from serve.model_file.serving import SERVER_SETTINGS, ServingSettings
 
 PLAIN_NAME = "model.onnx"
 NAME_RULE = "1 to 64 of a-z, A-Z, 0-9, '.', '_' and '-', starting with a letter or a digit"
@@ -28,6 +29,8 @@ class ModelFile:
     """SHA-256 of its bytes in hexadecimal digits; empty if nobody has read them."""
     problem: str = ""
     """Why it is not to be loaded; where it is live already, it stays."""
+    serving: ServingSettings | None = SERVER_SETTINGS
+    """What the file beside it sets; None if that file is wrong, and `problem` says why."""
 
 
 def follows_name_rule(name: str) -> bool:

@@ -4,21 +4,37 @@ Enters: looks at the folder, again and again. Leaves: `ModelFile`s by model, and
 Does not know: who looks and when, which files are live.
 """
 
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from serve.errors import ConfigError, ModelFileError
-from serve.model_file.folder import ModelFile
+from serve.model_file.folder import PLAIN_NAME, ModelFile
 from serve.model_file.scan import WHOLE, Found, FoundFile, Scan, Stamp, say_empty, scan
-from serve.model_file.whole import measure_digest
+from serve.model_file.spec import PREFIX
+from serve.model_file.whole import measure_digest, read_metadata
 
 STANDBY_VERSIONS = 2
 """Older versions of a model that are read, too, to be live in place of newer ones that are refused.
 
 The digests of all versions would take as long as reading them."""
+ACCURACY_KEY = PREFIX + "test_accuracy"
 MOST_PROBLEMS = 20
 """Problems that one look names; the others are only counted."""
+
+
+MOST_LOST = 0.001 + 1e-9
+"""Accuracy that a file of another precision may lose: 0.1 points, and the rounding of the difference."""
+
+
+def read_accuracy(path: Path) -> float | None:
+    """The test accuracy that a file states; None if it states none or cannot be read."""
+    try:
+        value = json.loads(read_metadata(path)[ACCURACY_KEY])
+    except (OSError, ModelFileError, KeyError, ValueError):
+        return None
+    return value if isinstance(value, float) else None
 
 
 def count_live(version_policy: str) -> int:
@@ -29,8 +45,14 @@ def count_live(version_policy: str) -> int:
 class Repository:
     """Looks at one folder. Used in any thread, one look at a time."""
 
-    def __init__(self, folder: Path, precision: str, live_versions: int) -> None:
-        """`live_versions` of each model are to be live."""
+    def __init__(self, folder: Path, precision: str, live_versions: int, *, keeps_accuracy: bool = False) -> None:
+        """`live_versions` of each model are to be live.
+
+        With `keeps_accuracy`, a file of the precision is passed over if it states a lower accuracy than the plain file,
+        by more than `MOST_LOST`.
+        """
+        self._keeps_accuracy = keeps_accuracy
+        self._kept: dict[tuple[Stamp, Stamp], bool] = {}
         self._folder = folder
         self._precision = precision
         self._most_versions = live_versions + STANDBY_VERSIONS
@@ -69,14 +91,36 @@ class Repository:
         kept = [file for file in known if {(name, file.version), (name, WHOLE)} & found.unreadable]
         kept_versions = {file.version for file in kept}
         fresh = [file for file in found.models.get(name, ()) if file.version not in kept_versions]
+        if self._keeps_accuracy:
+            fresh = self._pass_over_inaccurate(fresh)
         versions = sorted(kept_versions | {file.version for file in fresh}, reverse=True)[: self._most_versions]
         read = [
-            ModelFile(name, file.version, file.path, self._find_digest(file))
+            ModelFile(name, file.version, file.path, self._find_digest(file), file.problem, file.serving)
             for file in fresh
             if file.version in versions
         ]
         files = [file for file in (*kept, *read) if file.version in versions]
         return tuple(sorted(files, key=lambda file: -file.version))
+
+    def _pass_over_inaccurate(self, files: list[FoundFile]) -> list[FoundFile]:
+        """The files without those of the precision that lose accuracy; such a file is followed by its plain file."""
+        pairs = [
+            (file, next((each for each in files if each.version == file.version and each != file), None))
+            for file in files
+        ]
+        return [
+            file
+            for file, plain in pairs
+            if plain is None or file.path.name == PLAIN_NAME or self._is_accurate(file, plain)
+        ]
+
+    def _is_accurate(self, file: FoundFile, plain: FoundFile) -> bool:
+        """Whether a file states at least the accuracy of the plain file, less `MOST_LOST`."""
+        stamps = (file.stamp, plain.stamp)
+        if stamps not in self._kept:
+            found, wanted = read_accuracy(file.path), read_accuracy(plain.path)
+            self._kept[stamps] = None not in (found, wanted) and (found or 0) >= (wanted or 0) - MOST_LOST
+        return self._kept[stamps]
 
     def _find_digest(self, file: FoundFile) -> str:
         """The digest of a file, which is read if its stamp is new; empty if it cannot be read."""
@@ -90,6 +134,7 @@ class Repository:
     def _forget_digests(self, found: Found) -> None:
         present = {file.stamp for files in found.values() for file in files}
         self._digests = {stamp: digest for stamp, digest in self._digests.items() if stamp in present}
+        self._kept = {stamps: is_kept for stamps, is_kept in self._kept.items() if set(stamps) <= present}
 
     def _note_problems(self, problems: tuple[str, ...]) -> list[str]:
         new = [problem for problem in problems if problem not in self._named]

@@ -1,6 +1,6 @@
 """A folder -> the model files in it at one moment, and what is in a wrong place.
 
-Enters: a folder. Leaves: a `Scan`, or ConfigError. Does not know: what is in a file, which files are to be live.
+Enters: a folder. Leaves: a `Scan`, or ConfigError. Does not know: what is in a model file, which files are to be live.
 Names that begin with a dot are skipped: a volume of Kubernetes keeps its contents under such names, and a copy that is
 under way often has one.
 """
@@ -12,8 +12,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import TypeAlias
 
-from serve.errors import ConfigError
+from serve.errors import ConfigError, ModelFileError
 from serve.model_file.folder import PLAIN_NAME, ModelFile, name_variant, read_version
+from serve.model_file.serving import FILE_NAME, SERVER_SETTINGS, ServingSettings, read_serving
 
 SUFFIX = ".onnx"
 DEEPEST_STRAY = 4
@@ -44,6 +45,9 @@ class FoundFile:
     version: int
     path: Path
     stamp: Stamp
+    serving: ServingSettings | None = SERVER_SETTINGS
+    problem: str = ""
+    """These two as in `ModelFile`."""
 
 
 Entry: TypeAlias = "os.DirEntry[str]"
@@ -87,7 +91,8 @@ def find_model_files(folder: Path, precision: str) -> list[ModelFile]:
         raise ConfigError(say_empty(folder))
     versions = [next(files) for all_files in found.models.values() for _, files in by_version(all_files)]
     return sorted(
-        (ModelFile(file.name, file.version, file.path) for file in versions), key=lambda file: (file.name, file.version)
+        (ModelFile(file.name, file.version, file.path, "", file.problem, file.serving) for file in versions),
+        key=lambda file: (file.name, file.version),
     )
 
 
@@ -105,7 +110,7 @@ class _Scanner:
     """One walk through a folder."""
 
     def __init__(self, precision: str) -> None:
-        self._names = dict.fromkeys((name_variant(precision), PLAIN_NAME))
+        self._precision = precision
         self._entries_left = MOST_ENTRIES
         self.unreadable: set[tuple[str, int]] = set()
         self.problems: list[str] = []
@@ -130,19 +135,22 @@ class _Scanner:
 
     def _read_version(self, name: str, version: int, folder: Entry) -> Iterator[FoundFile]:
         entries = {entry.name: entry for entry in self._list(folder, name, version)}
+        serving, problem = _read_serving(entries.get(FILE_NAME))
+        precision = serving.precision if serving else None
+        names = dict.fromkeys((name_variant(precision or self._precision), PLAIN_NAME))
         stamps = {
             wanted: stamp
-            for wanted in self._names
+            for wanted in names
             if wanted in entries and (stamp := self._stamp(entries[wanted], name, version))
         }
         for entry in entries.values():
             # Beside a plain file, other model files are no mistake: a variant that was not asked for, or what it was
             # made from.
-            if entry.name not in self._names and PLAIN_NAME not in stamps:
+            if entry.name not in names and PLAIN_NAME not in stamps:
                 self._note_strays(entry, depth=3)
         if PLAIN_NAME in stamps:
             for each, stamp in stamps.items():
-                yield FoundFile(name, version, Path(entries[each].path), stamp)
+                yield FoundFile(name, version, Path(entries[each].path), stamp, serving, problem)
         elif PLAIN_NAME not in entries and stamps:
             self._note_stray(entries[next(iter(stamps))])
 
@@ -189,6 +197,16 @@ class _Scanner:
             self.problems.append(f"{entry.path} is a link that leads nowhere")
         elif entry.name.endswith(SUFFIX):
             self.problems.append(f"{entry.path} is not served: wanted it at <name>/<version>/{PLAIN_NAME}")
+
+
+def _read_serving(entry: "Entry | None") -> tuple[ServingSettings | None, str]:
+    """What the file of settings in a version's folder says, or what is wrong with it."""
+    if entry is None:
+        return SERVER_SETTINGS, ""
+    try:
+        return read_serving(Path(entry.path)), ""
+    except ModelFileError as error:
+        return None, str(error)
 
 
 def _sort(entries: Iterable[Entry]) -> list[Entry]:

@@ -7,6 +7,7 @@ Does not know: how a model is run, trained or found on disk.
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -31,6 +32,8 @@ UNSEALED = "0" * 64
 COLOUR_CHANNELS = {"grey": 1, "rgb": 3}
 UNVERIFIED = "unverified"
 """What stands for the accuracy of a file that was measured on no image."""
+MOST_SELF_TEST_VALUES = 2**26
+"""Values of all inputs of a self-test, which are in memory at once, however small the file."""
 
 T = TypeVar("T")
 
@@ -113,11 +116,16 @@ def from_metadata(metadata: Mapping[str, str]) -> ModelSpec:
     class_count = len(next(iter(labels.values())))
     if any(len(row) != class_count for row in self_test.probabilities):
         raise InvalidMetadata(f"{PREFIX}self_test: wanted rows of {class_count} probabilities, one per label")
+    input_spec = _read(metadata, "input", _input)
+    if (values := len(self_test.probabilities) * math.prod(input_spec.shape)) > MOST_SELF_TEST_VALUES:
+        raise InvalidMetadata(
+            f"{PREFIX}self_test: wanted inputs of at most {MOST_SELF_TEST_VALUES:,} values in all, got {values:,}"
+        )
     return ModelSpec(
         name=_read(metadata, "name", _text),
         dataset=_read(metadata, "dataset", _text),
         labels=labels,
-        input=_read(metadata, "input", _input),
+        input=input_spec,
         prepare=_read(metadata, "prepare", _prepare),
         precision=_read(metadata, "precision", _text),
         test_accuracy=_read(metadata, "test_accuracy", _fraction),
@@ -146,6 +154,12 @@ def check_seal(data: bytes) -> None:
             f"the file's bytes do not match its {SEAL_KEY}: sealed as {data[start : start + 12].decode()}..., "
             f"found {found[:12]}...; it was changed or damaged after export"
         )
+
+
+def read_seal(data: bytes) -> str:
+    """The digest that a file was sealed with, in hexadecimal digits. Raises InvalidMetadata."""
+    start, end = _find_seal(data)
+    return data[start:end].decode()
 
 
 def self_test_images(seed: int, count: int, shape: tuple[int, int, int]) -> npt.NDArray[np.uint8]:

@@ -1,6 +1,6 @@
 """A path -> the bytes of one whole model file, before anything interprets them.
 
-Enters: a path. Leaves: bytes that match their seal and refer to no other file. Does not know: metadata, ONNX Runtime.
+Enters: a path. Leaves: bytes that match their seal and refer to no other file; metadata. Does not know: ONNX Runtime.
 A file is ONNX's protobuf (onnx.proto, IR version 13). This walks through its wire format as far as to find tensors
 whose data lie outside (`TensorProto.external_data`): ONNX Runtime would read any file below its working directory.
 """
@@ -29,6 +29,8 @@ _WAY = {
     "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
     "sparse": {1: "tensor", 2: "tensor"},
 }
+_METADATA = 14
+"""Of a model: the field of its metadata."""
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
@@ -55,6 +57,25 @@ def measure_digest(path: Path) -> str:
     """The SHA-256 of a model file in hexadecimal digits. Raises ModelFileError and OSError."""
     with _open(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata of a model file, by key, without a check of its seal. Raises ModelFileError and OSError."""
+    with _open(path) as file:
+        message = memoryview(file.read())
+    entries = (
+        dict(_fields(value)) for field, value in _fields(message) if field == _METADATA and not isinstance(value, int)
+    )
+    try:
+        return {_text(entry[1]): _text(entry[2]) for entry in entries}
+    except (KeyError, TypeError, ValueError) as error:
+        raise CorruptModelFile("wanted metadata of keys and texts, got others") from error
+
+
+def _text(value: int | memoryview) -> str:
+    if isinstance(value, int):
+        raise TypeError("wanted a text")
+    return bytes(value).decode()
 
 
 def _open(path: Path) -> BufferedReader:

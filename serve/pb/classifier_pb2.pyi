@@ -24,14 +24,16 @@ class ClassifyRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., image: _Optional[bytes] = ..., options: _Optional[_Union[ClassifyOptions, _Mapping]] = ...) -> None: ...
 
 class ClassifyOptions(_message.Message):
-    __slots__ = ("top_k", "language_code", "return_prepared")
+    __slots__ = ("top_k", "language_code", "return_prepared", "return_steps")
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     LANGUAGE_CODE_FIELD_NUMBER: _ClassVar[int]
     RETURN_PREPARED_FIELD_NUMBER: _ClassVar[int]
+    RETURN_STEPS_FIELD_NUMBER: _ClassVar[int]
     top_k: int
     language_code: str
     return_prepared: bool
-    def __init__(self, top_k: _Optional[int] = ..., language_code: _Optional[str] = ..., return_prepared: _Optional[bool] = ...) -> None: ...
+    return_steps: bool
+    def __init__(self, top_k: _Optional[int] = ..., language_code: _Optional[str] = ..., return_prepared: _Optional[bool] = ..., return_steps: _Optional[bool] = ...) -> None: ...
 
 class ClassifyResponse(_message.Message):
     __slots__ = ("classification", "model", "version", "precision")
@@ -46,14 +48,26 @@ class ClassifyResponse(_message.Message):
     def __init__(self, classification: _Optional[_Union[Classification, _Mapping]] = ..., model: _Optional[str] = ..., version: _Optional[str] = ..., precision: _Optional[str] = ...) -> None: ...
 
 class Classification(_message.Message):
-    __slots__ = ("classes", "timing", "prepared_png")
+    __slots__ = ("classes", "timing", "prepared_png", "steps", "notes")
     CLASSES_FIELD_NUMBER: _ClassVar[int]
     TIMING_FIELD_NUMBER: _ClassVar[int]
     PREPARED_PNG_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    NOTES_FIELD_NUMBER: _ClassVar[int]
     classes: _containers.RepeatedCompositeFieldContainer[ClassProbability]
     timing: Timing
     prepared_png: bytes
-    def __init__(self, classes: _Optional[_Iterable[_Union[ClassProbability, _Mapping]]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., prepared_png: _Optional[bytes] = ...) -> None: ...
+    steps: _containers.RepeatedCompositeFieldContainer[Step]
+    notes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, classes: _Optional[_Iterable[_Union[ClassProbability, _Mapping]]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., prepared_png: _Optional[bytes] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., notes: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Step(_message.Message):
+    __slots__ = ("name", "png")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PNG_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    png: bytes
+    def __init__(self, name: _Optional[str] = ..., png: _Optional[bytes] = ...) -> None: ...
 
 class ClassProbability(_message.Message):
     __slots__ = ("label", "index", "probability")

@@ -27,6 +27,8 @@ class Start:
     """Its place among the workers, from 0."""
     memory: int
     """The file descriptor of the memory that the workers share (`machine/idle_cores.py`)."""
+    web_socket: str = ""
+    """The path of the Unix socket on which the web process calls this worker; empty without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,8 @@ class File(NamedTuple):
     path: str
     digest: str
     problem: str
-    """The last two as in `ModelFile`."""
+    serving: dict[str, Any] | None
+    """The last three as in `ModelFile`."""
 
 
 class Refused(NamedTuple):

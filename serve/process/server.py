@@ -38,7 +38,8 @@ from serve.machine.memory import MemoryGrowth, keep_loaded, return_after_bursts
 from serve.machine.scheduling import lower_thread_priority
 from serve.machine.watchdog import Watchdog
 from serve.model_file.folder import ModelFile
-from serve.model_file.repository import Repository, count_live
+from serve.model_file.repository import count_live
+from serve.process.control.precision import make_repository
 from serve.process.port import SPREADS_CONNECTIONS, join_address, make_grpc_options
 from serve.telemetry.counts import Counts, Tally
 from serve.telemetry.metrics import State
@@ -84,12 +85,15 @@ class Server:
         on_loading: Callable[[ModelFile], None] = lambda file: None,
         ask_sums: Callable[[], Awaitable[Tally]] | None = None,
         control: ModelControl | None = None,
+        *,
+        web_socket: str = "",
     ) -> None:
         """`idle_cores` is this worker's view of the cores that the others use; `on_loading` is told of each file.
 
         `ask_sums` gives the counts of all workers; without it there are no others. `control` loads and unloads models
-        on request; without it such requests are refused.
+        on request; without it such requests are refused. `web_socket` is the path of a Unix socket to listen on, too.
         """
+        self._web_socket = web_socket
         self._on_loading = on_loading
         self.counts = Counts()
         self._own_sums = Tally()
@@ -122,7 +126,7 @@ class Server:
     async def load(self, files: Sequence[ModelFile] | None = None) -> list[Refusal]:
         """Load models: of those files, or of the folder. Raises ConfigError if none can be served."""
         if files is None:
-            repository = Repository(self._config.models, self._config.precision, self._live_versions)
+            repository = make_repository(self._config, is_on_cpu=self._device == "cpu")
             for problem in repository.look_first():
                 logger.warning("%s", problem)
             files = list(chain.from_iterable(repository.models.values()))
@@ -207,11 +211,11 @@ class Server:
 
     def _make_loader(self) -> Loader:
         config = self._config
-        device, problem = choose_device(config.device, config.device_id)
+        self._device, problem = choose_device(config.device, config.device_id)
         if problem:
-            logger.info("running on %s: %s", device, problem)
+            logger.info("running on %s: %s", self._device, problem)
         placement = Placement(
-            device=device,
+            device=self._device,
             threads=self._cpu.threads,
             most_threads=self._cpu.most_threads,
             max_batch=config.max_batch,
@@ -246,6 +250,8 @@ class Server:
             except RuntimeError as error:
                 causes = "is another server there, or the certificate of a kind that gRPC does not take?"
                 raise PortTaken(f"--host, --port: cannot listen on {address}; {causes}") from error
+        if self._web_socket:  # in a folder that only this user may enter, so there is no TLS; tokens are asked for
+            self._listeners[0].add_insecure_port(f"unix:{self._web_socket}")
 
     def _make_listener(self) -> grpc.aio.Server:
         server = grpc.aio.server(options=make_grpc_options(self._config, shares_port=self._shares_port))

@@ -1,13 +1,20 @@
-"""How a process of the server begins and ends: its standard streams, its stop signals, its last act.
+"""How a process of the server begins and ends: its environment, its standard streams, its stop signals, its last act.
 
 Enters: nothing, or an exit code. Leaves: open standard streams, or the system. Does not know: what the process does.
 """
 
+import contextlib
 import logging
 import os
 import signal
 import sys
+from asyncio.subprocess import Process
 from typing import NoReturn
+
+FIRST_BACKOFF_S = 0.1
+LONGEST_BACKOFF_S = 10.0
+STABLE_S = 30.0
+"""Seconds. A process that ran this long did not end because of its start: the pause before the next is short again."""
 
 STOP_SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT") if hasattr(signal, name)
@@ -39,3 +46,21 @@ def end(code: int) -> NoReturn:
         except (OSError, ValueError):  # nobody reads it any more, or it is closed
             continue
     os._exit(code)
+
+
+def name_end(code: int) -> str:
+    """How a process ended, in words: the signal's name, or the exit code."""
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def send_signal(process: Process, number: signal.Signals) -> None:
+    """Send a signal to a process that may have ended a moment ago."""
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(number)
+
+
+def make_environment() -> dict[str, str]:
+    """The environment of a process of the server."""
+    # Each worker computes in ONNX Runtime; numpy's own pool would only hold memory. gRPC's core logs what peers send,
+    # as it is; only who asks for that gets it.
+    return {"GRPC_VERBOSITY": "NONE", **os.environ, "OPENBLAS_NUM_THREADS": "1"}

@@ -18,27 +18,32 @@ import sys
 import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from dataclasses import replace
-from pathlib import Path
 
 from serve.api.security.access import Access
 from serve.config import ServerConfig, to_texts
 from serve.machine.cores import count_usable_cores
 from serve.machine.idle_cores import share_memory
 from serve.process.control.decide import Decider
+from serve.process.control.precision import may_use_cuda
 from serve.process.link import Link, Serving, Start
 from serve.process.port import join_address, reserve_port
-from serve.process.startup import STOP_SIGNALS
+from serve.process.startup import (
+    FIRST_BACKOFF_S,
+    LONGEST_BACKOFF_S,
+    STABLE_S,
+    STOP_SIGNALS,
+    make_environment,
+    name_end,
+    send_signal,
+)
 from serve.process.status import Status, open_http
 from serve.process.watch import WorkerWatch
+from serve.process.web.keeper import WebKeeper
 from serve.telemetry.logs import LONGEST_LINE, forward_lines
 
 logger = logging.getLogger(__name__)
 
 MOST_WORKERS = 8
-FIRST_BACKOFF_S = 0.1
-LONGEST_BACKOFF_S = 10.0
-STABLE_S = 30.0
-"""Seconds. A worker that ran this long did not end because of its start: the pause before the next is short again."""
 LAST_MESSAGES_S = 1.0
 """Seconds within which what a worker sent before its end is read."""
 STOP_MARGIN_S = 5.0
@@ -59,9 +64,10 @@ class Supervisor:
         self._http = open_http(config, self.status, needs_metrics_port)
         self._reserved = reserve_port(config.host, config.port)
         self._config = replace(config, port=self._reserved.getsockname()[1])
-        self._memory = share_memory(config.workers)
         # Lines of JSON come through this process, which wraps what libraries print on their own.
         self._pipe = PIPE if config.log_format == "json" else None
+        self._web = WebKeeper(self._config, self._pipe) if config.web_port else None
+        self._memory = share_memory(config.workers)
         self._stopping = asyncio.Event()
         self._killing = asyncio.Event()
         self._exit_code = 0
@@ -88,12 +94,16 @@ class Supervisor:
         if self._http:
             await self._http.start()
         async with asyncio.TaskGroup() as group:
+            if self._web:
+                group.create_task(self._web.run(self._stopping, self._killing))
             for number in range(self._config.workers):
                 group.create_task(self._keep_alive(number))
         for task in watching:
             task.cancel()
         if self._http:
             await self._http.close()
+        if self._web:
+            self._web.close()
         self._reserved.close()
         os.close(self._memory)
         logger.info("stopped")
@@ -108,7 +118,7 @@ class Supervisor:
 
     async def _keep_alive(self, number: int) -> None:
         """One worker after another in the same place, with a growing pause while they keep ending."""
-        backoff_s = FIRST_BACKOFF_S
+        pause_s = 0.0
         while not self._stopping.is_set():
             started_s = time.monotonic()
             code = await self._run_worker(number)
@@ -117,11 +127,10 @@ class Supervisor:
             if number not in self._have_served:
                 self._give_up(number, code)
                 return
-            backoff_s = FIRST_BACKOFF_S if time.monotonic() - started_s > STABLE_S else backoff_s
-            logger.error("worker %d ended with %s; starting another in %.1f s", number, name_end(code), backoff_s)
+            pause_s = next_pause_s(pause_s, time.monotonic() - started_s)
+            logger.error("worker %d ended with %s; starting another in %.1f s", number, name_end(code), pause_s)
             self.status.metrics.worker_restarts += 1
-            await self._pause(backoff_s)
-            backoff_s = min(2 * backoff_s, LONGEST_BACKOFF_S)
+            await self._pause(pause_s)
 
     async def _run_worker(self, number: int) -> int:
         """A worker from its start to its end: its exit code."""
@@ -134,7 +143,8 @@ class Supervisor:
             logger.error("worker %d: the system starts no process: %s", number, error)
             return 1
         link = await Link.over(ours)
-        link.send(Start(to_texts(self._config), number, self._memory))
+        web_socket = self._web.find_socket(number) if self._web else ""
+        link.send(Start(to_texts(self._config), number, self._memory, web_socket))
         return await self._attend(process, link, number)
 
     async def _start_worker(self, link: int) -> Process:
@@ -150,7 +160,7 @@ class Supervisor:
             limit=LONGEST_LINE,
             process_group=0,
             pass_fds=(link, self._memory),
-            env=_environment(),
+            env=make_environment(),
         )
 
     async def _attend(self, process: Process, link: Link, number: int) -> int:
@@ -186,18 +196,20 @@ class Supervisor:
 
     async def _kill_when_hung(self, process: Process, watched: WorkerWatch) -> None:
         logger.error("%s; killing process %d", await watched.wait_until_hung(), process.pid)
-        _signal(process, signal.SIGKILL)
+        send_signal(process, signal.SIGKILL)
 
     async def _end_when_told(self, process: Process) -> None:
         await self._stopping.wait()
-        _signal(process, signal.SIGTERM)
+        if self._web:
+            await self._web.wait_until_ended()
+        send_signal(process, signal.SIGTERM)
         try:
             await asyncio.wait_for(
                 self._killing.wait(), self._config.lame_duck_s + self._config.grace_s + STOP_MARGIN_S
             )
         except TimeoutError:
             logger.error("process %d did not stop within its grace; killing it", process.pid)
-        _signal(process, signal.SIGKILL)
+        send_signal(process, signal.SIGKILL)
 
     def _note_serving(self, message: Serving, number: int, pid: int) -> None:
         logger.info("worker %d is ready, process %d", number, pid)
@@ -207,6 +219,8 @@ class Supervisor:
         if len(self._have_served) == self._config.workers:
             names, workers = ", ".join(message.models), _count(self._config.workers)
             logger.info("serving %s with %s on %s", names, workers, join_address(self._config.host, self._config.port))
+            if self._web:
+                self._web.may_start.set()
 
     def _give_up(self, number: int, code: int) -> None:
         """A worker that never served has a reason that another start will not mend."""
@@ -220,46 +234,20 @@ class Supervisor:
             await asyncio.wait_for(self._stopping.wait(), seconds)
 
 
-def choose_workers(config: ServerConfig) -> int:
-    """The number of workers: as set, or one per usable core up to 8, or one if CUDA is to be used.
+def next_pause_s(last_s: float, ran_s: float) -> float:
+    """Seconds before the next start of a worker that ran for `ran_s`: twice the last pause, unless it ran for long."""
+    return FIRST_BACKOFF_S if not last_s or ran_s > STABLE_S else min(2 * last_s, LONGEST_BACKOFF_S)
 
-    It guesses without starting CUDA, which would cost this process its memory: a worker finds out and says so.
-    """
+
+def choose_workers(config: ServerConfig) -> int:
+    """The number of workers: as set, or one per usable core up to 8, or one if CUDA is to be used."""
     if config.workers:
         return config.workers
-    has_cuda = Path("/dev/nvidiactl").exists() and _is_installed("onnxruntime-gpu")
-    if config.device == "cuda" or (config.device == "auto" and has_cuda):
-        return 1
-    return min(count_usable_cores(), MOST_WORKERS)
-
-
-def _is_installed(distribution: str) -> bool:
-    from importlib import metadata  # here: it costs a start more than all else that a supervisor imports
-
-    try:
-        return bool(metadata.version(distribution))
-    except metadata.PackageNotFoundError:
-        return False
-
-
-def name_end(code: int) -> str:
-    """How a process ended, in words: the signal's name, or the exit code."""
-    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    return 1 if may_use_cuda(config.device) else min(count_usable_cores(), MOST_WORKERS)
 
 
 def _count(workers: int) -> str:
     return f"{workers} worker" + "s" * (workers != 1)
-
-
-def _signal(process: Process, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):  # it ended by itself a moment ago
-        process.send_signal(number)
-
-
-def _environment() -> dict[str, str]:
-    # Each worker computes in ONNX Runtime; numpy's own pool would only hold memory. gRPC's core logs what peers send,
-    # as it is; only who asks for that gets it.
-    return {"GRPC_VERBOSITY": "NONE", **os.environ, "OPENBLAS_NUM_THREADS": "1"}
 
 
 async def supervise(config: ServerConfig, needs_metrics_port: bool = False) -> int:

@@ -114,6 +114,7 @@ async def _work(end_of_link: socket.socket) -> None:
         lambda file: link.send(Loading(file.name, file.version)),
         ask_sums=reporter.ask_sums,
         control=models if config.model_control == "explicit" else None,
+        web_socket=start.web_socket,
     )
     await serve(server, stop, link, reporter, models)
     listening.cancel()

@@ -23,7 +23,8 @@ MOST_FILES = 9
 
 DOORS = {
     *("serve.__main__", "serve.evaluate", "serve.health", "serve.cli"),
-    *("train.cifar", "train.mnist", "train.folder", "train.study", "train.variants", "train.speed", "train.convert"),
+    *("train.cifar", "train.mnist", "train.folder", "train.study", "train.variants", "train.speed", "train.measure"),
+    "train.convert",
 }
 ROOMS: dict[str, set[str]] = {
     "serve": set(),
@@ -41,7 +42,14 @@ ROOMS: dict[str, set[str]] = {
         *("serve.api", "serve.inference", "serve.machine", "serve.telemetry", "serve.config", "serve.pb"),
         *("serve.images", "serve.model_file", "serve.errors"),
     },
-    "serve.client": {"serve.pb", "serve.errors"},
+    "serve.web": {"serve.client", "serve.pb", "serve.telemetry", "serve.errors"},
+    "serve.folders": set(),
+    "serve.cluster": {"serve.errors"},
+    "serve.client": {"serve.pb", "serve.folders", "serve.errors"},
+    "serve.score": {
+        *("serve.inference", "serve.images", "serve.model_file", "serve.machine", "serve.folders", "serve.cluster"),
+        "serve.errors",
+    },
     "serve.bench": {
         *("serve.client", "serve.pb", "serve.images", "serve.model_file", "serve.machine", "serve.errors"),
     },
@@ -63,20 +71,26 @@ ROOMS: dict[str, set[str]] = {
     "train.commands": {
         *("train.fitting", "train.nets", "train.recipes", "train.data", "train.evaluation", "train.run_folder"),
         *("train.export", "train.studies", "train.flags", "serve.errors", "serve.model_file", "serve.images"),
+        "serve.cluster",
     },
 }
 TRAINING_PACKAGES = {"tensorflow", "keras", "tf2onnx", "onnx", "train"}
 OWNERS = {
-    "grpc": ("serve.api", "serve.process.server", "serve.client", "serve.bench", "serve.pb"),
+    "grpc": ("serve.api", "serve.process.server", "serve.client", "serve.web", "serve.bench", "serve.pb"),
     "grpc_health": ("serve.api", "serve.process.server", "serve.client", "serve.bench"),
     "grpc_reflection": ("serve.api", "serve.process.server"),
     "prometheus_client": ("serve.telemetry",),
+    "starlette": ("serve.web",),
+    "uvicorn": ("serve.web.listening",),
+    "python_multipart": ("serve.web.requests",),
     "opentelemetry": ("serve.telemetry",),
-    "onnxruntime": ("serve.inference", "serve.bench.ceiling", "serve.bench.peers", "train.export"),
+    "onnxruntime": ("serve.inference", "serve.bench.ceiling", "serve.bench.peers", "serve.score", "train.export"),
+    "pyarrow": ("serve.score",),
+    "ray": ("serve.cluster", "serve.score", "train.studies"),
 }
 """Packages that only some rooms or modules may import."""
 OPEN_INFERENCE_STUBS = {"serve.pb.open_inference_pb2", "serve.pb.open_inference_pb2_grpc"}
-OPEN_INFERENCE_OWNERS = ("serve.api", "serve.pb")
+OPEN_INFERENCE_OWNERS = ("serve.api", "serve.web", "serve.pb")
 """The stubs define the package `inference`, as those of tritonclient do: a process may have one of the two."""
 
 
@@ -175,7 +189,8 @@ def test_a_folder_has_at_most_nine_files() -> None:
         ("serve.client", {"onnxruntime", "serve.inference.engine", "serve.process.server", *OPEN_INFERENCE_STUBS}),
         ("serve.client.__main__", {"onnxruntime"}),
         ("serve.images.policies.find", {"onnxruntime", "grpc"}),
-        ("serve.process.supervisor", {"onnxruntime", "grpc", "prometheus_client", "opentelemetry"}),
+        ("serve.process.supervisor", {"onnxruntime", "grpc", "prometheus_client", "opentelemetry", "starlette"}),
+        ("serve.web.__main__", {"onnxruntime", "serve.inference", "serve.api", "prometheus_client"}),
         ("serve.process.worker", {"prometheus_client", "opentelemetry"}),
         ("train.export.from_keras", {"tensorflow", "keras", "grpc"}),
         ("train.export.onnx_file", {"tensorflow", "keras", "grpc"}),

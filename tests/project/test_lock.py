@@ -15,9 +15,9 @@ from tests.support import ROOT
 
 FOLDER = ROOT / "requirements"
 EXTRAS = {
-    "ci": {"cpu", "train", "test", "docs", "trace"},
-    "cpu": {"cpu", "trace"},
-    "gpu": {"gpu", "trace"},
+    "ci": {"cpu", "train", "test", "test-web", "docs", "trace", "web"},
+    "cpu": {"cpu", "trace", "web"},
+    "gpu": {"gpu", "trace", "web"},
     "build": set[str](),
     "triton": set[str](),
 }

@@ -16,7 +16,6 @@ from PIL import Image
 
 from serve.client.client import Client
 from serve.config import CONFIG_VARIABLE, PREFIX, ServerConfig
-from serve.process.status import Status
 from tests.served import served
 from tests.support import ROOT, RunningServer
 
@@ -32,6 +31,7 @@ RUN_BY = {
     "python -m train.cifar": "tests/train/commands/test_usage.py [a file that is no dataset]",
     "python -m train.folder": "tests/train/commands/test_folder.py [a small folder]",
     "python -m train.study": "tests/train/studies/test_study.py [a small dataset]",
+    "python -m train.measure": "tests/train/commands/measuring/test_command.py [tiny models, no time]",
     "python -m train.speed": "tests/train/commands/test_speed.py",
     "python -m train.convert": "tests/project/test_pages.py",
     "python -m train.variants": "tests/train/commands/test_variants.py [a small model]",
@@ -40,11 +40,16 @@ RUN_BY = {
     "python -m serve.client": "tests/serve/client/test_command.py",
     "python -m serve.evaluate": "tests/serve/client/test_evaluate.py",
     "python -m serve.health": "tests/serve/process/test_server.py",
-    "curl": "tests/serve/telemetry/test_metrics.py [another client of HTTP]",
+    "curl": "tests/serve/web/test_http_page.py [and on the port of metrics tests/serve/telemetry/test_metrics.py]",
+    "python -m serve.web": "tests/serve/web/test_rest.py [a free port]",
+    "python -m serve.bench.peers.http_door": "tests/serve/bench/test_http_door.py [a tiny model]",
+    "python -m serve.score": "tests/serve/score/test_command.py [a tiny model]",
+    "python -m serve.score.speed": "tests/serve/score/test_speed.py [few images]",
     "python -m serve.bench": "tests/serve/bench/test_bench.py [--short]",
     "perf_analyzer": "tests/serve/api/test_open_inference_triton.py [a free port and shorter intervals]",
 }
 NOT_RUN = {
+    "make web": "it runs until it is stopped; tests/serve/process/web/test_keeper.py starts the same command",
     "make serve": "it runs until it is stopped; tests/serve/process/test_server.py starts the same command",
     "make train-mnist": "an hour; tests/train/commands/test_recipe.py runs the same command on a small dataset",
     "make train-cifar": "as make train-mnist, and longer",
@@ -60,6 +65,7 @@ EXAMPLES = {
     "docs/serving/client.md": "test_the_example_that_asks_about_many_images_runs",
     "docs/serving/open-inference.md": "test_the_example_with_tritonclient_runs",
     "docs/training/convert.md": "test_the_way_from_pytorch_to_a_service_can_be_gone",
+    "docs/serving/score.md": "test_the_example_that_scores_runs",
     "docs/training/own-keras-model.md": "test_the_example_that_exports_leaves_a_model_that_is_served",
 }
 """The pages with Python, and the test here that runs it. A page has one block of it."""
@@ -131,6 +137,15 @@ def test_the_example_that_asks_about_many_images_runs(
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert len(lines) == len(list((ROOT / "samples/objects").glob("*.jpg")))
     assert all(label.isalpha() and 0 < float(probability) <= 1 for label, probability in lines)
+
+
+def test_the_example_that_scores_runs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the shipped model: the label of each digit is in its file's name."""
+    monkeypatch.chdir(ROOT)
+    run_example("docs/serving/score.md")
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == len(list((ROOT / "samples/digits").glob("*.png")))
+    assert all(path[0] == label and 0 < float(probability) <= 1 for path, label, probability in lines)
 
 
 @pytest.mark.skipif("INKLING_TRITON_PYTHON" not in os.environ, reason="needs INKLING_TRITON_PYTHON, with tritonclient")
@@ -245,16 +260,3 @@ def test_every_target_of_make_that_a_page_names_exists() -> None:
     text = "\n".join((ROOT / page).read_text() for page in PAGES)
     named = set(re.findall(r"(?:`|^)make ([a-z][a-z-]*)", text, re.MULTILINE))
     assert {"demo", "docs"} <= named <= targets
-
-
-def test_the_pod_has_the_servers_port_and_more_time_than_its_grace() -> None:
-    yaml = pytest.importorskip("yaml", reason="needs PyYAML, of the extra [docs]")
-    (block,) = find_blocks("yaml", "docs/serving/kubernetes.md")
-    pod = yaml.safe_load(block)["spec"]["template"]["spec"]
-    (container,) = pod["containers"]
-    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    assert ports == {"grpc": ServerConfig().port, "metrics": ServerConfig().metrics_port}
-    probes = {name: container[name]["httpGet"] for name in ("startupProbe", "readinessProbe", "livenessProbe")}
-    assert {probe["port"] for probe in probes.values()} == {"metrics"}
-    assert {probe["path"] for probe in probes.values()} == {"/readyz", "/healthz"} <= set(Status(1).routes)
-    assert pod["terminationGracePeriodSeconds"] > ServerConfig().grace_s

@@ -49,7 +49,7 @@ def parse_flags() -> FolderFlags:
     parser = argparse.ArgumentParser(
         prog="python -m train.folder",
         description="Train a model on a folder that has a sub-folder of images for each class, named by its label. "
-        f"It needs at least 2 classes of {LEAST_IMAGES} images: PNG, JPEG, WebP, GIF or BMP of any size.",
+        f"It needs at least 2 classes of {LEAST_IMAGES} images: PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF of any size.",
     )
     add = parser.add_argument
     add("folder", type=Path, metavar="DIR", help="train on the class folders in DIR")

@@ -34,12 +34,19 @@ def publish_run(
     *,
     precision: str,
     out: Path,
+    single: "keras.Model | None" = None,
     tensorboard: bool = False,
 ) -> tuple["Exported", Path]:
-    """Export, check and describe a fitted model. Returns the folder too. Raises ParityFailed; then nothing is left."""
-    from train.evaluation import figures  # not above: it imports matplotlib
+    """Export, check and describe a fitted model. Returns the folder too. Raises ParityFailed; then nothing is left.
+
+    `single` is the model with one view, if the recipe has a second one for unsure images.
+    """
+    import onnx  # not above, as matplotlib and what the export takes
+
+    from train.evaluation import figures
     from train.export.from_keras import export
-    from train.export.parity import LARGEST_DIFFERENCE
+    from train.export.measure.cost import count_multiply_adds
+    from train.export.measure.parity import LARGEST_DIFFERENCE
 
     facts, source_commit = describe_run(recipe, progress, precision), find_source_commit()
     with partial_folder(out / recipe.name) as partial:
@@ -52,6 +59,7 @@ def publish_run(
             source_commit=source_commit,
             halves_weights=recipe.halves_weights,
             limit=LARGEST_DIFFERENCE,
+            second_view=(single, progress.second_view.below) if single and progress.second_view else None,
         )
         model.save(partial / "model.keras")
         write_history(progress.history, partial / "history.csv")
@@ -63,7 +71,15 @@ def publish_run(
             truth=dataset.test.labels,
             probabilities=exported.probabilities,
         )
-        write_card(partial / "README.md", exported.spec, progress.history, exported.probabilities, dataset.test.labels)
+        view = progress.second_view
+        write_card(
+            partial / "README.md",
+            exported.spec,
+            progress.history,
+            exported.probabilities,
+            dataset.test.labels,
+            multiply_adds=count_multiply_adds(onnx.load(exported.path), view.share if view else 1.0),
+        )
         if tensorboard:
             write_tensorboard(progress.history, partial / "tensorboard")
         return exported, publish(partial)
@@ -80,6 +96,8 @@ def describe_run(recipe: Recipe, progress: "Progress", precision: str) -> dict[s
         "stopped_early": len(progress.history) < recipe.epochs,
         "validation_accuracy": progress.final_accuracy,
         "balanced": progress.is_balanced,
+        "averaged": progress.is_averaged,
+        "second_view": dataclasses.asdict(progress.second_view) if progress.second_view else None,
         "calibration": dataclasses.asdict(progress.calibration) if progress.calibration else None,
     }
 
@@ -138,6 +156,13 @@ def print_outcome(exported: "Exported", progress: "Progress", dataset: "Dataset"
         print(f"validation accuracy {progress.final_accuracy:.4f} with the classes balanced on unchanged images")
     elif spec.recipe["mirrors"]:
         print(f"validation accuracy {progress.final_accuracy:.4f} averaged with the mirror image")
+    if progress.is_averaged:
+        print(f"validation accuracy {progress.final_accuracy:.4f} with averaged weights")
+    if view := progress.second_view:
+        print(
+            f"validation accuracy {view.accuracy:.4f} with a second view of the {view.share:.0%} least sure images, "
+            f"{view.accuracy_of_one:.4f} with none, {view.accuracy_of_both:.4f} with one of all"
+        )
     if progress.calibration:
         before, after = progress.calibration.error_before, progress.calibration.error_after
         temperature = progress.calibration.temperature

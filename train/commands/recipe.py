@@ -22,12 +22,13 @@ from serve.errors import ConfigError, InklingError
 from serve.model_file.folder import find_newest
 from train.commands.ending import STDOUT_REMEDY, advise_resuming, run
 from train.commands.publish import print_outcome, print_test_figures, publish_run
+from train.commands.start import read_initial, start_from, teach
 from train.data.datasets import load
 from train.evaluation.metrics import measure_accuracy
 from train.flags import RunFlags, add_data_flag, add_run_flags, read_count, read_flags
 from train.recipes.notebooks import ALL, NOTEBOOKS
-from train.recipes.recipe import Recipe
-from train.recipes.shipped import QUICK, RECIPES
+from train.recipes.recipe import Distillation, Recipe
+from train.recipes.shipped import CANDIDATES, QUICK, RECIPES
 from train.run_folder import claim
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class RecipeFlags(RunFlags):
 
     model: str
     data: Path | None
+    initial: Path | None = None
+    teacher: Path | None = None
 
 
 def main(module: str, default: str) -> int:
@@ -73,6 +76,9 @@ def parse_flags(module: str, default: str) -> RecipeFlags:
     add("--model", choices=names, default=default, metavar="NAME", help=f"train this recipe; default: {default}")
     epochs = "train N epochs; 0 evaluates the newest file in --out, or else the shipped one; default: the recipe's"
     add("--epochs", type=read_count, metavar="N", help=epochs)
+    add("--initial", type=Path, metavar="FILE", help="start from the weights of this model.onnx of the same net")
+    teacher = "give this model.onnx a share in the targets; its answers are computed before the first epoch"
+    add("--teacher", type=Path, metavar="FILE", help=teacher)
     add_data_flag(parser)
     add_run_flags(parser)
     return read_flags(parser, RecipeFlags)
@@ -83,6 +89,7 @@ def list_models(dataset: str) -> str:
     kinds = {
         "models, with the test accuracy of the file that ships:": RECIPES,
         "trained in less time, with the test accuracy:": QUICK,
+        "not trained yet, with 0 for the test accuracy:": CANDIDATES,
         "rows of the notebooks, with the test accuracy, and the notebook's own figure:": NOTEBOOKS,
     }
     lines = []
@@ -101,7 +108,7 @@ def _list_model(recipe: Recipe) -> str:
 
 def train(flags: RecipeFlags, checkpoint: Path) -> int:
     """Load the dataset, fit, export and report. Returns the exit code."""
-    recipe = adapt(ALL[flags.model], flags)
+    recipe = start_from(adapt(ALL[flags.model], flags), flags.initial, flags.teacher)
     exported = train_recipe(recipe, load(recipe.dataset, flags.data, recipe.validation_count), flags, checkpoint)
     return exit_code(recipe, exported.spec.test_accuracy)
 
@@ -120,10 +127,10 @@ def evaluate(flags: RecipeFlags) -> int:
     return exit_code(restore(recipe, spec.recipe), measure_accuracy(probabilities, dataset.test.labels))
 
 
-def refuse_training_flags(flags: RunFlags) -> None:
+def refuse_training_flags(flags: RecipeFlags) -> None:
     """Raise ConfigError if `--epochs 0` is given with a flag that only a training run can follow."""
-    untouched = RunFlags(out=flags.out, epochs=flags.epochs)
-    given = [each.name for each in fields(RunFlags) if getattr(flags, each.name) != getattr(untouched, each.name)]
+    untouched = RecipeFlags(out=flags.out, epochs=flags.epochs, model=flags.model, data=flags.data)
+    given = [each.name for each in fields(RecipeFlags) if getattr(flags, each.name) != getattr(untouched, each.name)]
     if given:
         raise ConfigError(f"--epochs 0 trains nothing: wanted it without --{given[0].replace('_', '-')}")
 
@@ -135,6 +142,8 @@ def restore(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
         epochs=settings.get("epochs", 0),
         patience=settings.get("patience"),  # older files have none
         augmentation=recipe.augmentation if settings.get("augmentation") else None,
+        initial=settings.get("initial"),
+        distillation=Distillation(**settings["distillation"]) if settings.get("distillation") else None,
     )
 
 
@@ -160,6 +169,8 @@ def _train_locked(recipe: Recipe, dataset: "Dataset", flags: RunFlags, checkpoin
     print(f"{recipe.name}: {recipe.epochs} epochs in {chosen} on {keras.backend.backend()}, seed {seed}")
     keras.utils.set_random_seed(seed)
     model = build.build(recipe.net, dataset.shape, len(dataset.labels["en"]), precision.POLICIES[chosen], recipe.name)
+    if recipe.initial:
+        model.set_weights(read_initial(recipe, dataset).get_weights())
     progress = fit.fit(
         model,
         dataset.train,
@@ -168,12 +179,20 @@ def _train_locked(recipe: Recipe, dataset: "Dataset", flags: RunFlags, checkpoin
         seed=seed,
         checkpoint=checkpoint,
         resume=flags.resume,
+        targets=teach(recipe, dataset),
     )
-    whole = build.complete(
-        build.build_float32(model, recipe.net), mirrors=recipe.mirrors, calibration=progress.calibration
-    )
+    fitted, view = build.build_float32(model, recipe.net), progress.second_view
+    below = view.below if view else 0.0
+    whole = build.complete(fitted, mirrors=recipe.mirrors, calibration=progress.calibration, below=below)
     exported, folder = publish_run(
-        whole, dataset, recipe, progress, precision=chosen, out=flags.out, tensorboard=flags.tensorboard
+        whole,
+        dataset,
+        recipe,
+        progress,
+        precision=chosen,
+        out=flags.out,
+        single=build.complete(fitted, calibration=progress.calibration) if view else None,
+        tensorboard=flags.tensorboard,
     )
     checkpoint.unlink()
     try:

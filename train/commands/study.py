@@ -21,7 +21,7 @@ from train.flags import add_data_flag, add_precision_flag, read_positive, read_s
 from train.recipes.recipe import Recipe
 from train.studies.catalogue import BASES, STUDIES, Study, Value
 from train.studies.plan import Plan
-from train.studies.runner import Material, run_plan
+from train.studies.runner import Elsewhere, Material, run_plan
 
 SUBSET_SEED = 1  # of the choice of --train-count images
 
@@ -38,6 +38,10 @@ class StudyFlags:
     precision: str | None
     data: Path | None
     out: Path
+    ray: str | None
+    """The address of a cluster."""
+    ray_cores: int
+    """Cores of one run there."""
 
 
 def main() -> int:
@@ -66,6 +70,8 @@ def parse_flags() -> StudyFlags | None:
     add_data_flag(parser)
     where = "write to DIR/<study>-<dataset>; default: runs/studies"
     add("--out", type=Path, default=Path("runs", "studies"), metavar="DIR", help=where)
+    add("--ray", metavar="ADDRESS", help="train the runs side by side over the Ray cluster at ADDRESS; default: here")
+    add("--ray-cores", type=read_positive, default=1, metavar="N", help="give each run there N cores; default: 1")
     given = parser.parse_args()
     return None if given.list else _complete(parser, given)
 
@@ -86,7 +92,18 @@ def _complete(parser: argparse.ArgumentParser, given: argparse.Namespace) -> Stu
             study.vary(base, value)
     except ValueError as error:
         parser.error(f"--values and --epochs of {given.name}: {error}")
-    return StudyFlags(study, base, values, given.seeds, given.train_count, given.precision, given.data, given.out)
+    return StudyFlags(
+        study,
+        base,
+        values,
+        given.seeds,
+        given.train_count,
+        given.precision,
+        given.data,
+        given.out,
+        given.ray,
+        given.ray_cores,
+    )
 
 
 def read_seeds(text: str) -> tuple[int, ...]:
@@ -102,8 +119,21 @@ def run_study(flags: StudyFlags) -> int:
         from train.nets import precision  # not above: TensorFlow is slow to import
     chosen = precision.choose_precision(flags.precision)
     plan = Plan(flags.study, flags.base, flags.values, flags.seeds, flags.train_count, chosen)
-    run_plan(plan, material, flags.out / f"{flags.study.name}-{flags.base.dataset}")
+    run_plan(
+        plan, material, flags.out / f"{flags.study.name}-{flags.base.dataset}", _find_cluster(flags, plan, material)
+    )
     return 0
+
+
+def _find_cluster(flags: StudyFlags, plan: Plan, material: Material) -> Elsewhere | None:
+    """What trains runs over the cluster of the flags; None if they name none. Raises ConfigError."""
+    if flags.ray is None:
+        return None
+    from serve.cluster import connect  # here: only this form needs the extra [ray]
+    from train.studies.cluster import train_over_ray
+
+    ray = connect(flags.ray)
+    return lambda jobs: train_over_ray(ray, jobs, plan, material, flags.ray_cores)
 
 
 def choose_images(dataset: Dataset, count: int | None) -> Part:

@@ -13,8 +13,8 @@ import numpy as np
 
 from serve.errors import ConfigError, ModelFileError
 from serve.model_file.spec import ModelSpec
+from train.commands.converting.publish import CONVERTED
 from train.commands.ending import run
-from train.commands.publish_converted import CONVERTED
 from train.data.datasets import Dataset, load
 from train.data.examples import read_examples
 from train.data.labels import Labels

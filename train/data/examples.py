@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from serve.errors import ImageError
-from serve.images.policies.find import find_least_side, find_policy
+from serve.images.decode import find_detail
+from serve.images.policies.find import find_policy
 from serve.images.reader import ImageReader, Prepared
 from serve.model_file.spec import InputSpec, PrepareSpec
 from train.data.datasets import Images, Part
@@ -57,7 +58,7 @@ def read_examples(
 ) -> Examples:
     """Read and split a folder. Raises FolderUnusable, also for broken files unless `skip_broken` is set."""
     files, left_out = _limit(find_files(folder, labels), folder, target)
-    reader = ImageReader(find_policy(prepare, target), MOST_PIXELS, find_least_side(prepare, target))
+    reader = ImageReader(find_policy(prepare, target), MOST_PIXELS, find_detail(target.shape))
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow's decoders release the interpreter's lock
         read = list(pool.map(lambda each: _read(each[0], each[1], reader), files))
     broken = [each for each in read if isinstance(each, Broken)]

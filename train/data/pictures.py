@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from serve.errors import ImageError
-from serve.images.decode import decode
+from serve.images.decode import decode, find_detail
 from serve.images.pixels import Pixels, Policy
 from serve.images.policies.find import find_policy
 from serve.model_file.spec import InputSpec, PrepareSpec
@@ -77,7 +77,7 @@ class Pictures:
 def read_folder(folder: Path, target: InputSpec, prepare: PrepareSpec, skip_broken: bool = False) -> Pictures:
     """Read, prepare and split a folder. Raises FolderUnusable, also for broken files unless `skip_broken` is set."""
     classes = find_classes(folder)
-    read = read_pictures(classes, find_policy(prepare, target))
+    read = read_pictures(classes, find_policy(prepare, target), find_detail(target.shape))
     good, broken = set_conflicts_apart(read)
     if broken and not skip_broken:
         raise FolderUnusable(describe_broken(broken))
@@ -130,18 +130,18 @@ def list_visible(folder: Path) -> list[Path]:
     return sorted(path for path in names if path.name.lower() not in _NOT_PICTURES)
 
 
-def read_pictures(classes: Mapping[str, Sequence[Path]], policy: Policy) -> list[Picture | Broken]:
+def read_pictures(classes: Mapping[str, Sequence[Path]], policy: Policy, detail: int) -> list[Picture | Broken]:
     """Read every file of every class, in order."""
     files = [(file, label) for label, members in enumerate(classes.values()) for file in members]
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow's decoders release the interpreter's lock
-        return list(pool.map(lambda each: read_picture(each[0], each[1], policy), files))
+        return list(pool.map(lambda each: read_picture(each[0], each[1], policy, detail), files))
 
 
-def read_picture(file: Path, label: int, policy: Policy) -> Picture | Broken:
+def read_picture(file: Path, label: int, policy: Policy, detail: int) -> Picture | Broken:
     """Read one file with the server's own decoder and preparation."""
     try:
         data = read_file(file, MOST_BYTES)
-        pixels = policy(decode(data, MOST_PIXELS))
+        pixels = policy(decode(data, MOST_PIXELS, detail))
         digest, content = (hashlib.sha256(each).hexdigest() for each in (data, pixels.tobytes()))
         return Picture(file, label, digest, pixels, content)
     except (ImageError, UnusableFile) as error:

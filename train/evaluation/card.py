@@ -20,13 +20,20 @@ MOST_LISTED = 100
 
 
 def write_card(
-    path: Path, spec: ModelSpec, history: Sequence[Mapping[str, float]], probabilities: Floats, truth: Integers
+    path: Path,
+    spec: ModelSpec,
+    history: Sequence[Mapping[str, float]],
+    probabilities: Floats,
+    truth: Integers,
+    *,
+    multiply_adds: int | None = None,
 ) -> None:
     """Write the card of a model that gave probabilities float [N, K] for test images of labels `truth` int [N]."""
     parts = [
         describe_front(spec, probabilities, truth),
         describe_use(spec),
         describe_results(spec, probabilities, truth),
+        *([describe_cost(spec, multiply_adds)] if multiply_adds else []),
         describe_training(spec, history),
         describe_limits(spec),
     ]
@@ -103,6 +110,22 @@ def describe_results(spec: ModelSpec, probabilities: Floats, truth: Integers) ->
         "![The most confident mistakes](mistakes.png)",
         "",
     ])  # fmt: skip
+
+
+def describe_cost(spec: ModelSpec, multiply_adds: int) -> str:
+    """The section with what an answer costs."""
+    view = spec.recipe.get("second_view")
+    looks = ""
+    if view:
+        looks = (
+            f" The mirror image is looked at, too, if the confidence before calibration is below {view['below']:.4f}: "
+            f"that is so for {view['share']:.1%} of the held-out images, and counted for as many here."
+        )
+    return f"""## Cost
+
+An answer takes {multiply_adds / 1e6:,.1f} million multiply-adds.{looks}
+`python -m train.measure` measures its time on one core.
+"""
 
 
 def _measure_uncalibrated(spec: ModelSpec, probabilities: Floats, truth: Integers) -> float | None:

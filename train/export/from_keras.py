@@ -19,11 +19,10 @@ from serve.model_file.folder import NAME_RULE, follows_name_rule
 from serve.model_file.spec import COLOUR_CHANNELS, InputSpec, ModelSpec, PrepareSpec
 from train.data.datasets import Dataset, choose_batch_size
 from train.evaluation.metrics import measure_accuracy
-from train.export.answers import PROBABILITIES, add_probabilities, make_probabilities, require_kind
+from train.export.foreign.answers import PROBABILITIES, add_probabilities, make_probabilities, require_kind
 from train.export.graph import halve
 from train.export.keras_graph import convert, in_float32, name_precision
-from train.export.onnx_file import Probabilities, measure_self_test, run_onnx, write_model_file
-from train.export.parity import (
+from train.export.measure.parity import (
     LARGEST_DIFFERENCE,
     Parity,
     find_limit,
@@ -31,6 +30,8 @@ from train.export.parity import (
     require_few_changes,
     require_parity,
 )
+from train.export.onnx_file import Probabilities, measure_self_test, run_onnx, write_model_file
+from train.export.second_view import add_second_view
 
 if TYPE_CHECKING:
     import keras
@@ -61,21 +62,24 @@ def export(
     halves_weights: bool = False,
     answers: str = PROBABILITIES,
     limit: float | None = None,
+    second_view: "tuple[keras.Model, float] | None" = None,
 ) -> Exported:
     """Convert a model in float32, compare both on the test set, and write `folder`/model.onnx.
 
     `prepare`, `recipe` and `source_commit` go into the metadata unchanged. With `halves_weights`, large weights are
     rounded to 16 bits after the comparison, and `recipe` says by how much that changed the probabilities. `answers`
     says what the outputs are, if they are no probabilities: "logits", "sigmoids", "sigmoid" or "logit". `limit` is the
-    largest difference of a probability; without it, it depends on how sure the answers are. Raises ModelFileError if
-    model and dataset do not fit each other, and ParityFailed.
+    largest difference of a probability; without it, it depends on how sure the answers are. With `second_view`, the
+    same model with one view and the confidence below which the graph looks again, the graph saves the second views that
+    the model computes for nothing. Raises ModelFileError if model and dataset do not fit each other, and ParityFailed.
     """
     dataset = read_dataset(dataset)
     require_shapes(model, dataset, answers)
     outputs = predict_in_float32(model, dataset.test.images)
-    onnx_model = convert(model, dataset.shape)
+    onnx_model = convert(second_view[0] if second_view else model, dataset.shape)
     require_kind(answers, outputs, onnx_model.graph)
     expected, onnx_model = make_probabilities(outputs, answers), add_probabilities(onnx_model, answers)
+    onnx_model = add_second_view(onnx_model, second_view[1]) if second_view else onnx_model
     probabilities = run_onnx(onnx_model.SerializeToString(), dataset.test.images)
     parity = measure_parity(expected, probabilities, find_limit(expected) if limit is None else limit)
     require_parity(parity)

@@ -99,3 +99,16 @@ def run_file(path: Path, dataset: Dataset) -> tuple[ModelSpec, Probabilities]:
     if spec.dataset != dataset.name:
         raise ModelFileError(f"{path}: wanted a model of {dataset.name}, found one of {spec.dataset}")
     return spec, run_onnx(data, dataset.test.images)
+
+
+def ask_teacher(path: Path, dataset: Dataset) -> Probabilities:
+    """The probabilities float32 [N, K] of a model file for the training images. Raises ModelFileError.
+
+    The file's classes have to be those of the dataset, in the same order.
+    """
+    data, spec = read_model_file(path)
+    if spec.labels["en"] != dataset.labels["en"] or spec.input.shape != dataset.shape:
+        raise ModelFileError(
+            f"{path}: wanted a model of the classes and the image size of {dataset.name}, found one of {spec.dataset}"
+        )
+    return run_onnx(data, dataset.train.images)

@@ -19,9 +19,10 @@ from serve.model_file.spec import ModelSpec
 from train.data.datasets import Dataset
 from train.evaluation.metrics import measure_accuracy
 from train.export.graph import restore
+from train.export.measure.parity import measure_parity
 from train.export.onnx_file import measure_self_test, read_model_file, run_onnx, write_model_file
-from train.export.parity import measure_parity
 from train.export.quantize import make_int8
+from train.export.second_view import add_second_view, remove_second_view
 
 CALIBRATION_COUNT = 1000  # training images that the ranges of int8 are measured on
 CALIBRATION_SEED = 0
@@ -65,14 +66,18 @@ def write_variant(folder: Path, precision: str, dataset: Dataset) -> ModelSpec:
 
 
 def convert(model: onnx.ModelProto, precision: str, dataset: Dataset) -> onnx.ModelProto:
-    """Convert a graph to `float16` or `int8`, without metadata. int8 takes ranges from training images."""
-    bare = restore(model)
+    """Convert a graph to `float16` or `int8`, without metadata. int8 takes ranges from training images.
+
+    A second view is taken away before and added afterwards, so that both views have the same converted weights.
+    """
+    bare, below = remove_second_view(restore(model))
     del bare.metadata_props[:]
     if precision == "float16":
-        return make_float16(bare)
-    bare = raise_opset(bare)
-    chosen = np.random.default_rng(CALIBRATION_SEED).permutation(len(dataset.train))[:CALIBRATION_COUNT]
-    return make_int8(bare, dataset.train.images[chosen])
+        converted = make_float16(bare)
+    else:
+        chosen = np.random.default_rng(CALIBRATION_SEED).permutation(len(dataset.train))[:CALIBRATION_COUNT]
+        converted = make_int8(raise_opset(bare), dataset.train.images[chosen])
+    return converted if below is None else add_second_view(converted, below)
 
 
 def raise_opset(model: onnx.ModelProto) -> onnx.ModelProto:

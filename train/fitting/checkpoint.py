@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from serve.errors import InklingError
 from train.evaluation.calibration import Calibration
+from train.evaluation.second_view import SecondView
 from train.recipes.recipe import Recipe, describe
 
 Arrays = list[npt.NDArray[Any]]
@@ -54,7 +55,10 @@ class Progress:
     """Validation accuracy of the model that `fit` leaves."""
     is_balanced: bool = False
     """Whether the biases of the logits were fitted again, to images without augmentation."""
+    is_averaged: bool = False
+    """Whether the weights are the moving average of those of the last epochs."""
     calibration: Calibration | None = None
+    second_view: SecondView | None = None
 
 
 def record(progress: Progress, model: keras.Model, recipe: Recipe, figures: dict[str, float]) -> None:

@@ -1,13 +1,14 @@
 """A batch of training images -> the same images, moved by whole pixels and mirrored in every other epoch.
 
-Enters and leaves: uint8 [N, H, W, C]. Does not know: labels, or what is trained. NumPy only: its cost is small beside
-a net's, and a seed gives the same crops under every backend.
+Enters and leaves: uint8 [N, H, W, C]. Does not know: labels, or what is trained. NumPy, and Pillow if images are
+degraded: the cost is small beside a net's, and a seed gives the same crops under every backend.
 """
 
 import numpy as np
 import numpy.typing as npt
 
 from train.data.datasets import Images
+from train.fitting.degradation.apply import degrade
 from train.recipes.recipe import Crop
 
 Indices = npt.NDArray[np.int64]
@@ -26,6 +27,8 @@ class Cropper:
         """Crop images uint8 [N, H, W, C], which stand at `indices` int64 [N] in the training part: same shape."""
         mirrored = np.where(self._is_mirrored[indices, None, None, None], images[:, :, ::-1], images)
         moved = shift_images(mirrored, self._draw_shifts(len(images)))
+        if self.crop.degradation:
+            moved = degrade(moved, self.crop.degradation, self._random)
         if self.crop.cutout_pixels:
             cut_out(moved, self.crop.cutout_pixels, self._random)
         return moved

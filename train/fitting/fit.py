@@ -20,7 +20,9 @@ import numpy.typing as npt
 from train.data.datasets import Images, Part, choose_batch_size
 from train.evaluation.calibration import CALIBRATION_LEAST, calibrate
 from train.evaluation.metrics import measure_accuracy
+from train.evaluation.second_view import choose_second_view
 from train.fitting.augment import Augment
+from train.fitting.averages import take_averages
 from train.fitting.checkpoint import Progress, Settings, load_checkpoint, record, save_checkpoint
 from train.fitting.crop import Cropper, move_often
 from train.fitting.logit_biases import balance_classes
@@ -28,6 +30,8 @@ from train.nets.build import predict_logits, prepare_first_layer, take_logits
 from train.nets.optimizer import make_optimizer
 from train.nets.precision import find_precision
 from train.recipes.recipe import Augmentation, Crop, Recipe
+
+Targets = npt.NDArray[np.floating]
 
 CALIBRATION_VIEWS = 4  # of each validation image, moved as in training
 FIGURES = ("loss", "accuracy")
@@ -42,17 +46,22 @@ def fit(
     seed: int,
     checkpoint: Path,
     resume: bool = False,
+    targets: Targets | None = None,
 ) -> Progress:
     """Train `model` in place, and leave it with the weights of its best epoch by validation accuracy.
 
     `finish` then balances its classes and fits its calibration. After each epoch the file `checkpoint` is replaced;
-    with `resume`, training continues from it to the same result. Raises CannotResume, and ValueError if the validation
-    part has another size than the recipe says.
+    with `resume`, training continues from it to the same result. `targets` float [N, K] stand for the labels of the
+    training images. Raises CannotResume, and ValueError if the validation part has another size than the recipe says.
     """
     if not 0 < recipe.validation_count == len(validation):
         raise ValueError(f"wanted {recipe.validation_count} images for validation, found {len(validation)}")
-    targets = [keras.utils.to_categorical(part.labels, model.output_shape[1]) for part in (train, validation)]
-    prepare_first_layer(model, train.images)
+    labels, tested_labels = (
+        keras.utils.to_categorical(part.labels, model.output_shape[1]) for part in (train, validation)
+    )
+    targets = labels if targets is None else targets
+    if recipe.initial is None:
+        prepare_first_layer(model, train.images)
     trained = compile_for_training(model, recipe, seed, math.ceil(len(train) / recipe.batch_size))
     progress = Progress(Settings(recipe, seed, find_precision(model)))
     if resume:
@@ -60,37 +69,67 @@ def fit(
     while not is_over(progress.history, recipe):
         epoch, started_s = len(progress.history), time.monotonic()
         print(f"epoch {epoch + 1} of {recipe.epochs}", flush=True)
-        figures = train_epoch(trained, train, targets[0], recipe, seed=seed, epoch=epoch)
+        figures = train_epoch(trained, train, targets, recipe, seed=seed, epoch=epoch)
         everything, batch_size = np.arange(len(validation)), choose_batch_size(validation.images)
-        tested = run_epoch(trained.test_on_batch, validation.images, targets[1], everything, batch_size)
+        tested = run_epoch(trained.test_on_batch, validation.images, tested_labels, everything, batch_size)
         figures |= {f"val_{name}": value for name, value in tested.items()}
         record(progress, model, recipe, figures | {"seconds": time.monotonic() - started_s})
         save_checkpoint(checkpoint, trained, progress)
     model.set_weights(progress.best_weights)
+    if recipe.averaging:
+        average(trained, model, (train, validation), recipe, progress)
     finish(model, train, validation, recipe, progress)
     return progress
+
+
+def average(
+    trained: keras.Model, model: keras.Model, parts: tuple[Part, Part], recipe: Recipe, progress: Progress
+) -> None:
+    """Give the model the average of its weights, if it is at least as accurate on the validation part, the second."""
+    train, validation = parts
+
+    def show(batch: Part) -> Images:
+        change = make_cropper(recipe, batch, seed=progress.settings.seed, epoch=recipe.epochs)
+        return change(batch.images, np.arange(len(batch))) if change else batch.images
+
+    progress.is_averaged = take_averages(
+        trained, show, train, recipe.batch_size, lambda: _measure(model, validation, recipe, progress)
+    )
+    progress.best_weights = model.get_weights()
 
 
 def finish(model: keras.Model, train: Part, validation: Part, recipe: Recipe, progress: Progress) -> None:
     """Balance the classes if the model was trained only on affine augmentations, and fit its calibration.
 
     The balance is undone if it lowers validation accuracy. With fewer than CALIBRATION_LEAST validation images there
-    is no calibration.
+    is no calibration. The threshold of a second view comes before it, as it decides the logits.
     """
-    progress.final_accuracy = measure_accuracy(
-        predict_logits(model, validation.images, recipe.mirrors), validation.labels
-    )
+    progress.final_accuracy = _measure(model, validation, recipe, progress)
     if isinstance(recipe.augmentation, Augmentation):
         balance_classes(model, train.images, train.labels)
-        balanced = measure_accuracy(predict_logits(model, validation.images, recipe.mirrors), validation.labels)
+        balanced = _measure(model, validation, recipe, progress)
         progress.is_balanced = balanced >= progress.final_accuracy
         if not progress.is_balanced:
             model.set_weights(progress.best_weights)
         progress.final_accuracy = max(balanced, progress.final_accuracy)
+    if recipe.second_view_share:
+        views = (validation.images, validation.images[:, :, ::-1])
+        first, mirrored = (predict_logits(model, view) for view in views)
+        progress.second_view = choose_second_view(first, mirrored, validation.labels, recipe.second_view_share)
+        progress.final_accuracy = progress.second_view.accuracy
     if len(validation) >= CALIBRATION_LEAST:
         shown = show_as_in_training(validation.images, recipe)
         truth = np.tile(validation.labels, len(shown) // len(validation))
-        progress.calibration = calibrate(predict_logits(model, shown, recipe.mirrors), truth, recipe.label_smoothing)
+        progress.calibration = calibrate(_answer(model, shown, recipe, progress), truth, recipe.label_smoothing)
+
+
+def _measure(model: keras.Model, part: Part, recipe: Recipe, progress: Progress) -> float:
+    return measure_accuracy(_answer(model, part.images, recipe, progress), part.labels)
+
+
+def _answer(model: keras.Model, images: Images, recipe: Recipe, progress: Progress) -> npt.NDArray[np.float32]:
+    """The logits float32 [N, K] as the exported model will have them."""
+    return predict_logits(model, images, recipe.mirrors, progress.second_view.below if progress.second_view else 0.0)
 
 
 def show_as_in_training(images: Images, recipe: Recipe) -> Images:
@@ -114,9 +153,14 @@ def train_epoch(
 ) -> dict[str, float]:
     """Train a compiled model for one epoch; `targets` are one-hot float [N, K]. Returns the mean loss and accuracy."""
     order = draw_order(len(train), seed, epoch)
-    crops = recipe.augmentation if isinstance(recipe.augmentation, Crop) else None
-    change = Cropper(crops, train.places, seed=seed, epoch=epoch) if crops else None
+    change = make_cropper(recipe, train, seed=seed, epoch=epoch)
     return run_epoch(trained.train_on_batch, train.images, targets, order, recipe.batch_size, change=change)
+
+
+def make_cropper(recipe: Recipe, part: Part, *, seed: int, epoch: int) -> Cropper | None:
+    """The crops of an epoch for the images of a part; None if the recipe has other augmentations or none."""
+    crop = recipe.augmentation
+    return Cropper(crop, part.places, seed=seed, epoch=epoch) if isinstance(crop, Crop) else None
 
 
 def run_epoch(
@@ -168,7 +212,7 @@ def compile_for_training(model: keras.Model, recipe: Recipe, seed: int, steps_pe
         values = part(values)
     trained = keras.Model(images, values)
     trained.compile(
-        optimizer=make_optimizer(recipe.optimizer, schedule_learning_rate(recipe, steps_per_epoch)),
+        optimizer=make_optimizer(recipe.optimizer, schedule_learning_rate(recipe, steps_per_epoch), recipe.averaging),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
         metrics=["accuracy"],
         # On a CPU, XLA is slower and cannot compile the affine transform. JAX always compiles.

@@ -14,6 +14,7 @@ from keras import layers, ops
 
 from train.data.datasets import Images, choose_batch_size
 from train.evaluation.calibration import LEAST_LEFT, Calibration
+from train.evaluation.second_view import combine
 from train.nets.fused_layers import Dropout, Gelu, Norm
 from train.nets.winograd import WinogradConv2D
 from train.recipes.net import (
@@ -123,24 +124,31 @@ def build_float32(model: keras.Model, net: Net) -> keras.Model:
     return twin
 
 
-def complete(model: keras.Model, *, mirrors: bool = False, calibration: Calibration | None = None) -> keras.Model:
+def complete(
+    model: keras.Model, *, mirrors: bool = False, calibration: Calibration | None = None, below: float = 0.0
+) -> keras.Model:
     """The model with its calibration, as it is exported. It shares the weights; without changes it is `model` itself.
 
-    With `mirrors` the logits are the mean of those of each image and of its mirror image.
+    With `mirrors` the logits are the mean of those of each image and of its mirror image; with `below` only where the
+    confidence of the first ones is below that. This model computes both anyway, the exported graph does not.
     """
-    if not (mirrors or calibration):
+    if not (mirrors or calibration or below):
         return model
     images = keras.Input(model.input_shape[1:], dtype="uint8", name="images")
-    logits = _average_mirrored(model, images) if mirrors else take_logits(model)(images)
+    logits = _average_mirrored(model, images, below) if mirrors or below else take_logits(model)(images)
     if calibration:
         logits = _undo_smoothing(logits, calibration.smoothing) / calibration.temperature
     return keras.Model(images, layers.Softmax(dtype="float32", name="probabilities")(logits), name=model.name)
 
 
-def _average_mirrored(model: keras.Model, images: Any) -> Any:
+def _average_mirrored(model: keras.Model, images: Any, below: float) -> Any:
     both = ops.concatenate([images, images[:, :, ::-1]], axis=0)
     logits = ops.reshape(take_logits(model)(both), (2, -1, model.output_shape[1]))
-    return ops.mean(logits, axis=0)
+    means = ops.mean(logits, axis=0)
+    if not below:
+        return means
+    confidence = ops.max(ops.softmax(logits[0]), axis=1, keepdims=True)
+    return ops.where(confidence < below, means, logits[0])
 
 
 def _undo_smoothing(logits: Any, smoothing: float) -> Any:
@@ -192,8 +200,13 @@ def take_logits(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, model.get_layer("logits").output, name=f"{model.name}-logits")
 
 
-def predict_logits(model: keras.Model, images: Images, mirrors: bool = False) -> npt.NDArray[np.float32]:
-    """The logits float32 [N, K] for images uint8 [N, H, W, C]; with `mirrors` the mean with those of mirror images."""
+def predict_logits(
+    model: keras.Model, images: Images, mirrors: bool = False, below: float = 0.0
+) -> npt.NDArray[np.float32]:
+    """The logits float32 [N, K] for images uint8 [N, H, W, C], averaged with mirror images as in `complete`."""
     logits = take_logits(model)
     plain = predict(logits, images)
-    return np.asarray((plain + predict(logits, images[:, :, ::-1])) / 2) if mirrors else plain
+    if not (mirrors or below):
+        return plain
+    mirrored = predict(logits, images[:, :, ::-1])
+    return np.asarray(combine(plain, mirrored, below) if below else (plain + mirrored) / 2, np.float32)

@@ -15,10 +15,13 @@ from train.nets.fused_layers import is_suitable
 from train.recipes.recipe import Adam, Muon
 
 
-def make_optimizer(settings: Adam | Muon, schedule: LearningRateSchedule) -> keras.optimizers.Optimizer:
-    """Make the optimizer of a recipe."""
+def make_optimizer(
+    settings: Adam | Muon, schedule: LearningRateSchedule, averaging: float = 0.0
+) -> keras.optimizers.Optimizer:
+    """Make the optimizer of a recipe. With `averaging`, a decay per step, it also keeps an average of the weights."""
+    averages = {"use_ema": True, "ema_momentum": averaging} if averaging else {}
     if isinstance(settings, Adam):
-        return OnePassAdam(schedule, beta_2=settings.beta_2)
+        return OnePassAdam(schedule, beta_2=settings.beta_2, **averages)
     return ConvMuon(
         schedule,
         momentum=settings.momentum,
@@ -26,6 +29,7 @@ def make_optimizer(settings: Adam | Muon, schedule: LearningRateSchedule) -> ker
         weight_decay=None,
         adam_weight_decay=None,
         rms_rate=None,
+        **averages,
     )
 
 

@@ -11,7 +11,7 @@ import dataclasses
 
 from train.recipes.net import Conv, Dense, Drop, Flatten, GlobalAverage, Net, Part, Pool
 from train.recipes.recipe import Recipe
-from train.recipes.shipped import QUICK, RECIPES
+from train.recipes.shipped import CANDIDATES, QUICK, RECIPES
 
 _MNIST, _CIFAR = RECIPES["mnist-mlp"], RECIPES["cifar10-cnn"]
 _CNN, _MLP = RECIPES["cifar10-cnn"].net, RECIPES["cifar10-mlp"].net
@@ -63,4 +63,4 @@ _ROWS = (
     _repeat(_CIFAR, "cifar10-cnn-dense256", 0.6527, 10, _insert(_CNN, Drop(0.5), Dense(256)), measured=0.7020),
 )
 NOTEBOOKS = {recipe.name: recipe for recipe in _ROWS}
-ALL = RECIPES | QUICK | NOTEBOOKS
+ALL = RECIPES | QUICK | CANDIDATES | NOTEBOOKS

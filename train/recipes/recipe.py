@@ -31,6 +31,32 @@ class Augmentation:
 
 
 @dataclass(frozen=True)
+class Degradation:
+    """What cameras, files and screens do to pictures, done at random to a share of the training images.
+
+    The strength of each kind has its own draw, from nothing to the limit here. An image gets up to `most_kinds`, one
+    after another (Hendrycks et al. 2020, "AugMix", has such chains of other operations).
+    """
+
+    share: float = 0.7
+    """Share of the images that are degraded, from 0 to 1."""
+    most_kinds: int = 2
+    """Largest number of kinds that one image gets."""
+    noise: float = 26.0
+    """Largest standard deviation of noise, in grey levels from 0 to 255."""
+    blur_pixels: float = 1.3
+    """Largest standard deviation of a blur, which may be wider in one direction than in the other."""
+    jpeg_quality: int = 23
+    """Lowest quality of JPEG, from 1 to 95."""
+    rotation_degrees: float = 20.0
+    """Largest rotation in either direction."""
+    smallest_scale: float = 0.6
+    """Smallest scale of the image inside its frame; up to 1.1 it grows."""
+    lowest_contrast: float = 0.2
+    """Smallest factor of the contrast; brightness and colour change in proportion."""
+
+
+@dataclass(frozen=True)
 class Crop:
     """Each training image moved by whole pixels and mirrored in every other epoch.
 
@@ -42,6 +68,8 @@ class Crop:
     """Largest shift in either direction; each axis has its own draw. The border mirrors the image."""
     cutout_pixels: int = 0
     """Side of a square that is made grey (DeVries & Taylor 2017); 0 makes none."""
+    degradation: Degradation | None = None
+    """What is done to the images between the shift and the square; None does nothing."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +87,21 @@ class Muon:
     momentum: float = 0.6
     adam_share: float = 0.05
     """Learning rate of Adam, as a share of Muon's."""
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """A model file that shares in the targets of the training (Hinton et al. 2015).
+
+    Its answers to the images as they are, without augmentation, are computed once before the first epoch.
+    """
+
+    teacher: str
+    """Path of the file."""
+    share: float = 0.5
+    """Share of the teacher's answer in a target, from 0 to 1; the label has the rest."""
+    temperature: float = 2.0
+    """Divisor of the teacher's logits. Above 1 it raises the probabilities of the other classes."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +139,20 @@ class Recipe:
     """
     mirrors: bool = False
     """Whether the exported model averages the logits of an image and its mirror image, at twice the work."""
+    second_view_share: float = 0.0
+    """Share of the images, those with the least sure answers, whose mirror image the exported model looks at, too.
+
+    It averages both logits then. The share of held-out images sets the threshold; 0 looks at no mirror image.
+    """
+    averaging: float = 0.0
+    """Decay per step of a moving average of the weights. The average is kept if its validation accuracy is no lower.
+
+    0 averages nothing.
+    """
+    initial: str | None = None
+    """Path of a model file whose weights the training starts from; None starts from random weights."""
+    distillation: Distillation | None = None
+    """Another model's share in the targets; None has only the labels."""
     halves_weights: bool = False
     """Whether the exported file has its kernels in 16 bits: half the size, and still float32 arithmetic."""
 

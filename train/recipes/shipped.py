@@ -1,7 +1,7 @@
 """The recipes of the models that ship. Nothing here computes.
 
-Enters: nothing. Leaves: `RECIPES`, and `QUICK`, whose models do not ship. Does not know: Keras, or what a setting does
-(`recipe.py` and `net.py` say that).
+Enters: nothing. Leaves: `RECIPES`, and `QUICK` and `CANDIDATES`, whose models do not ship. Does not know: Keras, or
+what a setting does (`recipe.py` and `net.py` say that).
 Net, epochs, batch size and augmentation of `*-mlp` and `*-cnn` are those of the notebooks that the project grew out of.
 Their schedule and loss were chosen by validation accuracy.
 """
@@ -9,8 +9,8 @@ Their schedule and loss were chosen by validation accuracy.
 import dataclasses
 
 from serve.model_file.spec import PrepareSpec
-from train.recipes.net import Conv, Dense, Drop, Flatten, GlobalMax, NormConv, Pool, Residual, Whitening
-from train.recipes.recipe import Adam, Augmentation, Crop, Muon, Recipe
+from train.recipes.net import Conv, Dense, Drop, Flatten, GlobalMax, Net, NormConv, Pool, Residual, Whitening
+from train.recipes.recipe import Adam, Augmentation, Crop, Degradation, Muon, Recipe
 
 DIGIT = PrepareSpec("digit", 1, {"box": 20})
 PHOTO = PrepareSpec("photo", 1, {})
@@ -142,3 +142,52 @@ _HALF_HOUR = dataclasses.replace(  # the duration on two cores with bfloat16 ins
     measured_accuracy=0.9412,
 )
 QUICK = {_HALF_HOUR.name: _HALF_HOUR}
+
+
+def _narrow(first: int, rest: int) -> Net:
+    """The net of `cifar10` with other widths."""
+    return (
+        Whitening(),
+        *(NormConv(first, pooled=True), NormConv(first)),
+        *(NormConv(rest, pooled=True), Residual(rest)),
+        *(NormConv(rest, pooled=True), NormConv(rest)),
+        GlobalMax(),
+    )
+
+
+_SEEN = Crop(shift_pixels=4, cutout_pixels=8, degradation=Degradation())
+_ROBUST = dataclasses.replace(
+    RECIPES["cifar10"],
+    name="cifar10-robust",
+    net=_narrow(64, 256),
+    epochs=60,
+    augmentation=_SEEN,
+    mirrors=False,
+    second_view_share=0.2,
+    averaging=0.995,
+    target_accuracy=0.945,
+    measured_accuracy=0.0,
+)
+_CANDIDATES = (
+    _ROBUST,
+    dataclasses.replace(_ROBUST, name="cifar10-robust-80", net=_narrow(80, 256), second_view_share=0.0),
+    dataclasses.replace(
+        RECIPES["cifar10"],
+        name="cifar10-large",
+        augmentation=_SEEN,
+        averaging=0.995,
+        target_accuracy=0.953,
+        measured_accuracy=0.0,
+    ),
+    dataclasses.replace(  # for `--initial`, from the weights of a file that was trained on images as they are
+        RECIPES["cifar10"],
+        name="cifar10-large-tuned",
+        epochs=2,
+        augmentation=_SEEN,
+        peak_learning_rate=0.02,
+        target_accuracy=0.953,
+        measured_accuracy=0.0,
+    ),
+)
+CANDIDATES = {recipe.name: recipe for recipe in _CANDIDATES}
+"""Recipes that were not trained yet. One that is better takes the name of the model that it replaces."""

@@ -1,4 +1,4 @@
-"""A plan and labelled images -> its runs, one after another, and a table and a plot of them.
+"""A plan and labelled images -> its runs, one after another or elsewhere, and a table and a plot of them.
 
 Enters: a `Plan`, a `Material`, a folder. Leaves: results.jsonl, table.md and plot.png there. Does not know: flags,
 where the images came from, test images.
@@ -8,12 +8,12 @@ is imported with the first run.
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from train.data.datasets import Part
 from train.evaluation.metrics import measure_accuracy
@@ -26,6 +26,10 @@ from train.studies.results import Run, append_run, cut_torn_line, read_runs
 from train.studies.table import conclude, summarise, write_table
 
 RECORDED_PACKAGES = ("keras", "tensorflow", "numpy")
+RESULTS = "results.jsonl"
+
+Elsewhere: TypeAlias = Callable[[Sequence[Job]], Iterator[tuple[Job, Run]]]
+"""Trains jobs in other processes, and gives each run when it ends."""
 
 
 @dataclass(frozen=True)
@@ -37,31 +41,50 @@ class Material:
     class_count: int
 
 
-def run_plan(plan: Plan, material: Material, folder: Path) -> None:
+def run_plan(plan: Plan, material: Material, folder: Path, elsewhere: Elsewhere | None = None) -> None:
     """Train the runs without a line in results.jsonl. Each adds its line and renews table and plot.
 
-    Raises FolderTaken if another process writes to the folder, and BadResults.
+    `elsewhere` trains them in other processes; without it they are trained here, one after another. Raises FolderTaken
+    if another process writes to the folder, and BadResults.
     """
     with claim(folder):
-        _run_locked(plan, material, folder)
+        _run_locked(plan, material, folder, elsewhere)
 
 
-def _run_locked(plan: Plan, material: Material, folder: Path) -> None:
-    path = folder / "results.jsonl"
+def _run_locked(plan: Plan, material: Material, folder: Path, elsewhere: Elsewhere | None) -> None:
+    path = folder / RESULTS
     if cut_torn_line(path):
         print(f"{path}: cut off a last line that was not written completely")
     done, jobs = {find_key(run) for run in read_runs(path)}, plan_jobs(plan)
     left = [job for job in jobs if find_key(job) not in done]
     print(f"{plan.study.question} {len(jobs)} runs, {len(jobs) - len(left)} of them finished", flush=True)
     started_s = time.monotonic()
-    for number, job in enumerate(left, 1):
-        name = f"{plan.study.name} {spell_value(job.value)}, seed {job.seed}"
-        print(f"run {number} of {len(left)}: {name}", flush=True)
-        run = finish_job(job, plan, material, folder)
+    finished = _append_all(elsewhere(left), folder) if elsewhere else _finish_all(left, plan, material, folder)
+    for number, (job, run) in enumerate(finished, 1):
         report(plan, material, folder)
         minutes = (time.monotonic() - started_s) / number * (len(left) - number) / 60
-        print(f"{name}: validation accuracy {run.validation_accuracy:.4f}; about {minutes:.0f} minutes to go")
+        accuracy = f"validation accuracy {run.validation_accuracy:.4f}"
+        print(f"{_name_job(job, plan)}: {accuracy}; about {minutes:.0f} minutes to go", flush=True)
     print("", *report(plan, material, folder), f"wrote {path}, and beside it table.md and plot.png", sep="\n")
+
+
+def _finish_all(jobs: Sequence[Job], plan: Plan, material: Material, folder: Path) -> Iterator[tuple[Job, Run]]:
+    """Train one job after another."""
+    for number, job in enumerate(jobs, 1):
+        print(f"run {number} of {len(jobs)}: {_name_job(job, plan)}", flush=True)
+        yield job, finish_job(job, plan, material, folder)
+
+
+def _append_all(finished: Iterator[tuple[Job, Run]], folder: Path) -> Iterator[tuple[Job, Run]]:
+    """Add the line of each run that was trained elsewhere."""
+    for job, run in finished:
+        with name_errors(folder / RESULTS):
+            append_run(folder / RESULTS, run)
+        yield job, run
+
+
+def _name_job(job: Job, plan: Plan) -> str:
+    return f"{plan.study.name} {spell_value(job.value)}, seed {job.seed}"
 
 
 def finish_job(job: Job, plan: Plan, material: Material, folder: Path) -> Run:
@@ -75,8 +98,8 @@ def finish_job(job: Job, plan: Plan, material: Material, folder: Path) -> Run:
         print(f"{checkpoint}: wanted the checkpoint of this run, found a damaged or a foreign one; starting over")
         remove_checkpoint(checkpoint)
         run = train_job(job, plan, material, checkpoint)
-    with name_errors(folder / "results.jsonl"):
-        append_run(folder / "results.jsonl", run)
+    with name_errors(folder / RESULTS):
+        append_run(folder / RESULTS, run)
     remove_checkpoint(checkpoint)
     return run
 
@@ -166,7 +189,7 @@ def report(plan: Plan, material: Material, folder: Path) -> list[str]:
     from train.evaluation.figures import DOTS_PER_INCH  # not above: it imports matplotlib
     from train.studies.plot import draw_study
 
-    runs = {find_key(run): run for run in read_runs(folder / "results.jsonl") if is_comparable(run, plan)}
+    runs = {find_key(run): run for run in read_runs(folder / RESULTS) if is_comparable(run, plan)}
     rows, facts = summarise(list(runs.values())), describe_plan(plan, material)
     with name_errors(folder):
         (folder / "table.md").write_text(write_table(plan.study, rows, facts), encoding="utf-8")

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from serve.errors import CallError
+from serve.folders import has_image_suffix
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"}
 STANDARD_INPUT = "-"
 """The name that stands for standard input. A file of that name is `./-`."""
 
@@ -38,7 +38,7 @@ def _search(folder: str) -> list[str]:
 
 def is_image(file: Path) -> bool:
     """Whether a path has an image's suffix and is not a folder."""
-    return file.suffix.lower() in IMAGE_SUFFIXES and not is_folder(file)
+    return has_image_suffix(file.name) and not is_folder(file)
 
 
 def is_folder(path: Path | str) -> bool:

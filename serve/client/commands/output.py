@@ -17,6 +17,8 @@ from serve.client.messages import Classification
 from serve.errors import CallError
 
 BAR_WIDTH = 24
+ORDINARY_NOTE = "ONE_PART"
+"""The note of an image as it should be, which a row does not repeat."""
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells have it: 128 and the number of the signal."""
 
@@ -53,7 +55,9 @@ def to_row(name: str, outcome: Outcome, width: int) -> str:
         return f"{shown}  FAILED  {escape(str(outcome))}"
     best, *others = outcome.classes
     runners_up = "  ".join(f"{escape(each.label)} {each.probability:.1%}" for each in others)
-    return f"{shown}  {escape(best.label):<10} {bar(best.probability)} {best.probability:6.1%}  {runners_up}"
+    row = f"{shown}  {escape(best.label):<10} {bar(best.probability)} {best.probability:6.1%}  {runners_up}"
+    notes = [note.replace("_", " ").lower() for note in outcome.notes if note != ORDINARY_NOTE]
+    return f"{row}  ({escape(', '.join(notes))})" if notes else row
 
 
 def measure_width(names: Iterable[str]) -> int:
@@ -78,7 +82,7 @@ def to_json(name: str, outcome: Outcome) -> str:
     if isinstance(outcome, CallError):
         return dump({"file": name, **describe_error(outcome)})
     facts = dataclasses.asdict(outcome)
-    facts.pop("prepared_png")
+    facts = {name: fact for name, fact in facts.items() if name not in ("prepared_png", "steps")}
     return dump({"file": name, **facts})
 
 

@@ -7,12 +7,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from serve.images.pixels import Pixels, Policy, over_white, upright
+from serve.images.pixels import Pixels, Policy, Report, over_white, upright
+from serve.images.policies.box import centre_by_mass, fit_in_box
 
 _DARK = 128
 _DARK_LEVELS = bytes(range(_DARK))
-_MIN_INK = 0.25
-"""Share of the darkest stroke. Fainter pixels are paper, smears or ringing of a JPEG."""
 _PAPER_SPREAD = 64
 """Grey levels by which the paper's brightness may vary along the edge."""
 _PAPER_NOISE = 24
@@ -29,7 +28,7 @@ def digit_1(width: int, height: int, *, box: int) -> Policy:
     if type(box) is not int or not 0 < box <= min(width, height):
         raise TypeError("box")  # find_policy makes it UnknownPolicy
 
-    def prepare(image: Image.Image) -> Pixels:
+    def prepare(image: Image.Image, report: Report | None = None, /) -> Pixels:
         image = upright(image)
         if image.mode == "L" and image.size == (width, height) and "transparency" not in image.info:
             pixels = image.tobytes()
@@ -38,7 +37,11 @@ def digit_1(width: int, height: int, *, box: int) -> Policy:
         grey = over_white(image).convert("L")
         # The box does not show finer strokes, and as float32 a photo takes four times its memory.
         small = _array(grey.reduce(max(1, max(grey.size) // _MAX_SIDE)))
-        return _centred_by_mass(_fitted(_ink(small), box), width, height)[..., None]
+        ink = _ink(small)
+        if report:
+            report.add_step("levels", small)
+            report.add_step("ink", ink)
+        return centre_by_mass(fit_in_box(ink, box), width, height)[..., None]
 
     return prepare
 
@@ -78,32 +81,3 @@ def _paper(grey: Pixels) -> npt.NDArray[np.float32]:
         if not near.any():
             break
     return np.asarray(plane[0] + plane[1] * rows + plane[2] * columns, np.float32)
-
-
-def _fitted(ink: npt.NDArray[np.float32], box: int) -> Pixels:
-    """The strokes' bounding box, uint8 [h, w], scaled with its aspect ratio until the longer side is `box`."""
-    rows, columns = (np.flatnonzero((ink > _MIN_INK).any(axis=axis)) for axis in (1, 0))
-    if not rows.size:
-        return np.zeros((box, box), np.uint8)
-    strokes = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    scale = box / max(strokes.shape)
-    size = [max(1, round(side * scale)) for side in reversed(strokes.shape)]
-    small = np.asarray(
-        Image.fromarray(strokes).resize(size, Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC)
-    )
-    # Thin strokes fade when they are scaled down, but MNIST's reach full white.
-    return np.asarray(np.clip(small / max(float(small.max()), 1e-6), 0, 1) * 255 + 0.5, np.uint8)
-
-
-def _centred_by_mass(strokes: Pixels, width: int, height: int) -> Pixels:
-    """Place the strokes with their centre of mass at the image's centre, as far as they stay inside: uint8 [H, W]."""
-    mass = max(float(strokes.sum()), 1.0)
-    canvas = np.zeros((height, width), np.uint8)
-    starts = []
-    for axis, room in ((0, height), (1, width)):
-        size = strokes.shape[axis]
-        centre = float((strokes.sum(axis=1 - axis) * (np.arange(size) + 0.5)).sum()) / mass
-        starts.append(min(max(round(room / 2 - centre), 0), room - size))
-    top, left = starts
-    canvas[top : top + strokes.shape[0], left : left + strokes.shape[1]] = strokes
-    return canvas

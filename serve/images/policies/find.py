@@ -9,14 +9,17 @@ from collections.abc import Callable
 from serve.errors import UnknownPolicy
 from serve.images.pixels import Policy
 from serve.images.policies.digit_1 import digit_1
+from serve.images.policies.digit_2.policy import digit_2
 from serve.images.policies.photo_1 import photo_1
-from serve.images.policies.photo_3 import find_least_side as find_least_side_of_photo_3
+from serve.images.policies.photo_2 import photo_2
 from serve.images.policies.photo_3 import make_photo_3
 from serve.model_file.spec import InputSpec, PrepareSpec
 
-_POLICIES: dict[tuple[str, int, str], Callable[..., Policy]] = {
+POLICIES: dict[tuple[str, int, str], Callable[..., Policy]] = {
     ("digit", 1, "grey"): digit_1,
+    ("digit", 2, "grey"): digit_2,
     ("photo", 1, "rgb"): photo_1,
+    ("photo", 2, "rgb"): photo_2,
     ("photo", 3, "grey"): make_photo_3("L"),
     ("photo", 3, "rgb"): make_photo_3("RGB"),
 }
@@ -26,22 +29,15 @@ _POLICIES: dict[tuple[str, int, str], Callable[..., Policy]] = {
 def find_policy(prepare: PrepareSpec, target: InputSpec) -> Policy:
     """The policy that a model's file names, for its input. Raises UnknownPolicy."""
     height, width, _ = target.shape
-    make = _POLICIES.get((prepare.policy, prepare.version, target.colour))
+    make = POLICIES.get((prepare.policy, prepare.version, target.colour))
     try:
         if make is not None:
             return make(width, height, **prepare.parameters)
     except TypeError:
         pass  # a parameter that the policy does not have, or a wrong value
     raise UnknownPolicy(
-        f"wanted one of the policies digit/1 (grey; box=1 to {min(width, height)}), photo/1 (rgb) and photo/3 (grey or "
-        f"rgb; resize, crop, interpolation, antialias), got {prepare.policy}/{prepare.version} "
+        f"wanted one of the policies digit/1 and digit/2 (grey; box=1 to {min(width, height)}), photo/1 (rgb), "
+        "photo/2 (rgb; margins='peel' or 'keep') and photo/3 (grey or rgb; resize, crop, interpolation, antialias), "
+        f"got {prepare.policy}/{prepare.version} "
         f"({'; '.join([target.colour, *(f'{name}={value!r}' for name, value in prepare.parameters.items())])})"
     )
-
-
-def find_least_side(prepare: PrepareSpec, target: InputSpec) -> int:
-    """The pixels that the shorter side of a JPEG needs for a policy that was found; 0 if it needs all of them."""
-    height, width, _ = target.shape
-    if (prepare.policy, prepare.version) != ("photo", 3):
-        return 0
-    return find_least_side_of_photo_3(width, height, **prepare.parameters)

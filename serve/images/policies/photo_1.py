@@ -6,22 +6,34 @@ Enters: a decoded image. Leaves: uint8 [H, W, 3]. Does not know: image files, mo
 import numpy as np
 from PIL import Image
 
-from serve.images.pixels import Pixels, Policy, over_white, upright
+from serve.images.pixels import Pixels, Policy, Report, over_white, upright
 
 
 def photo_1(width: int, height: int) -> Policy:
     """The policy for a model's width and height. It leaves an RGB image of that size unchanged."""
 
-    def prepare(image: Image.Image) -> Pixels:
-        image = upright(image)  # the caller's is let go of, for a large one takes much memory
-        rgb = over_white(image)
-        if rgb.mode != "RGB":
-            rgb = rgb.convert("RGB")
-        if rgb.size != (width, height):
-            rgb = rgb.resize((width, height), Image.Resampling.BICUBIC, box=_centre(rgb.size, width / height))
-        return np.frombuffer(rgb.tobytes(), np.uint8).reshape(height, width, 3)
+    def prepare(image: Image.Image, report: Report | None = None, /) -> Pixels:
+        rgb = upright_rgb(image)
+        del image  # a large one takes much memory
+        if report:
+            report.add_step("levels", rgb)
+        return scale(rgb, width, height)
 
     return prepare
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """The image upright, laid over white, in RGB."""
+    image = upright(image)  # the caller's is let go of, for a large one takes much memory
+    rgb = over_white(image)
+    return rgb if rgb.mode == "RGB" else rgb.convert("RGB")
+
+
+def scale(rgb: Image.Image, width: int, height: int) -> Pixels:
+    """The centre of an RGB image at the model's size."""
+    if rgb.size != (width, height):
+        rgb = rgb.resize((width, height), Image.Resampling.BICUBIC, box=_centre(rgb.size, width / height))
+    return np.frombuffer(rgb.tobytes(), np.uint8).reshape(height, width, 3)
 
 
 def _centre(size: tuple[int, int], aspect: float) -> tuple[float, float, float, float]:

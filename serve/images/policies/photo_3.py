@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from serve.images.pixels import Pixels, Policy, over_white, upright
+from serve.images.pixels import Pixels, Policy, Report, over_white, upright
 
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -24,8 +24,6 @@ _FILTERS = {
 _POINT_FILTERS = ("nearest", "bilinear", "bicubic")
 """Filters that exist without antialiasing."""
 _MOST_RESIZE = 65_535
-_DRAFT_FACTOR = 2
-"""A JPEG may be decoded at a reduced scale, as long as it has this many times the pixels of a side that are needed."""
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom in pixels of an image."""
@@ -92,7 +90,7 @@ def make_photo_3(mode: str) -> Callable[..., Policy]:
         """
         scaling = _Scaling(width, height, resize, crop, interpolation, antialias)
 
-        def prepare(image: Image.Image) -> Pixels:
+        def prepare(image: Image.Image, report: Report | None = None, /) -> Pixels:
             image = upright(image)  # the caller's is let go of, for a large one takes much memory
             flat = over_white(image)
             if flat.mode != mode:
@@ -102,8 +100,3 @@ def make_photo_3(mode: str) -> Callable[..., Policy]:
         return prepare
 
     return photo_3
-
-
-def find_least_side(width: int, height: int, *, resize: int, antialias: bool, **_: object) -> int:
-    """The pixels of its shorter side that a JPEG has to be decoded to; 0 for all of it."""
-    return _DRAFT_FACTOR * max(resize, width, height) if antialias else 0

@@ -9,14 +9,15 @@ import functools
 import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import chain
 
 from serve.config import ServerConfig
 from serve.errors import ConfigError, InklingError, ModelControlOff, ModelRefused, NotFound, list_some, quote
 from serve.model_file.folder import ModelFile
-from serve.model_file.repository import Repository, count_live
+from serve.model_file.repository import count_live
 from serve.model_file.scan import find_model_files
+from serve.process.control.precision import PLAIN, make_repository, may_use_cuda
 from serve.process.link import Change, Changed, Desired, File, Followed, Link, Loading, Message
 
 logger = logging.getLogger(__name__)
@@ -44,14 +45,14 @@ class Decider:
 
     def __init__(self, config: ServerConfig) -> None:
         """Raises ConfigError if there is no folder of models, or no file in it."""
-        find_model_files(config.models, config.precision)
+        find_model_files(config.models, PLAIN)
         self._config = config
         self._has_read = asyncio.Event()
         self._is_blind = False
         """Whether the last look found no folder."""
         # Not one of the loop's threads, whose end the loop would wait for: a volume in a network may hang.
         self._thread = ThreadPoolExecutor(1, "folder")
-        self._repository = Repository(config.models, config.precision, count_live(config.version_policy))
+        self._repository = make_repository(config, is_on_cpu=not may_use_cuda(config.device))
         self._live: Live = {}
         self._unloaded: dict[str, tuple[int, ...]] = {}
         """By model, the versions that a client had unloaded."""
@@ -179,7 +180,14 @@ class Decider:
 
     def _desired(self) -> Desired:
         files = [
-            File(file.name, file.version, str(file.path), file.digest, self._find_problem(file))
+            File(
+                file.name,
+                file.version,
+                str(file.path),
+                file.digest,
+                file.problem or self._find_problem(file),
+                asdict(file.serving) if file.serving else None,
+            )
             for file in chain.from_iterable(self._live.values())
         ]
         unloaded = [(name, version) for name, versions in self._unloaded.items() for version in versions]

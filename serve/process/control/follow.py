@@ -12,7 +12,8 @@ from pathlib import Path
 from serve.errors import InklingError, ModelControlOff, ModelRefused, NotFound
 from serve.inference.registry import Refusal
 from serve.model_file.folder import ModelFile
-from serve.process.link import Change, Changed, Desired, Followed, Link, Message, Refused
+from serve.model_file.serving import ServingSettings
+from serve.process.link import Change, Changed, Desired, File, Followed, Link, Message, Refused
 from serve.process.server import Server
 
 _ERRORS: dict[str, type[InklingError]] = {error.__name__: error for error in (ModelControlOff, ModelRefused, NotFound)}
@@ -93,4 +94,9 @@ class Follower:
 
 
 def _to_files(desired: Desired) -> list[ModelFile]:
-    return [ModelFile(file.name, file.version, Path(file.path), file.digest, file.problem) for file in desired.files]
+    return [_to_file(file) for file in desired.files]
+
+
+def _to_file(file: File) -> ModelFile:
+    serving = ServingSettings(**file.serving) if file.serving is not None else None
+    return ModelFile(file.name, file.version, Path(file.path), file.digest, file.problem, serving)

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+import time
 import tracemalloc
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -99,6 +100,66 @@ def test_the_log_names_the_caller_of_a_call_that_the_server_fails_and_shows_no_t
     assert asyncio.run(main()) is grpc.StatusCode.INTERNAL
     assert "request id-1 of alice failed" in caplog.messages
     assert "alices-secret" not in caplog.text
+
+
+def test_a_call_counts_as_running_until_it_has_ended() -> None:
+    """A stop waits for those that run, and no longer."""
+
+    async def main() -> tuple[int, bool, bool, int, int]:
+        gate, going_on = CallGate(Receiver(MemoryGrowth(2**30))), asyncio.Event()
+
+        async def wait(request: pb.GetModelRequest, call: Call) -> pb.GetModelResponse:
+            await going_on.wait()
+            return pb.GetModelResponse()
+
+        async with serving(gate, wait) as get_model:
+            call = get_model(b"")
+            while not gate.running:
+                await asyncio.sleep(0.001)
+            running, is_idle_early = gate.running, await gate.wait_until_idle(0.2)
+            going_on.set()
+            await call
+            return running, is_idle_early, await gate.wait_until_idle(30), gate.running, gate.ended_count
+
+    assert asyncio.run(main()) == (1, False, True, 0, 1)
+
+
+def test_a_stop_waits_while_calls_come_and_not_for_longer_than_it_may() -> None:
+    async def measure_s(longest_s: float, come: bool) -> float:
+        gate, start_s = CallGate(Receiver(MemoryGrowth(2**30))), time.monotonic()
+        waiting = asyncio.create_task(gate.wait_until_quiet(longest_s))
+        while not waiting.done():
+            gate.call_count += come
+            await asyncio.sleep(0.001)
+        return time.monotonic() - start_s
+
+    assert 0.04 < asyncio.run(measure_s(60, come=False)) < 30
+    assert asyncio.run(measure_s(0.5, come=True)) >= 0.5
+
+
+def test_a_call_that_has_ended_gives_its_place_back_however_it_ended(tmp_path: Path) -> None:
+    """Of a name that may have one at a time."""
+    file = tmp_path / "tokens"
+    file.write_text("alice alices-secret\n")
+
+    async def main() -> list[grpc.StatusCode]:
+        gate = CallGate(Receiver(MemoryGrowth(2**30)), tokens=TokenFile(file, max_calls=1))
+        codes = []
+        async with serving(gate, fail) as get_model:
+            for model in ("missing", "unknown", "missing"):
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await get_model(
+                        pb.GetModelRequest(model=model).SerializeToString(),
+                        metadata=[("authorization", "Bearer alices-secret")],
+                    )
+                codes.append(caught.value.code())
+        return codes
+
+    assert asyncio.run(main()) == [
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.NOT_FOUND,
+    ]
 
 
 def test_a_failed_call_keeps_nothing_of_its_request() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -11,6 +12,7 @@ import pytest
 from serve.api.gate import CallGate
 from serve.api.open_inference.service import SERVICE
 from serve.api.receiving import Receiver
+from serve.api.security.tokens import TokenFile
 from serve.api.streams import Requests
 from serve.errors import NotFound
 from serve.machine.memory import MemoryGrowth
@@ -80,6 +82,24 @@ def test_a_stream_answers_each_message_and_ends_well() -> None:
     ids, end, gate = run_stream([ask("a"), ask("b"), ask("c")])
     assert (ids, end) == (["a", "b", "c"], "OK: ")
     assert (gate.call_count, gate.running) == (1 + 3, 0)
+
+
+def test_a_stream_that_has_ended_gives_its_place_back(tmp_path: Path) -> None:
+    """Of a name that may have one at a time."""
+    file = tmp_path / "tokens"
+    file.write_text("alice alices-secret\n")
+
+    async def main() -> list[str]:
+        gate, ends = CallGate(Receiver(MemoryGrowth(2**30)), tokens=TokenFile(file, max_calls=1)), []
+        async with serving(gate, echo) as stream:
+            for text in ("a", "fail", "b"):
+                call = stream(metadata=[("authorization", "Bearer alices-secret")])
+                await call.write(ask(text))
+                await call.done_writing()
+                ends.append((await collect(call))[1])
+        return ends
+
+    assert asyncio.run(main()) == ["OK: ", "NOT_FOUND: missing", "OK: "]
 
 
 def test_a_failure_ends_a_stream_with_its_status() -> None:

@@ -2,9 +2,74 @@
 
 import grpc
 import pytest
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
 
 from serve import errors
-from serve.api.status import INTERNAL_MESSAGE, STATUS_CODES, to_status
+from serve.api.status import STATUS_CODES, name_code, refuse, to_status
+
+
+class Refused:
+    """A call that takes note of how it is ended."""
+
+    def abort(
+        self, code: grpc.StatusCode, details: str, trailing_metadata: tuple[tuple[str, str | bytes], ...]
+    ) -> None:
+        """As gRPC's context has it."""
+        self.code, self.details, self.trailers = code, details, dict(trailing_metadata)
+
+
+def end_with(error: Exception) -> Refused:
+    """A call that an error has ended."""
+    refused = Refused()
+    refuse(refused, error)  # type: ignore[arg-type]  # it has what refuse() asks for
+    return refused
+
+
+def read_details(refused: Refused) -> tuple[ErrorInfo, RetryInfo | None]:
+    """What a program reads: who refused and why, and when to come again."""
+    status = Status.FromString(bytes(refused.trailers["grpc-status-details-bin"]))
+    assert (status.code, status.message) == (refused.code.value[0], refused.details)
+    info, retry = ErrorInfo(), RetryInfo()
+    assert status.details[0].Unpack(info)
+    return info, retry if len(status.details) > 1 and status.details[1].Unpack(retry) else None
+
+
+@pytest.mark.parametrize("error", [errors.Overloaded, errors.TooManyCalls])
+def test_who_comes_too_early_is_told_when_to_come_again(error: type[errors.ServerError]) -> None:
+    """In the trailer that gRPC's clients obey, and in the details that others read."""
+    refused = end_with(error("later"))
+    info, retry = read_details(refused)
+    assert refused.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert (info.reason, info.domain) == (error.reason, "inkling")
+    assert retry is not None
+    assert retry.retry_delay.ToNanoseconds() == 50_000_000
+    assert refused.trailers["grpc-retry-pushback-ms"] == "50"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "is_never_retried"),
+    [
+        (errors.EmptyImage("none"), grpc.StatusCode.INVALID_ARGUMENT, True),
+        (errors.NotFound("none"), grpc.StatusCode.NOT_FOUND, True),
+        (errors.RequestStalled("slow"), grpc.StatusCode.DEADLINE_EXCEEDED, True),
+        (errors.Draining("stops"), grpc.StatusCode.UNAVAILABLE, False),
+        (errors.Expired("late"), grpc.StatusCode.DEADLINE_EXCEEDED, False),
+        (ValueError("inside"), grpc.StatusCode.INTERNAL, False),
+    ],
+)
+def test_only_a_fault_of_the_request_is_never_retried(
+    error: Exception, code: grpc.StatusCode, is_never_retried: bool
+) -> None:
+    refused = end_with(error)
+    info, retry = read_details(refused)
+    assert (refused.code, info.domain, retry) == (code, "inkling", None)
+    assert refused.trailers.get("grpc-retry-pushback-ms") == ("-1" if is_never_retried else None)
+
+
+def test_a_code_that_grpc_has_as_a_number_has_its_name() -> None:
+    assert name_code(14) == name_code(grpc.StatusCode.UNAVAILABLE) == "UNAVAILABLE"
+    assert name_code(None) == name_code(99) == "UNKNOWN"
 
 
 def test_every_named_failure_has_a_status_code() -> None:
@@ -22,8 +87,11 @@ def test_every_named_failure_has_a_status_code() -> None:
     assert STATUS_CODES[Exception] is grpc.StatusCode.INTERNAL
 
 
-def test_an_unknown_failure_says_nothing_of_the_inside(caplog: pytest.LogCaptureFixture) -> None:
-    status = to_status(ZeroDivisionError("a path or a password"))
-    assert status.code == grpc.StatusCode.INTERNAL.value[0]
-    assert status.message == INTERNAL_MESSAGE
+@pytest.mark.parametrize("kind", [ZeroDivisionError, errors.CorruptModelFile])
+def test_an_unknown_failure_says_nothing_of_the_inside(kind: type[Exception], caplog: pytest.LogCaptureFixture) -> None:
+    """Nor does one that is known, and that no client should ever see."""
+    refused = end_with(kind("a path or a password"))
+    info, _ = read_details(refused)
+    assert (refused.code, info.reason) == (grpc.StatusCode.INTERNAL, "INTERNAL")
+    assert refused.details == "the server failed; its log says why"
     assert "a path or a password" in caplog.text

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from serve.client.evaluate import MAX_CALL_BYTES, find_language, main, split_into_calls
+from serve.client.evaluate import MAX_CALL_BYTES, find_language, main, split_into_calls, take_sample
 from serve.errors import InklingError
 from serve.pb import classifier_pb2 as pb
 from tests.support import LABELS, Png, RunningServer, write_tiny_model
@@ -134,3 +135,52 @@ def test_a_folder_that_is_not_named_by_a_label_is_refused(
 def test_an_empty_folder_is_refused(server: RunningServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(server, tmp_path) == 1
     assert "found none" in capsys.readouterr().out
+
+
+@pytest.fixture
+def large_examples(tmp_path: Path, png: Png) -> Path:
+    """Images of the size that the corruptions take."""
+    for name, band in (("top/1", 0), ("top/2", 0), ("middle/3", 1), ("bottom/4", 2)):
+        file = tmp_path / f"{name}.png"
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(png(band, (32, 32)))
+    return tmp_path
+
+
+def test_corrupted_images_are_measured_by_severity(
+    server: RunningServer, large_examples: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(server, "--json", "--corruptions", "gaussian_noise,contrast", "--", large_examples) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["accuracy"], found["images"]) == (1, 4)
+    assert found["corruptions"] == {"gaussian_noise": [1.0] * 5, "contrast": [1.0] * 5}
+    assert found["mean"] == 1
+
+
+def test_the_table_of_corruptions_has_a_mean_and_says_what_it_is_over(
+    server: RunningServer, large_examples: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(server, "--sample", 3, "--corruptions", "fog", "--", large_examples) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4
+    assert re.fullmatch(r"fog( +\d\.\d{4}){6}", lines[1])
+    assert lines[2].endswith("(3 images)")
+    assert "1 corruptions without frost, not the benchmark's mean" in lines[3]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"), [(["--corruptions", "rain"], "got rain"), (["--corruptions"], "got one of 12 x 12")]
+)
+def test_what_cannot_be_corrupted_is_a_message(
+    server: RunningServer, examples: Path, capsys: pytest.CaptureFixture[str], flags: list[str], said: str
+) -> None:
+    assert run(server, examples, *flags) == 1
+    assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("count", "taken"), [(0, 10), (3, 3), (10, 10), (40, 10)])
+def test_a_sample_is_taken_evenly(count: int, taken: int) -> None:
+    files = [Path(str(number)) for number in range(10)]
+    found = take_sample(files, count)
+    assert len(found) == taken
+    assert found == sorted(found)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from serve.errors import UnreadableImage
-from serve.images.decode import decode
+from serve.images.decode import decode, estimate_cost
 from tests.serve.images.test_decode import LIMIT, PNG_SIGNATURE, chunk, draw, idat, ihdr
 from tests.support import encode
 
@@ -73,6 +73,36 @@ def test_a_jpeg_of_many_scans_is_refused_before_it_is_decoded() -> None:
         decode(rescanned_jpeg(101), LIMIT)
 
 
+def test_a_jpeg_of_many_pixels_may_have_fewer_scans() -> None:
+    """50 million pixels in 16 scans are 800 million, which take seconds; it is refused by its header."""
+    data = rescanned_jpeg(16)
+    frame = data.index(b"\xff\xc2")
+    data = data[: frame + 5] + struct.pack(">HH", 7_071, 7_071) + data[frame + 9 :]
+    with pytest.raises(UnreadableImage, match="at most 750,000,000, got 7071 x 7071 in 16 scans"):
+        decode(data, 50_000_000)
+
+
+@pytest.mark.parametrize(
+    ("data", "cost"),
+    [
+        *((encode(Image.new("RGB", (50, 20)), name), 1_000) for name in ("PNG", "GIF", "BMP", "JPEG")),
+        (encode(Image.new("RGB", (50, 20)), "WEBP"), 2_000),
+        *((rescanned_jpeg(scans), (1 + scans // 10) * draw().width * draw().height) for scans in (10, 19, 20)),
+        (encode(Image.new("RGB", (500, 200))), 100_000),
+        (encode(Image.new("RGB", (500, 201))), 0),
+        (encode(Image.new("1", (65_535, 1))), 65_535),
+        (encode(Image.new("1", (65_536, 1))), 0),
+        (b"\xff\xd8\xff\xe0", 100_000),
+        (b"RIFF\0\0\0\0WEBPnone", 200_000),
+        (b"text", 0),
+        (b"", 0),
+    ],
+)
+def test_the_cost_of_an_image_is_known_by_its_header(data: bytes, cost: int) -> None:
+    """Its pixels, once more for each ten scans, and twice for a WebP; all that may be if the header does not tell."""
+    assert estimate_cost(data, 100_000) == cost
+
+
 BOMBS = {
     "png": huge_png(),
     "gif-under-pillows-own-limit": tall_gif(13_300),
@@ -116,6 +146,6 @@ except ImageTooLarge:
 
 def test_the_huge_webp_is_valid() -> None:
     """The same bytes are decoded with a size within the limit, so it is the limit that refuses them."""
-    image = decode(huge_webp(900), LIMIT)
+    image = decode(huge_webp(900), LIMIT, detail=900)
     assert image.size == (900, 900)
     assert image.convert("RGB").getcolors() == [(810_000, (200, 0, 0))]

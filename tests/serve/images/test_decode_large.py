@@ -69,7 +69,7 @@ def test_many_bytes_are_large_in_any_format() -> None:
     assert not is_large(bytes(32 * 1024))
 
 
-@pytest.mark.parametrize("data", [b"", b"text", b"RIF", b"II*\0"], ids=repr)
+@pytest.mark.parametrize("data", [b"", b"text", b"RIF", b"II+\0"], ids=repr)
 def test_bytes_without_a_signature_are_not_large(data: bytes) -> None:
     assert not is_large(data)
 

@@ -22,6 +22,12 @@ def test_places_are_refused_past_the_bound_on_bytes() -> None:
         pass
 
 
+def test_places_are_given_up_to_the_bounds_themselves() -> None:
+    admission = Admission(max_images=2, max_bytes=100)
+    with admission.admit(1, 60), admission.admit(1, 40):
+        assert (admission.images, admission.image_bytes) == (2, 100)
+
+
 def test_places_come_back_also_after_a_failure() -> None:
     admission = Admission(max_images=1, max_bytes=10)
     for _ in range(3):

@@ -24,6 +24,7 @@ from serve.inference.runner import Answer, Runner, RunnerLimits
 from serve.machine.cpu_policy import CpuPolicy
 from serve.machine.watchdog import UNWATCHED
 from serve.model_file.folder import ModelFile
+from serve.model_file.serving import ServingSettings
 from tests.support import Png, write_tiny_model
 
 ALL = 10**6
@@ -346,5 +347,31 @@ def test_a_load_that_fails_changes_nothing(tmp_path: Path) -> None:
         with pytest.raises(ModelFileError):
             await state.loader.load(spoil(tmp_path, "bands", 1))
         assert (state.versions(), state.names) == ({}, [])
+
+    run(scenario)
+
+
+def test_the_settings_of_a_version_hold_for_its_runner_alone(tmp_path: Path) -> None:
+    async def scenario(state: Live) -> None:
+        own = ServingSettings(max_batch=2, max_pending=3, max_queue_delay_us=4)
+        first, second = write(tmp_path, "bands", 1), replace(write(tmp_path, "bands", 2), serving=own)
+        await state.follow(second, first, live=2)
+        runners = {runner.version: runner for runner in state.registry.list()}
+        assert (runners[2].max_batch, runners[1].max_batch) == (2, 8)
+        assert runners[1].limits == RunnerLimits(8, 2**24, max_queue_delay_us=0, max_image_pixels=2**22)
+        assert runners[2].limits == RunnerLimits(3, 2**24, max_queue_delay_us=4, max_image_pixels=2**22)
+
+    run(scenario)
+
+
+def test_other_settings_load_a_version_anew_and_wrong_ones_leave_it_as_it_is(tmp_path: Path) -> None:
+    async def scenario(state: Live) -> None:
+        file = write(tmp_path, "bands", 1)
+        await state.follow(file)
+        assert await state.follow(replace(file, serving=ServingSettings(max_batch=2))) == []
+        assert state.registry.find("bands", "").max_batch == 2
+        (refusal,) = await state.follow(replace(file, serving=None, problem="serving.toml: wrong"))
+        assert refusal.reason == "serving.toml: wrong"
+        assert state.registry.find("bands", "").max_batch == 2
 
     run(scenario)

@@ -80,6 +80,22 @@ def test_a_full_batch_waits_for_nobody_and_the_rest_is_next() -> None:
     assert run_on_loop(scenario) == [[0, 1, 2, 3], [4, 5]]
 
 
+def test_what_a_run_leaves_over_counts_towards_the_next_full_batch() -> None:
+    """The rest and two more are as many as a run may have, so nobody waits for others."""
+
+    async def scenario(batcher: LoopBatcher[int, int]) -> None:
+        large = asyncio.ensure_future(batcher.submit([1, 2, 3, 4, 5, 6]))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        small = asyncio.ensure_future(batcher.submit([7, 8]))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert small.done()
+        assert (await large, await small) == ([2, 4, 6, 8, 10, 12], [14, 16])
+
+    assert run_on_loop(scenario) == [[1, 2, 3, 4], [5, 6, 7, 8]]
+
+
 def test_a_caller_that_leaves_between_its_runs_is_no_longer_counted() -> None:
     """Were the items that it left still counted, the three that follow would not be waited for."""
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import os
 import platform
 import re
 import subprocess
@@ -12,14 +13,17 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import grpc
+import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from serve.api.inkling_v1 import SERVICE
 from serve.bench.target import process_tree
 from serve.machine import memory
 from serve.pb.classifier_pb2 import ClassifyRequest
 from tests.serve.process.test_server import running
-from tests.support import ROOT, Png
+from tests.support import ROOT, SHAPE, Png, make_graph, make_spec
+from train.export.onnx_file import measure_self_test, write_model_file
 
 MIB = 2**20
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library gives back as it likes")
@@ -163,3 +167,38 @@ def test_growth_is_always_over_where_the_system_does_not_tell() -> None:
     growth = memory.MemoryGrowth(2**40)
     growth.close()
     assert growth.is_over()
+
+
+def test_bytes_are_a_file_until_the_block_ends() -> None:
+    with memory.as_file(b"some bytes") as place:
+        assert isinstance(place, str)
+        assert Path(place).read_bytes() == b"some bytes"
+    assert not Path(place).exists()
+
+
+def test_without_files_in_memory_the_bytes_stay_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "memfd_create")
+    with memory.as_file(b"some bytes") as place:
+        assert place == b"some bytes"
+
+
+def test_a_loaded_model_is_in_memory_once(tmp_path: Path) -> None:
+    """Its weights, and not its file beside them: the file of ballast is 32 MiB."""
+    graph = make_graph(SHAPE)
+    ballast = np.random.default_rng(0).random((SHAPE[0] * SHAPE[1] * SHAPE[2], 20_000), np.float32)
+    graph.graph.initializer.append(numpy_helper.from_array(ballast, "ballast"))
+    graph.graph.node.append(helper.make_node("MatMul", ["flat", "ballast"], ["load"]))
+    graph.graph.output.append(helper.make_tensor_value_info("load", TensorProto.FLOAT, ["N", ballast.shape[1]]))
+    file = write_model_file(graph, make_spec(self_test=measure_self_test(graph, SHAPE)), tmp_path / "1")
+    program = f"""
+from pathlib import Path
+from serve.inference.engine import Placement, load
+from serve.machine.memory import return_free_memory
+from tests.serve.machine.test_memory import resident_bytes
+before = resident_bytes()
+engine = load(Path({str(file)!r}), Placement("cpu", 1, 8, 0))
+return_free_memory()
+print(resident_bytes() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ballast.nbytes < int(done.stdout) < 1.7 * ballast.nbytes

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from serve.errors import ConfigError
-from serve.model_file.repository import MOST_PROBLEMS, STANDBY_VERSIONS, Repository, count_live
+from serve.model_file.repository import MOST_PROBLEMS, STANDBY_VERSIONS, Repository, count_live, read_accuracy
 from tests.serve.model_file.test_scan import denied, public_folder
+from tests.support import write_tiny_model
 
 __all__ = ["public_folder"]  # a fixture
 
@@ -181,3 +182,54 @@ def test_of_many_problems_some_are_named_and_the_others_counted(repository: Repo
         put(folder / f"{number}.onnx")
     problems = repository.look()
     assert (len(problems), problems[-1]) == (MOST_PROBLEMS + 1, "and 5 more")
+
+
+def write_pair(folder: Path, int8: float, float32: float) -> None:
+    """A model file, and one in int8 beside it, that state these accuracies."""
+    write_tiny_model(folder, precision="int8", test_accuracy=int8).rename(folder / "1" / "model.int8.onnx")
+    write_tiny_model(folder, test_accuracy=float32)
+
+
+def list_names(repository: Repository) -> list[str]:
+    return [file.path.name for file in repository.models["bands"]]
+
+
+@pytest.mark.parametrize(
+    ("int8", "names"),
+    [
+        (0.99, ["model.int8.onnx", "model.onnx"]),
+        (0.951, ["model.int8.onnx", "model.onnx"]),
+        (0.95, ["model.int8.onnx", "model.onnx"]),
+        (0.9499, ["model.onnx"]),
+        (0.0, ["model.onnx"]),
+    ],
+)
+def test_a_file_that_loses_accuracy_is_passed_over(tmp_path: Path, int8: float, names: list[str]) -> None:
+    write_pair(tmp_path / "bands", int8, 0.951)
+    repository = Repository(tmp_path, "int8", ALL, keeps_accuracy=True)
+    repository.look_first()
+    assert list_names(repository) == names
+    repository = Repository(tmp_path, "int8", ALL)
+    repository.look_first()
+    assert list_names(repository) == ["model.int8.onnx", "model.onnx"]
+
+
+@pytest.mark.parametrize("damaged", ["model.onnx", "model.int8.onnx"])
+def test_a_file_that_states_no_accuracy_is_no_reason_to_leave_the_plain_one(tmp_path: Path, damaged: str) -> None:
+    write_pair(tmp_path / "bands", 0.99, 0.99)
+    (tmp_path / "bands" / "1" / damaged).write_bytes(b"no model")
+    assert read_accuracy(tmp_path / "bands" / "1" / damaged) is None
+    repository = Repository(tmp_path, "int8", ALL, keeps_accuracy=True)
+    repository.look_first()
+    assert list_names(repository) == ["model.onnx"]
+
+
+def test_a_file_that_was_replaced_is_judged_anew(tmp_path: Path) -> None:
+    write_pair(tmp_path / "bands", 0.9, 0.99)
+    repository = Repository(tmp_path, "int8", ALL, keeps_accuracy=True)
+    repository.look_first()
+    assert list_names(repository) == ["model.onnx"]
+    write_pair(tmp_path / "bands", 0.99, 0.99)
+    for _ in range(2):
+        repository.look()
+    assert list_names(repository) == ["model.int8.onnx", "model.onnx"]

@@ -14,6 +14,7 @@ from serve.model_file.spec import (
     SCHEMA,
     SEAL_KEY,
     UNSEALED,
+    InputSpec,
     PrepareSpec,
     check_seal,
     from_metadata,
@@ -129,6 +130,18 @@ def test_a_self_test_of_other_classes_than_the_labels_is_refused() -> None:
     test = replace(spec.self_test, probabilities=((0.5, 0.5),))
     with pytest.raises(InvalidMetadata, match=r"inkling\.self_test: wanted rows of 3 probabilities"):
         from_metadata(to_metadata(replace(spec, self_test=test)))
+
+
+@pytest.mark.parametrize(("side", "rows", "is_refused"), [(2364, 4, False), (2365, 4, True), (20_000, 1, True)])
+def test_a_self_test_of_more_inputs_than_fit_into_memory_is_refused(side: int, rows: int, is_refused: bool) -> None:
+    """A kilobyte of file would otherwise take gigabytes when it is loaded."""
+    spec = make_spec(input=InputSpec((side, side, 3), "uint8", "rgb"))
+    metadata = to_metadata(replace(spec, self_test=replace(spec.self_test, probabilities=((0.5, 0.25, 0.25),) * rows)))
+    if is_refused:
+        with pytest.raises(InvalidMetadata, match=r"inkling\.self_test: wanted inputs of at most 67,108,864 values"):
+            from_metadata(metadata)
+    else:
+        assert from_metadata(metadata).input.shape == (side, side, 3)
 
 
 def test_a_sealed_file_passes_and_sealing_again_changes_nothing(sealed: bytes) -> None:

@@ -72,6 +72,12 @@ def break_model(folder: Path) -> list[str]:
     return []
 
 
+def misspell_setting(folder: Path) -> list[str]:
+    """Put a key that no version has beside a model."""
+    (folder / "models/bands/1/serving.toml").write_text("max_bach = 4")
+    return []
+
+
 def remove_models(folder: Path) -> list[str]:
     """Leave no model."""
     shutil.rmtree(folder / "models")
@@ -98,9 +104,20 @@ def test_a_good_configuration_has_a_line_for_each_model_and_each_file(folder: Pa
         (expire, 2, "--tls-cert: the certificate in"),
         (break_tokens, 2, "line 1: wanted two words, a name and a token; got 1"),
         (break_model, 3, "bands version 1: "),
+        (misspell_setting, 3, "bands version 1: serving.toml: unknown keys: max_bach"),
         (remove_models, 3, "--models: wanted"),
     ],
-    ids=["a key", "a type", "no key file", "another key", "an old certificate", "tokens", "a model", "no models"],
+    ids=[
+        "a key",
+        "a type",
+        "no key file",
+        "another key",
+        "an old certificate",
+        "tokens",
+        "a model",
+        "a key beside a model",
+        "no models",
+    ],
 )
 def test_a_bad_configuration_has_a_line_with_the_problem_and_an_exit_code(
     folder: Path, break_it: Break, code: int, problem: str

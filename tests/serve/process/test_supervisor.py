@@ -20,7 +20,7 @@ import pytest
 from serve.client.client import Client
 from serve.config import ServerConfig
 from serve.process import supervisor
-from serve.process.supervisor import Supervisor, choose_workers
+from serve.process.supervisor import LONGEST_BACKOFF_S, STABLE_S, Supervisor, choose_workers, next_pause_s
 from tests.support import Png
 
 IN_A_TERMINAL = """
@@ -131,6 +131,26 @@ def test_a_killed_worker_comes_back_and_a_retrying_client_loses_nothing(reposito
         assert set(answers) == {"middle"}
         running.process.terminate()
         assert running.process.wait(20) == 0
+
+
+def test_the_pause_grows_to_its_bound_and_is_short_again_after_a_long_run() -> None:
+    pauses_s = [0.0]
+    for _ in range(9):
+        pauses_s.append(next_pause_s(pauses_s[-1], ran_s=STABLE_S))
+    assert pauses_s[1:] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, LONGEST_BACKOFF_S, LONGEST_BACKOFF_S]
+    assert next_pause_s(pauses_s[-1], ran_s=STABLE_S + 0.1) == 0.1
+
+
+@pytest.mark.slow
+def test_the_pause_grows_while_workers_keep_ending(repository_folder: Path) -> None:
+    """Each place has its own pause: the first worker is killed again and again, and the second not at all."""
+    with supervised(repository_folder) as running:
+        victim = running.worker_pids()[0]
+        for count in range(1, 4):
+            os.kill(victim, signal.SIGKILL)
+            victim = int(running.wait_for(r"is ready, process (\d+)", 2 + count)[-1][1])
+        pauses = [found[1] for found in running.wait_for(r"starting another in ([\d.]+) s", 3)]
+    assert pauses == ["0.1", "0.2", "0.4"]
 
 
 def test_sigterm_stops_the_workers_and_then_the_supervisor(repository_folder: Path) -> None:

@@ -100,7 +100,7 @@ def test_counts_figures_and_commands_are_printed(training: subprocess.CompletedP
         (lambda folder: (folder / "disc" / "0.png").unlink(), "found disc 9"),
         (
             lambda folder: (folder / "disc" / "a.png").write_bytes(b"GIF8"),
-            "a.png: wanted a PNG, JPEG, WebP, GIF or BMP",
+            "a.png: wanted a PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF",
         ),
         (lambda folder: os.mkfifo(folder / "disc" / "a.png"), "a.png: wanted a file, found a pipe"),
         (lambda folder: make_sparse(folder / "disc" / "a.png"), "a.png: wanted a file of at most 400,000,000 bytes"),

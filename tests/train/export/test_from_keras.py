@@ -18,8 +18,8 @@ from serve.model_file.spec import InputSpec, PrepareSpec, check_seal, from_metad
 from train.data.datasets import OBJECTS, OBJECTS_RU, Dataset
 from train.evaluation.metrics import measure_accuracy
 from train.export import from_keras as export
+from train.export.measure.parity import LARGEST_DIFFERENCE
 from train.export.onnx_file import run_onnx
-from train.export.parity import LARGEST_DIFFERENCE
 from train.nets.build import build
 from train.recipes.net import Conv, GlobalMax, NormConv, Whitening
 

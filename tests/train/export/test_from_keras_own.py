@@ -10,10 +10,10 @@ import pytest
 from serve.errors import ModelFileError
 from serve.model_file.spec import PrepareSpec
 from train.data.datasets import Dataset, Part
-from train.export.answers import NotProbabilities
+from train.export.foreign.answers import NotProbabilities
 from train.export.from_keras import Exported, export
+from train.export.measure.parity import LARGEST_DIFFERENCE
 from train.export.onnx_file import read_model_file
-from train.export.parity import LARGEST_DIFFERENCE
 
 SHAPE = (16, 16, 3)
 NAMES = {"en": ("a", "b", "c")}

@@ -13,7 +13,7 @@ import onnx
 
 from serve.errors import ModelFileError
 from train.data.datasets import Images, Part, choose_batch_size
-from train.export.answers import (
+from train.export.foreign.answers import (
     KINDS,
     LOGIT,
     PROBABILITIES,
@@ -28,8 +28,8 @@ from train.export.foreign.layout import Layout
 from train.export.foreign.scaling import COMMON, Scaling, scales_itself
 from train.export.foreign.source import Array, Source, Tensor, Unconvertible
 from train.export.foreign.wrap import choose_output, wrap
+from train.export.measure.parity import Parity, ParityFailed, find_limit, measure_parity, require_parity
 from train.export.onnx_file import run_onnx
-from train.export.parity import Parity, ParityFailed, find_limit, measure_parity, require_parity
 from train.export.simplify import simplify
 
 AUTO = "auto"

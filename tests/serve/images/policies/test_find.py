@@ -17,13 +17,18 @@ from tests.serve.images.policies.test_photo_1 import RGB_32
     ("prepare", "target", "found"),
     [
         (PrepareSpec("poster", 1, {}), RGB_32, r"got poster/1 \(rgb\)"),
-        (PrepareSpec("photo", 2, {}), RGB_32, r"got photo/2 \(rgb\)"),
-        (PrepareSpec("photo", 1, {}), GREY_28, r"got photo/1 \(grey\)"),
         (PrepareSpec("photo", 3, {}), RGB_32, r"got photo/3 \(rgb\)"),
+        (PrepareSpec("photo", 2, {}), RGB_32, r"got photo/2 \(rgb\)"),
+        (PrepareSpec("photo", 2, {"margins": "cut"}), RGB_32, r"got photo/2 \(rgb; margins='cut'\)"),
+        (PrepareSpec("photo", 2, {"margins": True}), RGB_32, r"got photo/2 \(rgb; margins=True\)"),
+        (PrepareSpec("photo", 1, {}), GREY_28, r"got photo/1 \(grey\)"),
         (PrepareSpec("digit", 1, {"box": 20}), RGB_32, r"got digit/1 \(rgb; box=20\)"),
         (PrepareSpec("digit", 1, {}), GREY_28, r"got digit/1 \(grey\)"),
         (PrepareSpec("digit", 1, {"box": 20, "blur": 2}), GREY_28, r"got digit/1 \(grey; box=20; blur=2\)"),
         (PrepareSpec("photo", 1, {"crop": 0.9}), RGB_32, r"got photo/1 \(rgb; crop=0.9\)"),
+        (PrepareSpec("digit", 3, {"box": 20}), GREY_28, r"got digit/3 \(grey; box=20\)"),
+        (PrepareSpec("digit", 2, {}), GREY_28, r"got digit/2 \(grey\)"),
+        (PrepareSpec("digit", 2, {"box": 29}), GREY_28, "box=29"),
         (PrepareSpec("digit", 1, {"box": 0}), GREY_28, "box=0"),
         (PrepareSpec("digit", 1, {"box": 29}), GREY_28, "box=29"),
         (PrepareSpec("digit", 1, {"box": "20"}), GREY_28, "box='20'"),
@@ -52,6 +57,7 @@ def peak_kb():
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 policies = [
     find_policy(PrepareSpec("digit", 1, {{"box": 20}}), InputSpec((28, 28, 1), "uint8", "grey")),
+    find_policy(PrepareSpec("digit", 2, {{"box": 20}}), InputSpec((28, 28, 1), "uint8", "grey")),
     find_policy(PrepareSpec("photo", 1, {{}}), InputSpec((32, 32, 3), "uint8", "rgb")),
     find_policy(
         PrepareSpec("photo", 3, dict(resize=40, crop=True, interpolation="bilinear", antialias=True)),

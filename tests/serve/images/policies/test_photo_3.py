@@ -1,6 +1,5 @@
 """serve.images.policies.photo_3: an ImageNet net gets pictures as torchvision prepares them."""
 
-import io
 from itertools import product
 
 import numpy as np
@@ -9,11 +8,10 @@ from PIL import Image
 
 from serve.errors import UnknownPolicy
 from serve.images.pixels import Pixels
-from serve.images.policies.find import find_least_side, find_policy
-from serve.images.reader import ImageReader, Prepared
+from serve.images.policies.find import find_policy
 from serve.model_file.spec import InputSpec, PrepareSpec
 from tests.serve.images.test_pixels import exif_of
-from tests.support import encode, reopen
+from tests.support import reopen
 
 RGB_64 = InputSpec((64, 64, 3), "uint8", "rgb")
 GREY_64 = InputSpec((64, 64, 1), "uint8", "grey")
@@ -114,28 +112,6 @@ def test_a_photo_is_turned_upright_and_laid_over_white() -> None:
     assert np.abs(found[:20] - (200, 0, 0)).max() < 12
     clear = Image.new("RGBA", (90, 90), (200, 0, 0, 0))
     assert (prepare(reopen(clear)) == 255).all()
-
-
-@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"quality": 95, "subsampling": 0}])
-def test_a_large_jpeg_is_decoded_at_reduced_scale_with_the_same_pixels(options: dict[str, object]) -> None:
-    """Up to what averaging twice rounds."""
-    photo = draw_photo((1200, 900))
-    data = encode(photo, "JPEG", **options)
-    spec = PrepareSpec("photo", 3, IMAGENET)
-    least = find_least_side(spec, RGB_64)
-    small = Image.open(io.BytesIO(data))
-    small.draft(None, (least, least))
-    assert (least, small.size) == (146, (300, 225)), "a quarter is enough"
-    policy = find_policy(spec, RGB_64)
-    whole, reduced = (ImageReader(policy, 2_000_000, side).read(data) for side in (0, least))
-    assert isinstance(whole, Prepared)
-    assert isinstance(reduced, Prepared)
-    assert np.abs(whole.pixels.astype(int) - reduced.pixels).mean() < 1
-
-
-def test_other_policies_and_point_sampling_decode_all_pixels() -> None:
-    assert find_least_side(PrepareSpec("photo", 1, {}), RGB_64) == 0
-    assert find_least_side(PrepareSpec("photo", 3, IMAGENET | {"antialias": False}), RGB_64) == 0
 
 
 @pytest.mark.parametrize(

@@ -445,7 +445,7 @@ def test_files_arrive_as_they_were_sent() -> None:
 
     async def main() -> Desired:
         ours, theirs = [await Link.over(end) for end in socket.socketpair()]
-        ours.send(Desired(3, [(file.name, file.version, str(file.path), file.digest, "")], "bands"))  # type: ignore[list-item]
+        ours.send(Desired(3, [(file.name, file.version, str(file.path), file.digest, "", {"max_batch": 4})], "bands"))  # type: ignore[list-item]
         message = await anext(theirs.receive())
         ours.close()
         theirs.close()
@@ -456,3 +456,4 @@ def test_files_arrive_as_they_were_sent() -> None:
     assert (found.number, found.retry) == (3, "bands")
     (arrived,) = found.files
     assert (arrived.name, arrived.version, Path(arrived.path), arrived.digest) == (name, 10**30, file.path, "00")
+    assert arrived.serving == {"max_batch": 4}

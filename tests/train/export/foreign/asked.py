@@ -12,9 +12,9 @@ from serve.client.client import Client
 from serve.images.pixels import to_png
 from serve.model_file.spec import ModelSpec
 from tests.support import RunningServer
-from train.commands.convert import main
+from train.commands.converting.command import main
+from train.export.measure.parity import find_limit
 from train.export.onnx_file import read_model_file
-from train.export.parity import find_limit
 
 Images = npt.NDArray[np.uint8]
 Answers = npt.NDArray[np.floating]

@@ -11,13 +11,15 @@ from keras import layers
 
 from serve.model_file.spec import self_test_images
 from tests.train.export.foreign.asked import Answers, Ask, Images, draw, softmax
-from train.commands.convert import SYNTHETIC_COUNT, SYNTHETIC_SEED
+from train.commands.converting.command import SYNTHETIC_COUNT, SYNTHETIC_SEED
 
 pytestmark = pytest.mark.slow
 SHAPE = (32, 32, 3)
 SURE = keras.initializers.RandomNormal(stddev=4.0, seed=1)
 """Weights of a last layer, large enough for answers that differ."""
 FROM_0_TO_1 = ["--scale", "1/255"]
+SURE_SPREAD = 30
+"""Between the highest and the lowest logit of an image, when answers are sure."""
 
 
 @pytest.fixture(autouse=True)
@@ -179,8 +181,9 @@ def sharpen(net: keras.Model, prepared: object) -> None:
         if isinstance(layer, layers.BatchNormalization):
             layer.momentum = 0.0
     net(prepared, training=True)
+    spread = float(np.ptp(np.log(np.asarray(net(prepared))), axis=1).max())
     kernel, bias = net.layers[-1].get_weights()
-    net.layers[-1].set_weights([kernel * 4, bias])
+    net.layers[-1].set_weights([kernel * (SURE_SPREAD / spread), bias])
 
 
 @pytest.mark.parametrize(

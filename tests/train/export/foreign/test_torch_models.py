@@ -11,7 +11,7 @@ import pytest
 
 from serve.model_file.spec import PrepareSpec, self_test_images
 from tests.train.export.foreign.asked import Ask, Images, draw, softmax
-from train.commands.convert import SYNTHETIC_SEED, main
+from train.commands.converting.command import SYNTHETIC_SEED, main
 
 torch = pytest.importorskip("torch", reason="needs PyTorch, of the extra [test-convert]")
 nn = torch.nn

@@ -15,8 +15,8 @@ from train.export.foreign.layout import find_layout
 from train.export.foreign.scaling import Scaling
 from train.export.foreign.source import Unconvertible
 from train.export.foreign.wrap import prune
+from train.export.measure.parity import LARGEST_DIFFERENCE
 from train.export.onnx_file import run_onnx
-from train.export.parity import LARGEST_DIFFERENCE
 
 HEIGHT, WIDTH = 6, 4
 IMAGENET = Scaling(1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

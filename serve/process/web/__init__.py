@@ -1,0 +1,1 @@
+"""The web process, as the supervisor sees it: its sockets, its start, its stop."""

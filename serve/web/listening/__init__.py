@@ -1,0 +1,1 @@
+"""How the door listens: sockets, TLS, connections, and its stop."""

@@ -1,0 +1,1 @@
+"""What callers send: headers, bodies, forms, options; each within bounds."""

@@ -1,0 +1,225 @@
+"""The page in a real browser: drawing, choosing, languages, colours, widths, and where its requests go."""
+
+import base64
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.serve.web.browser.strokes import DIGITS, draw, wait_for_answer
+from tests.support import ROOT
+
+pytestmark = pytest.mark.slow
+
+CAT = ROOT / "samples/objects/cat-chelsea.jpg"
+SEVEN = ROOT / "samples/digits/7-crossed-pen.png"
+PHONE = {"viewport": {"width": 375, "height": 740}, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}
+Open = Callable[..., Any]
+Shoot = Callable[[Any, str], None]
+
+
+@pytest.mark.parametrize("digit", DIGITS)
+def test_each_digit_that_a_mouse_draws_is_right(page: Any, shoot: Shoot, digit: str) -> None:
+    draw(page, digit)
+    wait_for_answer(page, digit)
+    assert page.locator("#bars li").count() == 5
+    shoot(page, f"digit-{digit}")
+
+
+def test_the_answer_comes_while_one_draws(page: Any) -> None:
+    box = page.locator("#pad").bounding_box()
+    page.mouse.move(box["x"] + 100, box["y"] + 60)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 110, box["y"] + 250, steps=10)
+    page.wait_for_selector("#result:not([hidden])")
+    page.mouse.up()
+
+
+def test_undo_takes_a_stroke_back_and_clear_takes_all(page: Any, shoot: Shoot) -> None:
+    shoot(page, "empty")
+    draw(page, "1")
+    wait_for_answer(page, "1")
+    draw(page, "0")
+    page.click("#undo")
+    wait_for_answer(page, "1")
+    page.click("#clear")
+    assert page.locator("#empty").is_visible()
+    assert page.locator("#hint").is_visible()
+    assert page.locator("#undo").is_disabled()
+
+
+def test_the_page_tells_what_the_net_saw_and_where_the_time_went(page: Any) -> None:
+    draw(page, "3")
+    wait_for_answer(page, "3")
+    picture = page.locator("#steps img").last
+    assert picture.evaluate("each => each.decode().then(() => [each.naturalWidth, each.naturalHeight])") == [28, 28]
+    assert page.locator("#times dt").all_text_contents() == [
+        *("waiting", "decoding", "preparing", "the net", "the way here and back")
+    ]
+    assert "99.70% of 10,000 test images" in page.locator("#facts").text_content()
+
+
+def make_transfer(page: Any, file: Any) -> Any:
+    """What a browser hands over when somebody drops or pastes a file."""
+    return page.evaluate_handle(
+        "([name, text]) => { const data = new DataTransfer();"
+        "data.items.add(new File([Uint8Array.from(atob(text), each => each.charCodeAt(0))], name, "
+        "{type: name.endsWith('jpg') ? 'image/jpeg' : 'image/png'})); return data; }",
+        [file.name, base64.b64encode(file.read_bytes()).decode()],
+    )
+
+
+def test_a_picture_that_is_dropped_is_classified(page: Any, shoot: Shoot) -> None:
+    page.select_option("#model", "cifar10/1")
+    page.locator("#stage").dispatch_event("drop", {"dataTransfer": make_transfer(page, CAT)})
+    wait_for_answer(page, "cat")
+    assert page.locator("#shown").is_visible()
+    assert page.locator("#shown").get_attribute("alt") == "Your picture, cat-chelsea.jpg"
+    shoot(page, "dropped")
+
+
+def test_a_picture_that_is_pasted_is_classified(page: Any) -> None:
+    page.evaluate(
+        "data => document.dispatchEvent(new ClipboardEvent('paste', {clipboardData: data, bubbles: true}))",
+        make_transfer(page, SEVEN),
+    )
+    wait_for_answer(page, "7")
+
+
+def test_a_picture_that_is_chosen_is_classified(page: Any) -> None:
+    with page.expect_file_chooser() as chooser:
+        page.click("#choose")
+    chooser.value.set_files(SEVEN)
+    wait_for_answer(page, "7")
+
+
+def test_samples_fit_the_model_and_are_classified(page: Any) -> None:
+    assert page.locator("#samples button").count() == 6
+    page.click("#samples li:nth-child(2) button")
+    wait_for_answer(page, "2")
+    page.select_option("#model", "cifar10/1")
+    page.click("#samples li:first-child button")
+    wait_for_answer(page, "cat")
+    assert page.locator("#samples button[aria-pressed=true] img").get_attribute("alt") == "Sample: cat chelsea"
+
+
+def test_the_samples_of_the_page_are_those_of_the_repository() -> None:
+    folder = ROOT / "serve/web/static/samples"
+    copies = [path for path in folder.rglob("*") if path.is_file()]
+    assert len(copies) == 12
+    for copy in copies:
+        assert copy.read_bytes() == (ROOT / "samples" / copy.relative_to(folder)).read_bytes()
+
+
+def test_a_file_that_is_no_picture_gets_the_servers_sentence(page: Any, shoot: Shoot) -> None:
+    page.set_input_files("#file", {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"hello"})
+    page.wait_for_selector("#problem:not([hidden])")
+    assert "No answer: wanted" in page.locator("#problem").text_content()
+    shoot(page, "problem")
+    draw(page, "7")
+    wait_for_answer(page, "7")
+    assert page.locator("#problem").is_hidden()
+
+
+def test_the_page_speaks_russian(page: Any, shoot: Shoot) -> None:
+    page.click("[data-language=ru]")
+    page.select_option("#model", "cifar10/1")
+    page.click("#samples li:first-child button")
+    wait_for_answer(page, "кот")
+    assert page.locator("html").get_attribute("lang") == "ru"
+    assert page.locator("h2").all_text_contents() == ["Ваша картинка", "Ответ"]
+    assert "верно" in page.locator("#facts").text_content()
+    shoot(page, "russian")
+    page.reload()
+    page.wait_for_selector("#samples button")
+    assert page.locator("#answer-title").text_content() == "Ответ"
+
+
+def test_a_russian_browser_gets_russian_at_once(open_page: Open) -> None:
+    page = open_page(locale="ru-RU")
+    assert page.locator("#choose").text_content() == "Выбрать картинку"
+    assert page.locator("#labels").input_value() == "ru"
+
+
+def test_both_languages_have_the_same_texts(page: Any) -> None:
+    english, russian = page.evaluate("[Object.keys(TEXTS.en), Object.keys(TEXTS.ru)]")
+    assert english == russian
+    marks = "texts => Object.values(texts).map(text => (text.match(/{\\w+}/g) || []).sort().join())"
+    assert page.evaluate(f"({marks})(TEXTS.en)") == page.evaluate(f"({marks})(TEXTS.ru)")
+
+
+def style(page: Any) -> Any:
+    """The computed style of the page's body."""
+    return page.evaluate_handle("getComputedStyle(document.body)")
+
+
+def test_dark_colours_are_dark(open_page: Open, shoot: Shoot) -> None:
+    page = open_page(color_scheme="dark")
+    draw(page, "5")
+    wait_for_answer(page, "5")
+    paper, ink = page.evaluate(
+        "[...'ab'].map((_, at) => getComputedStyle(document.body)[at ? 'color' : 'backgroundColor'])"
+    )
+    assert max(map(int, paper[4:-1].split(","))) < 60
+    assert min(map(int, ink[4:-1].split(","))) > 200
+    shoot(page, "dark")
+
+
+def test_a_finger_draws_at_a_phones_width_and_nothing_is_cut(open_page: Open, shoot: Shoot) -> None:
+    page = open_page(**PHONE)
+    box = page.locator("#pad").bounding_box()
+    touch = page.context.new_cdp_session(page)
+    for place, (x, y) in enumerate(DIGITS["1"][0]):
+        point = {"x": box["x"] + x * box["width"], "y": box["y"] + y * box["height"]}
+        kind = "touchMove" if place else "touchStart"
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [point]})
+    touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    wait_for_answer(page, "1")
+    assert page.locator("#badge").is_visible()
+    assert page.locator("#badge").text_content().startswith("1 ")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    shoot(page, "phone")
+
+
+def test_no_request_leaves_the_machine(open_page: Open, url: str) -> None:
+    page = open_page()
+    asked: list[str] = []
+    page.context.on("request", lambda request: asked.append(request.url))
+    page.reload()
+    page.wait_for_selector("#samples button")
+    draw(page, "2")
+    wait_for_answer(page, "2")
+    page.goto(f"{url}/docs")
+    assert len(asked) > 5
+    assert all(each.startswith((f"{url}/", "data:", "blob:")) for each in asked), asked
+
+
+@pytest.mark.parametrize(
+    ("share", "sentence", "is_care"),
+    [
+        (0.4, "This looks like what the model knows.", False),
+        (0.03, "Of the pictures that the model knows, only 3.0% look less typical.", True),
+        (0.0, "This does not look like anything that the model knows. Do not rely on the answer.", True),
+    ],
+)
+def test_familiarity_is_a_plain_sentence(page: Any, shoot: Shoot, share: float, sentence: str, is_care: bool) -> None:
+    """A reply of the server with the field written in, and with steps and notes of the preparation."""
+
+    def write_in(route: Any) -> None:
+        reply = route.fetch()
+        content = reply.json()
+        content["classification"]["familiarity"] = share
+        png = content["classification"]["preparedPng"]
+        content["classification"]["steps"] = [{"name": name, "png": png} for name in ("ink", "turned", "prepared")]
+        content["classification"]["notes"] = ["ONE_PART", "SEVERAL_PARTS"]
+        route.fulfill(response=reply, json=content)
+
+    page.route("**/*:classify?*", write_in)
+    draw(page, "8")
+    wait_for_answer(page, "8")
+    line = page.locator("#familiarity")
+    assert line.text_content() == sentence
+    assert ("care" in line.get_attribute("class")) is is_care
+    assert page.locator("#steps figcaption").all_text_contents() == ["the ink", "turned", "28 \u00d7 28 pixels"]
+    assert page.locator("#notes").text_content() == "There seems to be more than one thing in the picture."
+    shoot(page, f"familiarity-{share}")

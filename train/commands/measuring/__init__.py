@@ -1,0 +1,1 @@
+"""`python -m train.measure`: what an answer of each shipped file costs, and how right it is."""
