@@ -43,6 +43,7 @@ COMMANDS = {
     "train cifar": Command("train.cifar", "train a classifier of CIFAR-10's ten objects", "cpu,train"),
     "train folder": Command("train.folder", "train a classifier of your own pictures", "cpu,train"),
     "study": Command("train.study", "compare the values of one training setting", "cpu,train"),
+    "convert": Command("train.convert", "turn a trained model into a file that is served", "cpu,train"),
     "measure": Command("train.measure", "measure what an answer of each model file costs", "cpu,train"),
     "variants": Command("train.variants", "write a model file in fewer bits", "cpu,train"),
 }
@@ -173,7 +174,7 @@ def _tell(spec: "ModelSpec", self_test: str) -> list[str]:
         "input": f"{'x'.join(map(str, spec.input.shape))} {spec.input.dtype}, {spec.input.colour}",
         "policy": f"{spec.prepare.policy}/{spec.prepare.version} {dict(spec.prepare.parameters) or ''}".rstrip(),
         "precision": spec.precision,
-        "accuracy": f"{spec.test_accuracy:.4f} of {spec.test_count:,} test images",
+        "accuracy": f"{spec.accuracy} of {spec.test_count:,} test images" if spec.test_count else spec.accuracy,
         "parameters": f"{spec.parameters:,}",
         "created": spec.created.isoformat(),
         "commit": spec.source_commit,

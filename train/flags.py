@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from serve.model_file.folder import NAME_RULE, follows_name_rule
+
 HIGHEST_SEED = 2**32 - 1
 """The largest seed that NumPy and Keras take."""
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -58,6 +60,13 @@ def add_precision_flag(parser: argparse.ArgumentParser) -> None:
     """Add the precision of the arithmetic, for `train.nets.precision.choose_precision`."""
     help_ = "train in these numbers; default: auto, the faster ones on this hardware"
     parser.add_argument("--precision", choices=PRECISIONS, help=help_)
+
+
+def read_name(text: str) -> str:
+    """Read the name of a model. Raises argparse.ArgumentTypeError."""
+    if not follows_name_rule(text):
+        raise argparse.ArgumentTypeError(f"wanted {NAME_RULE}; got {text!r}")
+    return text
 
 
 def read_count(text: str) -> int:

@@ -27,7 +27,7 @@ MEANINGS = {
     "prepare": "The policy that makes an input from an image: name, version and parameters.",
     "precision": "The numbers that the graph computes with.",
     "test_accuracy": "The share of the test set that this file classifies correctly.",
-    "test_count": "The number of images in that test set.",
+    "test_count": "The number of images in that test set; 0 if the file is unverified.",
     "recipe": "The settings of the training, and what it reached on held-out images.",
     "parameters": "The number of trained parameters.",
     "created": "The time of the export.",

@@ -147,13 +147,15 @@ def is_supported(image_bytes: bytes) -> bool:
     return image_bytes.startswith(_SIGNATURES) or is_tiff(image_bytes) or is_avif(image_bytes)
 
 
-def is_large(image_bytes: bytes) -> bool:
-    """Whether decoding may take long enough to delay a batch: over 32 KiB, over 128 x 128 pixels, or unknown.
+def is_large(image_bytes: bytes, input_pixels: int = 0) -> bool:
+    """Whether an image may take long enough to delay a batch: over 32 KiB, over 128 x 128 pixels, or unknown.
+
+    To prepare a small one takes as long if the model's input has that many pixels.
 
     It reads only the header of a small file and opens nothing, so an event loop may call it. A file whose header does
     not give the size is large, such as every WebP and GIF. Bytes without an image's signature are not.
     """
-    if len(image_bytes) > _LARGE_BYTES:
+    if len(image_bytes) > _LARGE_BYTES or input_pixels > _LARGE_PIXELS:
         return True
     if not is_supported(image_bytes):
         return False

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from serve.errors import InvalidMetadata, ModelFileError, SelfTestFailed, list_some
-from serve.machine.memory import as_file
+from serve.machine.memory import as_file, measure_resident_bytes
 from serve.machine.scheduling import lower_thread_priority
 from serve.machine.watchdog import UNWATCHED, Watchdog
 from serve.model_file.spec import INPUT, OUTPUT, ModelSpec, from_metadata, self_test_images
@@ -29,6 +29,11 @@ LONGEST_RUN_S = 0.1
 """CPU seconds that a batch should take at most: requests wait meanwhile, and a slow net gains nothing by more."""
 SLOW_BATCH_S = LONGEST_RUN_S / 4
 """CPU seconds. A batch whose images take longer one by one is slow, however much of that a batch saves."""
+
+LARGEST_BATCH_BYTES = 2**28
+"""Bytes that a batch on the CPU should take at most beside the weights. Larger ones gain no speed."""
+LARGE_INPUT_PIXELS = 128 * 128
+"""Pixels of an input from which on the memory of a run is measured; smaller ones take too little to matter."""
 
 ONLY_FATAL = 4
 
@@ -73,7 +78,7 @@ class Engine:
         self.spec = spec
         self.placement = placement
         self.max_batch = placement.max_batch
-        """Most images in one run: what `placement` allows, on the CPU less for a net that `warm_up` finds slow."""
+        """Most images in one run: what `placement` allows; on the CPU less if it takes long, or much memory."""
         self.one_image_s = self.full_batch_s = float("inf")
         """CPU seconds of a run of one image, and of `max_batch`, in one thread of it; `warm_up` measures them."""
         self._session = session
@@ -127,6 +132,9 @@ class Engine:
         for size in () if on_cpu else self.placement.batch_sizes:
             self._measure(size)
         self.one_image_s = self._measure(1, last)
+        if on_cpu and self.spec.input.shape[0] * self.spec.input.shape[1] > LARGE_INPUT_PIXELS:
+            grown = min(self._measure_bytes(last) for _ in range(2))  # other models may run meanwhile
+            self.max_batch = min(self.max_batch, max(1, LARGEST_BATCH_BYTES // max(1, grown)))
         if on_cpu and self.max_batch * self.one_image_s > SLOW_BATCH_S:
             self.max_batch = min(self.max_batch, max(1, int(LONGEST_RUN_S / self.one_image_s)))
             self.full_batch_s = self.max_batch * self.one_image_s
@@ -137,6 +145,13 @@ class Engine:
     def close(self) -> None:
         """Let go of the session and its memory. No run may follow."""
         del self._session
+
+    def _measure_bytes(self, shrinking: ort.RunOptions | None) -> int:
+        """The bytes that a run of one image takes."""
+        self._measure(1, shrinking)
+        before = measure_resident_bytes()
+        self._measure(1)
+        return measure_resident_bytes() - before
 
     def _measure(self, size: int, options: ort.RunOptions | None = None) -> float:
         # Not the clock's time, for other processes warm up at the same time. Nor the time of this process, which may

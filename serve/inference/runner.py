@@ -102,6 +102,7 @@ class Runner:
         self._engine = engine
         policy, detail = find_policy(engine.spec.prepare, engine.spec.input), find_detail(engine.spec.input.shape)
         self._reader = ImageReader(policy, limits.max_image_pixels, detail)
+        self._input_pixels = engine.spec.input.shape[0] * engine.spec.input.shape[1]
         self.admission = Admission(limits.max_pending, limits.max_pending_bytes)
         self._pool = pool
         self._cpu = cpu
@@ -139,7 +140,7 @@ class Runner:
             large = {
                 index: image
                 for index, image in enumerate(images)
-                if isinstance(image, bytes) and (explains or is_large(image))
+                if isinstance(image, bytes) and (explains or is_large(image, self._input_pixels))
             }
             if large:
                 reader = self._reader.keeping_steps() if explains else self._reader

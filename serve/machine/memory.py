@@ -11,6 +11,7 @@ import gc
 import os
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 QUIET_S = 1.0
 """Seconds without a call, after which free memory is returned."""
@@ -23,6 +24,15 @@ LARGEST_END_BYTES = 64 * 2**20
 """Bytes of the largest free block that glibc leaves at the end of an arena (mallopt(3), M_TRIM_THRESHOLD)."""
 PIECE_BYTES = 100_000
 """Bytes of a block that glibc always takes from an arena (mallopt(3), M_MMAP_THRESHOLD)."""
+
+
+def measure_resident_bytes() -> int:
+    """Bytes of this process that are in memory; 0 on systems without /proc."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def keep_loaded() -> None:

@@ -4,6 +4,7 @@ Enters: folders, names, versions. Leaves: paths by name and version. Does not kn
 A version is a positive integer in ASCII digits without a leading zero. The highest version is the newest.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,9 @@ from serve.errors import InklingError
 from serve.model_file.serving import SERVER_SETTINGS, ServingSettings
 
 PLAIN_NAME = "model.onnx"
+NAME_RULE = "1 to 64 of a-z, A-Z, 0-9, '.', '_' and '-', starting with a letter or a digit"
+"""What training wants of a model's name: it is also a folder and a word in a shell. A model file takes any text."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,11 @@ class ModelFile:
     """Why it is not to be loaded; where it is live already, it stays."""
     serving: ServingSettings | None = SERVER_SETTINGS
     """What the file beside it sets; None if that file is wrong, and `problem` says why."""
+
+
+def follows_name_rule(name: str) -> bool:
+    """Whether a name follows NAME_RULE."""
+    return bool(_NAME.fullmatch(name))
 
 
 def read_version(name: str) -> int | None:

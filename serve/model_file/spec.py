@@ -30,6 +30,8 @@ SEAL_KEY = PREFIX + "sha256"
 _SEAL = re.compile(re.escape(SEAL_KEY).encode() + rb'\x12\x42"([0-9a-f]{64})"')
 UNSEALED = "0" * 64
 COLOUR_CHANNELS = {"grey": 1, "rgb": 3}
+UNVERIFIED = "unverified"
+"""What stands for the accuracy of a file that was measured on no image."""
 MOST_SELF_TEST_VALUES = 2**26
 """Values of all inputs of a self-test, which are in memory at once, however small the file."""
 
@@ -89,6 +91,11 @@ class ModelSpec:
     def class_count(self) -> int:
         """K, the number of classes."""
         return len(next(iter(self.labels.values())))
+
+    @property
+    def accuracy(self) -> str:
+        """The test accuracy for people, or UNVERIFIED."""
+        return f"{self.test_accuracy:.4f}" if self.test_count else UNVERIFIED
 
 
 def to_metadata(spec: ModelSpec) -> dict[str, str]:
@@ -181,7 +188,8 @@ def _find_seal(data: bytes) -> tuple[int, int]:
     found = _SEAL.match(data, max(0, data.rfind(SEAL_KEY.encode())))
     if found is None:
         raise InvalidMetadata(
-            f"the file lacks the metadata key {SEAL_KEY}; wanted a whole file by train.export.from_keras"
+            f"the file lacks the metadata key {SEAL_KEY}; wanted a whole file by train.export; train.convert makes one "
+            "of any classifier"
         )
     return found.span(1)
 

@@ -40,7 +40,7 @@ async def _check_models(config: ServerConfig) -> bool:
             _print("wrong", str(error))
             return False
     for model in server.registry.list():
-        accuracy = f"accuracy {model.spec.test_accuracy:.4f}"
+        accuracy = f"accuracy {model.spec.accuracy}"
         _print("ok", f"{model.name} version {model.version}: {model.spec.precision} on {model.device}, {accuracy}")
     for refusal in server.registry.refusals:
         file = refusal.file

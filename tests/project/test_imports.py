@@ -24,6 +24,7 @@ MOST_FILES = 9
 DOORS = {
     *("serve.__main__", "serve.evaluate", "serve.health", "serve.cli"),
     *("train.cifar", "train.mnist", "train.folder", "train.study", "train.variants", "train.speed", "train.measure"),
+    "train.convert",
 }
 ROOMS: dict[str, set[str]] = {
     "serve": set(),
@@ -53,7 +54,7 @@ ROOMS: dict[str, set[str]] = {
         *("serve.client", "serve.pb", "serve.images", "serve.model_file", "serve.machine", "serve.errors"),
     },
     "train": {"serve"},
-    "train.flags": set(),
+    "train.flags": {"serve.model_file"},
     "train.run_folder": {"serve.model_file", "serve.errors"},
     "train.recipes": {"serve.model_file"},
     "train.evaluation": {"serve.model_file"},

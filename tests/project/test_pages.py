@@ -12,9 +12,11 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from serve.client.client import Client
 from serve.config import CONFIG_VARIABLE, PREFIX, ServerConfig
+from tests.served import served
 from tests.support import ROOT, RunningServer
 
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"{page.relative_to(ROOT)}" for page in (ROOT / "docs").rglob("*.md"))]
@@ -31,6 +33,7 @@ RUN_BY = {
     "python -m train.study": "tests/train/studies/test_study.py [a small dataset]",
     "python -m train.measure": "tests/train/commands/measuring/test_command.py [tiny models, no time]",
     "python -m train.speed": "tests/train/commands/test_speed.py",
+    "python -m train.convert": "tests/project/test_pages.py",
     "python -m train.variants": "tests/train/commands/test_variants.py [a small model]",
     "python -m train.data": "tests/train/data/test_datasets.py [a small dataset]",
     "python -m serve": "tests/serve/process/test_server.py [a free port]",
@@ -62,6 +65,7 @@ EXAMPLES = {
     "README.md": "test_the_example_that_asks_runs",
     "docs/serving/client.md": "test_the_example_that_asks_about_many_images_runs",
     "docs/serving/open-inference.md": "test_the_example_with_tritonclient_runs",
+    "docs/training/convert.md": "test_the_way_from_pytorch_to_a_service_can_be_gone",
     "docs/serving/score.md": "test_the_example_that_scores_runs",
     "docs/training/own-keras-model.md": "test_the_example_that_exports_leaves_a_model_that_is_served",
 }
@@ -179,6 +183,34 @@ def test_the_example_that_exports_leaves_a_model_that_is_served(
     with Client(start_server(tmp_path / "runs").address) as client:
         answer = client.classify((ROOT / "samples/objects/cat-chelsea.jpg").read_bytes(), model="flowers")
     assert answer.best.label in {"daisy", "rose", "tulip"}
+
+
+@pytest.mark.slow
+def test_the_way_from_pytorch_to_a_service_can_be_gone(tmp_path: Path) -> None:
+    """The page's Python and its commands, one after the other, in a folder of their own."""
+    pytest.importorskip("torch", reason="needs PyTorch, of the extra [test-convert]")
+    pytest.importorskip("onnxscript", reason="needs onnxscript, of the extra [test-convert]")
+    page = "docs/training/convert.md"
+    (tmp_path / "labels.txt").write_text("daisy\nrose\ntulip\n")
+    for label in ("daisy", "rose", "tulip"):
+        (tmp_path / "pictures" / label).mkdir(parents=True)
+        for number, file in enumerate(sorted((ROOT / "samples/objects").glob("*.jpg"))[:4]):
+            Image.open(file).rotate(90 * len(label)).save(tmp_path / "pictures" / label / f"{number}.jpg")
+    (program,) = find_blocks("python", page)
+    convert, serve, ask = (line for block in find_blocks("sh", page) for line in block.splitlines())
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    def run(command: list[str]) -> str:
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run([sys.executable, "-c", program])
+    assert "test accuracy" in run([sys.executable, *convert.split()[1:]])
+    with served(tmp_path / "runs", folder=tmp_path) as server:
+        assert serve.split() == ["python", "-m", "serve", "--models", "runs"]
+        answer = run([sys.executable, *ask.split()[1:], "--address", server.address])
+    assert any(label in answer for label in ("daisy", "rose", "tulip"))
 
 
 def test_the_output_in_the_readme_names_samples_with_their_labels() -> None:

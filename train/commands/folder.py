@@ -7,7 +7,6 @@ Enters: flags. Leaves: the folder `<out>/<name>/<version>/` (`publish.py` lists 
 
 import argparse
 import dataclasses
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from train.commands.ending import advise_resuming, run
 from train.commands.recipe import adapt, train_recipe
 from train.data.datasets import Dataset
 from train.data.pictures import LEAST_IMAGES, Pictures, count_by_class, read_folder
-from train.flags import RunFlags, add_run_flags, read_flags, read_positive
+from train.flags import RunFlags, add_run_flags, read_flags, read_name, read_positive
 from train.recipes.recipe import Recipe
 from train.recipes.shipped import DIGIT, NOTEBOOK_AUGMENTATION, PHOTO, RECIPES
 
@@ -25,7 +24,6 @@ LEAST_SIZE, MOST_SIZE = 8, 128  # pixels; above, the Dense layer alone would hav
 BOX_SHARE = DIGIT.parameters["box"] / 28  # of the side: the size of MNIST's digits in their images
 MANY_IMAGES = 5000  # from this many on, batches are larger
 WANTED_STEPS, LEAST_EPOCHS, MOST_EPOCHS = 1500, 20, 100  # a small folder needs more epochs for as many steps
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,22 +53,13 @@ def parse_flags() -> FolderFlags:
     )
     add = parser.add_argument
     add("folder", type=Path, metavar="DIR", help="train on the class folders in DIR")
-    add("--name", type=_name, required=True, help="give the model this name, by which clients ask for it")
+    add("--name", type=read_name, required=True, help="give the model this name, by which clients ask for it")
     add("--size", type=_size, default=32, metavar="N", help="make the model's input N x N pixels; default: 32")
     add("--colour", choices=NETS, default="rgb", help="take grey for strokes on paper; default: rgb")
     add("--skip-broken", action="store_true", help="leave out files that cannot be used, instead of stopping")
     add("--epochs", type=_epochs, metavar="N", help="train N epochs; default: depends on the number of images")
     add_run_flags(parser)
     return read_flags(parser, FolderFlags)
-
-
-def _name(text: str) -> str:
-    # A model file takes any text, but the name is also a folder and a word in a shell.
-    if not _NAME.fullmatch(text):
-        raise argparse.ArgumentTypeError(
-            f"wanted 1 to 64 of a-z, A-Z, 0-9, '.', '_' and '-', starting with a letter or a digit; got {text!r}"
-        )
-    return text
 
 
 def _epochs(text: str) -> int:

@@ -46,6 +46,7 @@ def publish_run(
     from train.evaluation import figures
     from train.export.from_keras import export
     from train.export.measure.cost import count_multiply_adds
+    from train.export.measure.parity import LARGEST_DIFFERENCE
 
     facts, source_commit = describe_run(recipe, progress, precision), find_source_commit()
     with partial_folder(out / recipe.name) as partial:
@@ -57,6 +58,7 @@ def publish_run(
             recipe=facts,
             source_commit=source_commit,
             halves_weights=recipe.halves_weights,
+            limit=LARGEST_DIFFERENCE,
             second_view=(single, progress.second_view.below) if single and progress.second_view else None,
         )
         model.save(partial / "model.keras")

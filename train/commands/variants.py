@@ -9,9 +9,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from serve.errors import ModelFileError
+import numpy as np
+
+from serve.errors import ConfigError, ModelFileError
+from serve.model_file.spec import ModelSpec
+from train.commands.converting.publish import CONVERTED
 from train.commands.ending import run
-from train.data.datasets import load
+from train.data.datasets import Dataset, load
+from train.data.examples import read_examples
+from train.data.labels import Labels
+from train.data.pictures import read_folder
+from train.data.sources import SOURCES
 from train.export.onnx_file import read_model_file
 from train.export.variants import TOLERANCES, write_variant
 from train.flags import add_data_flag, read_flags
@@ -25,6 +33,8 @@ class VariantFlags:
     folder: Path
     precision: str
     data: Path | None
+    images: Path | None
+    skip_broken: bool
 
 
 def parse_flags(arguments: Sequence[str] | None) -> VariantFlags:
@@ -34,6 +44,9 @@ def parse_flags(arguments: Sequence[str] | None) -> VariantFlags:
     add("folder", type=Path, metavar="FOLDER", help="convert FOLDER/model.onnx, as in models/cifar10-cnn/1")
     add("--precision", choices=tuple(TOLERANCES), required=True, help="write FOLDER/model.<precision>.onnx")
     add_data_flag(parser)
+    images = "calibrate and measure a model of your own on the pictures in DIR, best in class folders"
+    add("--images", type=Path, metavar="DIR", help=images)
+    add("--skip-broken", action="store_true", help="leave out pictures that cannot be used, instead of stopping")
     return read_flags(parser, VariantFlags, arguments)
 
 
@@ -43,6 +56,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run(lambda: convert(flags), lambda: f"no model.{flags.precision}.onnx was written")
 
 
+def load_published(spec: ModelSpec, folder: Path | None) -> Dataset:
+    """The published dataset that a model was trained on. Raises DatasetError, and ConfigError if there is none."""
+    if spec.dataset not in SOURCES:
+        raise ConfigError(
+            f"--images: wanted a folder of pictures to calibrate and measure on, as {spec.name} is a model of your own"
+        )
+    return load(spec.dataset, folder)
+
+
+def read_own(spec: ModelSpec, flags: VariantFlags) -> Dataset:
+    """Pictures as a model takes them: those to calibrate on as `train`, those of the figures as `test`.
+
+    The folder that a model was trained on is split as then; any other as `train.convert` splits it.
+    """
+    assert flags.images is not None  # noqa: S101  # the caller asks
+    if CONVERTED not in spec.recipe:
+        pictures = read_folder(flags.images, spec.input, spec.prepare, flags.skip_broken)
+        if pictures.dataset.name == spec.dataset:
+            return pictures.dataset
+    examples = read_examples(flags.images, Labels(spec.labels, {}), spec.input, spec.prepare, flags.skip_broken)
+    calibration = examples.calibration if len(examples.calibration) else examples.figures
+    return Dataset(spec.dataset, calibration, calibration.take(np.arange(0)), examples.figures, spec.labels)
+
+
 def convert(flags: VariantFlags) -> int:
     """Convert the file of a folder and print the figures. Returns the exit code."""
     path = flags.folder / "model.onnx"
@@ -50,11 +87,11 @@ def convert(flags: VariantFlags) -> int:
         _, before = read_model_file(path)
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}") from error
-    dataset = load(before.dataset, flags.data)
+    dataset = read_own(before, flags) if flags.images else load_published(before, flags.data)
     with name_errors(flags.folder):
         after = write_variant(flags.folder, flags.precision, dataset)
     parity = after.recipe["variant_parity"]
-    print(f"test accuracy {after.test_accuracy:.4f}, of the float32 file {before.test_accuracy:.4f}")
+    print(f"test accuracy {after.accuracy}, of the float32 file {before.accuracy}")
     print(f"largest difference of a probability {parity['largest_difference']:.3g}")
     print(f"wrote {flags.folder / f'model.{flags.precision}.onnx'}")
     return 0

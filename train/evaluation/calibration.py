@@ -25,6 +25,7 @@ import numpy.typing as npt
 from train.evaluation.metrics import Floats, Integers, check_pairs
 
 BIN_COUNT = 15  # as in Guo et al. 2017
+CALIBRATION_LEAST = 1000  # held-out images; with fewer, the temperature would depend on chance
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.05, 20.0
 HALVINGS = 45  # steps of a bisection, which narrow a range of 6 in log T to less than 1e-12
 # The share of a probability that is kept at least when smoothing is subtracted. Among 0.02 to 0.5 it gave two nets of

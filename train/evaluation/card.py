@@ -15,6 +15,9 @@ from train.evaluation.metrics import Floats, Integers, count_confusions
 PUBLISHED = {"mnist": "ylecun/mnist", "cifar10": "uoft-cs/cifar10"}
 """Names of the published datasets on the hub. A user's own folder has none."""
 
+MOST_LISTED = 100
+"""Classes that the card names in a sentence."""
+
 
 def write_card(
     path: Path,
@@ -68,7 +71,7 @@ def describe_use(spec: ModelSpec) -> str:
     return f"""
 # {spec.name}
 
-An image classifier of {spec.parameters:,} parameters with {spec.class_count} classes: {", ".join(spec.labels["en"])}.
+An image classifier of {spec.parameters:,} parameters with {spec.class_count} classes: {_list(spec.labels["en"])}.
 `model.onnx` takes `images`, {spec.input.dtype} [N, {height}, {width}, {spec.input.shape[2]}] ({spec.input.colour}), \
 and gives `probabilities`, float32 [N, {spec.class_count}]. Any image becomes that input by the policy \
 `{spec.prepare.policy}/{spec.prepare.version}`, which Inkling's server applies:
@@ -88,6 +91,7 @@ def describe_results(spec: ModelSpec, probabilities: Floats, truth: Integers) ->
     table = [
         f"| {label} | {true} | {right / max(found, 1):.4f} | {right / max(true, 1):.4f} |"
         for label, true, right, found in rows
+        if true or found  # of a thousand classes, a few may be in the test set
     ]
     calibration = f"Expected calibration error (15 bins): {after:.4f}"
     if before is not None:
@@ -162,6 +166,11 @@ It knows only its {spec.class_count} classes and answers every image with one of
 {calibrated if spec.recipe.get("calibration") else uncalibrated} has to be measured
 (`python -m serve.evaluate DIR`).
 """
+
+
+def _list(labels: Sequence[str]) -> str:
+    more = f" and {len(labels) - MOST_LISTED} more" if len(labels) > MOST_LISTED else ""
+    return ", ".join(labels[:MOST_LISTED]) + more
 
 
 def _word(value: Any) -> str:

@@ -26,6 +26,7 @@ History = Sequence[Mapping[str, float]]
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#767676"
 DOTS_PER_INCH = 120
 MOST_CLASSES_WITH_COUNTS = 20
+MOST_CLASSES_WITH_NAMES = 200
 MISTAKES_ACROSS = 5
 LONGEST_LABEL = 20
 
@@ -33,13 +34,16 @@ LONGEST_LABEL = 20
 def write_report(
     folder: Path, *, history: History, labels: Sequence[str], images: Images, truth: Integers, probabilities: Floats
 ) -> list[Path]:
-    """Write the files for images uint8 [N, H, W, C], truth int [N], probabilities float [N, K]. Raises ValueError."""
+    """Write the files for images uint8 [N, H, W, C], truth int [N], probabilities float [N, K]. Raises ValueError.
+
+    Without a history there are no curves.
+    """
     matrix = count_confusions(probabilities, truth)
     if (len(labels), len(images)) != (len(matrix), len(truth)):
         wanted = f"{len(matrix)} labels and {len(truth)} images"
         raise ValueError(f"wanted {wanted}, found {len(labels)} and {len(images)}")
     figures = {
-        "curves.png": draw_curves(history),
+        **({"curves.png": draw_curves(history)} if history else {}),
         "confusion.png": draw_confusions(matrix, labels),
         "reliability.png": draw_reliability(probabilities, truth),
         "mistakes.png": draw_mistakes(images, truth, probabilities, labels),
@@ -79,7 +83,7 @@ def draw_confusions(matrix: Matrix, labels: Sequence[str]) -> Figure:
     axes = figure.add_subplot()
     shares = _divide(matrix, matrix.sum(axis=1, keepdims=True))
     picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    _name_ticks(axes, labels)
+    _name_ticks(axes, labels if count <= MOST_CLASSES_WITH_NAMES else ())
     if count <= MOST_CLASSES_WITH_COUNTS:
         _write_counts(axes, matrix, shares)
     figure.colorbar(picture, label="share of the true class", shrink=0.8).outline.set_visible(False)

@@ -5,6 +5,7 @@ probabilities. Does not know: Keras, or where a graph came from.
 """
 
 import os
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from train.data.datasets import Dataset, Images, choose_batch_size
 
 Probabilities = npt.NDArray[np.float32]
 
+MOST_SHOWN = 300  # characters of a fact in an error
 SELF_TEST_SEED = 1
 SELF_TEST_COUNT = 4
 SELF_TEST_TOLERANCE = 5e-3  # of a probability: a GPU rounds the inputs of products to the 10 bits of TF32
@@ -62,7 +64,9 @@ def check_file(path: Path, spec: ModelSpec) -> None:
     data, found = read_model_file(path)
     find_policy(found.prepare, found.input)
     if found != spec:
-        raise ModelFileError(f"the metadata did not read back as written: wanted {spec}, found {found}")
+        name = next(each.name for each in fields(spec) if getattr(found, each.name) != getattr(spec, each.name))
+        wanted, got = (repr(getattr(each, name))[:MOST_SHOWN] for each in (spec, found))
+        raise ModelFileError(f"the metadata's {name} did not read back as written: wanted {wanted}, found {got}")
     test = spec.self_test
     images = self_test_images(test.seed, len(test.probabilities), spec.input.shape)
     difference = float(np.abs(run_onnx(data, images) - np.array(test.probabilities)).max())
@@ -74,7 +78,7 @@ def measure_self_test(onnx_model: onnx.ModelProto, shape: tuple[int, int, int]) 
     """The answers of a graph to synthetic images uint8 [N, *shape], which every server compares when it loads it."""
     images = self_test_images(SELF_TEST_SEED, SELF_TEST_COUNT, shape)
     rows = run_onnx(onnx_model.SerializeToString(), images)
-    return SelfTest(SELF_TEST_SEED, tuple(tuple(float(p) for p in row) for row in rows), SELF_TEST_TOLERANCE)
+    return SelfTest(SELF_TEST_SEED, tuple(tuple(float(p) for p in row) for row in rows.clip(0, 1)), SELF_TEST_TOLERANCE)
 
 
 def open_session(data: bytes) -> onnxruntime.InferenceSession:

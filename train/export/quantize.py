@@ -12,12 +12,13 @@ import numpy as np
 import onnx
 from onnxruntime import quantization
 
-from train.data.datasets import Images
+from train.data.datasets import Images, choose_batch_size
 from train.export.graph import Links
 
 # Products, and the operations that pass their values on. Elsewhere 8 bits save nothing.
 QUANTIZED = ("Conv", "Gemm", "MatMul", "MaxPool", "Relu", "Reshape", "Transpose")
 
+BATCH_DIVISOR = 4  # of a usual batch: while ranges are measured, all activations are kept
 RANGE_SHARE = 0.1  # of each batch of images in the moving average of an activation's range
 
 
@@ -25,6 +26,7 @@ class CalibrationImages(quantization.CalibrationDataReader):
     """Hands training images uint8 [N, H, W, C] to ONNX Runtime in batches, which measures the range of activations."""
 
     def __init__(self, images: Images, batch: int = 100) -> None:
+        batch = min(batch, max(1, choose_batch_size(images) // BATCH_DIVISOR))
         self._batches: Iterator[Images] = iter(np.array_split(images, max(1, len(images) // batch)))
 
     def get_next(self) -> dict[str, Images] | None:

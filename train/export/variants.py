@@ -11,19 +11,22 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.version_converter
 from onnxruntime.transformers import float16
 
+from serve.errors import ModelFileError
 from serve.model_file.spec import ModelSpec
 from train.data.datasets import Dataset
 from train.evaluation.metrics import measure_accuracy
-from train.export.from_keras import measure_parity
 from train.export.graph import restore
+from train.export.measure.parity import measure_parity
 from train.export.onnx_file import measure_self_test, read_model_file, run_onnx, write_model_file
 from train.export.quantize import make_int8
 from train.export.second_view import add_second_view, remove_second_view
 
 CALIBRATION_COUNT = 1000  # training images that the ranges of int8 are measured on
 CALIBRATION_SEED = 0
+LEAST_OPSET, OPSET = 13, 17  # the first with scales for each channel; what older operations are converted to
 # Of a probability in the self-test: another processor rounds differently, above all without VNNI.
 TOLERANCES = {"float16": 0.02, "int8": 0.1}
 
@@ -39,18 +42,21 @@ def make_float16(model: onnx.ModelProto) -> onnx.ModelProto:
 def write_variant(folder: Path, precision: str, dataset: Dataset) -> ModelSpec:
     """Write `folder`/model.<precision>.onnx from `folder`/model.onnx, and measure it on the whole test set.
 
-    Raises ModelFileError if model.onnx is damaged.
+    A test set whose labels are -1 is compared on alone. Raises ModelFileError if model.onnx is damaged, or if its
+    operations are too old for int8.
     """
     data, spec = read_model_file(folder / "model.onnx")
     variant = convert(onnx.load_from_string(data), precision, dataset)
     expected = run_onnx(data, dataset.test.images)
     found = run_onnx(variant.SerializeToString(), dataset.test.images)
     parity = measure_parity(expected, found)
+    truth = dataset.test.labels
+    is_labelled = bool((truth >= 0).all())
     spec = dataclasses.replace(
         spec,
         precision=precision,
-        test_accuracy=measure_accuracy(found, dataset.test.labels),
-        test_count=len(dataset.test),
+        test_accuracy=measure_accuracy(found, truth) if is_labelled else 0.0,
+        test_count=len(truth) if is_labelled else 0,
         recipe={**spec.recipe, "variant_parity": dataclasses.asdict(parity)},
         created=datetime.now(UTC).replace(microsecond=0),
         self_test=dataclasses.replace(measure_self_test(variant, spec.input.shape), tolerance=TOLERANCES[precision]),
@@ -70,5 +76,20 @@ def convert(model: onnx.ModelProto, precision: str, dataset: Dataset) -> onnx.Mo
         converted = make_float16(bare)
     else:
         chosen = np.random.default_rng(CALIBRATION_SEED).permutation(len(dataset.train))[:CALIBRATION_COUNT]
-        converted = make_int8(bare, dataset.train.images[chosen])
+        converted = make_int8(raise_opset(bare), dataset.train.images[chosen])
     return converted if below is None else add_second_view(converted, below)
+
+
+def raise_opset(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A graph whose operations can be quantized a channel at a time. Raises ModelFileError."""
+    version = next(entry.version for entry in model.opset_import if entry.domain == "")
+    if version >= LEAST_OPSET:
+        return model
+    try:
+        raised: onnx.ModelProto = onnx.version_converter.convert_version(model, OPSET)
+    except Exception as error:  # the converter raises any kind of exception
+        raise ModelFileError(
+            f"int8: wanted operations of opset {LEAST_OPSET} or newer, got {version}, that no converter takes; "
+            "export the model anew"
+        ) from error
+    return raised

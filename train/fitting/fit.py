@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from train.data.datasets import Images, Part, choose_batch_size
-from train.evaluation.calibration import calibrate
+from train.evaluation.calibration import CALIBRATION_LEAST, calibrate
 from train.evaluation.metrics import measure_accuracy
 from train.evaluation.second_view import choose_second_view
 from train.fitting.augment import Augment
@@ -33,7 +33,6 @@ from train.recipes.recipe import Augmentation, Crop, Recipe
 
 Targets = npt.NDArray[np.floating]
 
-CALIBRATION_LEAST = 1000  # validation images; with fewer, the temperature would depend on chance
 CALIBRATION_VIEWS = 4  # of each validation image, moved as in training
 FIGURES = ("loss", "accuracy")
 

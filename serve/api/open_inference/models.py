@@ -45,7 +45,7 @@ def _to_properties(runner: Runner) -> dict[str, str]:
         "labels": json.dumps(spec.labels, ensure_ascii=False),
         "policy": f"{spec.prepare.policy}/{spec.prepare.version}",
         "colour": spec.input.colour,
-        "accuracy": f"{spec.test_accuracy:.4f}",
+        "accuracy": spec.accuracy,
         "test_count": str(spec.test_count),
         "precision": spec.precision,
         "dataset": spec.dataset,

@@ -121,11 +121,16 @@ def tabulate(models: pb.ListModelsResponse) -> list[str]:
     rows = [("MODEL", "VERSION", "PRECISION", "DEVICE", "INPUT", "ACCURACY")]
     for each in models.models:
         shape = "x".join(map(str, each.input_shape))
-        rows.append((each.name, each.version, each.precision, each.device, shape, f"{each.test_accuracy:.4f}"))
+        rows.append((each.name, each.version, each.precision, each.device, shape, tell_accuracy(each)))
     refused = [f"refused  {each.name}/{each.version}  {each.reason}" for each in models.refused_models]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return [escape(line) for line in lines + refused]
+
+
+def tell_accuracy(model: pb.Model) -> str:
+    """The accuracy that a file states; a model that was measured on no image is unverified."""
+    return f"{model.test_accuracy:.4f}" if model.test_count else "unverified"
 
 
 def describe(model: pb.Model) -> list[str]:
@@ -136,7 +141,7 @@ def describe(model: pb.Model) -> list[str]:
         "input": f"{'x'.join(map(str, model.input_shape))}, {model.input_colour}, prepared by {model.prepare_policy}",
         "precision": model.precision,
         "device": model.device,
-        "accuracy": f"{model.test_accuracy:.4f} of {model.test_count:,} test images",
+        "accuracy": tell_accuracy(model) + (f" of {model.test_count:,} test images" if model.test_count else ""),
         "parameters": f"{model.parameter_count:,}",
         "created": model.create_time.ToJsonString(),
         "commit": model.source_commit,

@@ -12,6 +12,7 @@ from serve.images.policies.digit_1 import digit_1
 from serve.images.policies.digit_2.policy import digit_2
 from serve.images.policies.photo_1 import photo_1
 from serve.images.policies.photo_2 import photo_2
+from serve.images.policies.photo_3 import make_photo_3
 from serve.model_file.spec import InputSpec, PrepareSpec
 
 POLICIES: dict[tuple[str, int, str], Callable[..., Policy]] = {
@@ -19,6 +20,8 @@ POLICIES: dict[tuple[str, int, str], Callable[..., Policy]] = {
     ("digit", 2, "grey"): digit_2,
     ("photo", 1, "rgb"): photo_1,
     ("photo", 2, "rgb"): photo_2,
+    ("photo", 3, "grey"): make_photo_3("L"),
+    ("photo", 3, "rgb"): make_photo_3("RGB"),
 }
 """Keys: the name, the version, and the input's colour."""
 
@@ -33,8 +36,8 @@ def find_policy(prepare: PrepareSpec, target: InputSpec) -> Policy:
     except TypeError:
         pass  # a parameter that the policy does not have, or a wrong value
     raise UnknownPolicy(
-        f"wanted one of the policies digit/1 and digit/2 (grey; box=1 to {min(width, height)}), photo/1 (rgb) "
-        "and photo/2 (rgb; margins='peel' or 'keep'), "
+        f"wanted one of the policies digit/1 and digit/2 (grey; box=1 to {min(width, height)}), photo/1 (rgb), "
+        "photo/2 (rgb; margins='peel' or 'keep') and photo/3 (grey or rgb; resize, crop, interpolation, antialias), "
         f"got {prepare.policy}/{prepare.version} "
         f"({'; '.join([target.colour, *(f'{name}={value!r}' for name, value in prepare.parameters.items())])})"
     )

@@ -59,6 +59,10 @@ policies = [
     find_policy(PrepareSpec("digit", 1, {{"box": 20}}), InputSpec((28, 28, 1), "uint8", "grey")),
     find_policy(PrepareSpec("digit", 2, {{"box": 20}}), InputSpec((28, 28, 1), "uint8", "grey")),
     find_policy(PrepareSpec("photo", 1, {{}}), InputSpec((32, 32, 3), "uint8", "rgb")),
+    find_policy(
+        PrepareSpec("photo", 3, dict(resize=40, crop=True, interpolation="bilinear", antialias=True)),
+        InputSpec((32, 32, 3), "uint8", "rgb"),
+    ),
 ]
 strip = Image.linear_gradient("L").resize({size})
 for policy in policies:

@@ -1,0 +1,1 @@
+"""A trained model -> a file that is served: the command, and what it leaves."""
