@@ -116,11 +116,23 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 
 
 def _eight_bit_of_floats(image: Image.Image) -> Image.Image:
-    """Levels that are numbers with fractions: from 0 to 1, to 255, or to their greatest."""
-    levels = np.nan_to_num(np.asarray(image), nan=0.0, posinf=0.0, neginf=0.0)
-    most = float(levels.max())
-    scale = _WHITE if most <= 1 else 1 if most <= _WHITE else _WHITE / most
-    return Image.fromarray(np.clip(levels * scale, 0, _WHITE).astype(np.uint8))
+    """Levels that are numbers with fractions: from 0 to 1, to 255, or to their greatest.
+
+    A few rows at a time, so that no second image of four bytes a pixel is in memory.
+    """
+    step = max(1, _COMPOSITE_PIXELS // image.width)
+    strips = [(top, min(top + step, image.height)) for top in range(0, image.height, step)]
+    most = max(float(_finite_rows(image, *strip).max()) for strip in strips)
+    factor = _WHITE if most <= 1 else 1 if most <= _WHITE else _WHITE / most
+    found = np.empty((image.height, image.width), np.uint8)
+    for top, bottom in strips:
+        found[top:bottom] = np.clip(_finite_rows(image, top, bottom) * factor, 0, _WHITE)
+    return Image.fromarray(found)
+
+
+def _finite_rows(image: Image.Image, top: int, bottom: int) -> npt.NDArray[np.float32]:
+    levels: npt.NDArray[np.float32] = np.asarray(image.crop((0, top, image.width, bottom)), np.float32)
+    return np.nan_to_num(levels, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def eight_bits_of_range(image: Image.Image) -> Image.Image:

@@ -55,6 +55,7 @@ NOT_RUN = {
     "make train-cifar": "as make train-mnist, and longer",
     "git worktree add": "a folder with the code of another commit; which one, the reader knows",
     "make bench": "minutes of load; make bench-short runs the same code",
+    "make image": "needs docker; tests/project/test_image.py holds what it adds against the Dockerfile",
     "docker": "needs a container engine; tests/project/test_image.py builds and runs the Dockerfile where there is one",
     "python3 -m venv": "what make does; CI runs make in a fresh clone",
     ". .venv/bin/activate": "belongs to the line before it",

@@ -117,3 +117,13 @@ def test_a_png_of_prepared_pixels_has_these_pixels(channels: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, channels), np.uint8)
     image = decode(to_png(pixels), 1_000)
     np.testing.assert_array_equal(np.asarray(image).reshape(pixels.shape), pixels)
+
+
+@pytest.mark.parametrize(
+    ("levels", "found"),
+    [([0, 0.5, 1], [0, 127, 255]), ([0, 128, 255], [0, 128, 255]), ([0, 500, 1000], [0, 127, 255])],
+)
+def test_levels_with_fractions_are_scaled_by_their_range(levels: list[float], found: list[int]) -> None:
+    """What is no number is black."""
+    rows = np.array([levels, [float("nan"), float("inf"), -1]], np.float32)
+    assert np.asarray(over_white(Image.fromarray(rows))).tolist() == [found, [0, 0, 0]]
