@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras import layers
 
 from serve.model_file.spec import self_test_images
-from tests.train.export.foreign.asked import Answers, Ask, Images, draw, softmax
+from tests.train.export.foreign.asked import COUNT, Answers, Ask, Images, draw, softmax
 from train.commands.converting.command import SYNTHETIC_COUNT, SYNTHETIC_SEED
 
 pytestmark = pytest.mark.slow
@@ -18,7 +18,7 @@ SHAPE = (32, 32, 3)
 SURE = keras.initializers.RandomNormal(stddev=4.0, seed=1)
 """Weights of a last layer, large enough for answers that differ."""
 FROM_0_TO_1 = ["--scale", "1/255"]
-SURE_SPREAD = 30
+SURE_SPREAD = 15
 """Between the highest and the lowest logit of an image, when answers are sure."""
 
 
@@ -181,7 +181,7 @@ def sharpen(net: keras.Model, prepared: object) -> None:
         if isinstance(layer, layers.BatchNormalization):
             layer.momentum = 0.0
     net(prepared, training=True)
-    spread = float(np.ptp(np.log(np.asarray(net(prepared))), axis=1).max())
+    spread = float(np.ptp(np.log(np.asarray(net(prepared))), axis=1)[:COUNT].max())
     kernel, bias = net.layers[-1].get_weights()
     net.layers[-1].set_weights([kernel * (SURE_SPREAD / spread), bias])
 
