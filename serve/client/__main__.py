@@ -31,6 +31,7 @@ from serve.client.commands.output import (
 )
 from serve.client.endpoint import ConnectionFlags, add_connection_flags
 from serve.errors import CallError, ConfigError
+from serve.folders import describe_left_out
 
 CONNECTIONS = 4
 CALLS_IN_FLIGHT = 8
@@ -116,7 +117,10 @@ def _classify_all(options: Options, counts: Counts) -> int:
     if options.explain:
         make_folder(options.explain)
     with open_client(options.read_endpoint(), CONNECTIONS) as client:
-        files = list(find_images(options.images))
+        images = find_images(options.images)
+        if images.left_out:
+            print(f"serve.client: {escape(describe_left_out(images.left_out))}", file=sys.stderr)
+        files = images.names
         counts.files = len(files)
         if options.wait:
             client.wait_until_ready(options.wait)
