@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Mapping
+from dataclasses import asdict
 from typing import Any, TypeAlias, TypeVar
 
 from google.protobuf.json_format import MessageToDict
@@ -64,6 +65,7 @@ class ClassifierService:
         start_ns = time.perf_counter_ns()
         runner = self._find(request.model, request.version, call)
         labels = find_labels(runner.spec.labels, request.options)
+        check_familiarity(runner, request.options)
         if not 0 < len(request.images) <= self._max_request_images:
             raise OptionError(f"wanted 1 to {self._max_request_images} images, got {len(request.images)}")
         images = list(request.images)  # each read of it is a copy
@@ -130,6 +132,7 @@ class ClassifierService:
         start_ns = time.perf_counter_ns()
         runner = self._find(request.model, request.version, call)
         labels = find_labels(runner.spec.labels, request.options)
+        check_familiarity(runner, request.options)
         (outcome,) = await runner.classify(
             (request.image,), call.deadline_s, call.client, admitted, explains=request.options.return_steps
         )
@@ -204,6 +207,17 @@ def find_labels(labels: Mapping[str, tuple[str, ...]], options: pb.ClassifyOptio
     raise OptionError(f"language_code: wanted one of {list_some(labels)}; got {quote(options.language_code)}")
 
 
+def check_familiarity(runner: Runner, options: pb.ClassifyOptions) -> None:
+    """Raise OptionError for a least familiarity that is no share, or that the model cannot tell."""
+    least = options.min_familiarity
+    if not least:
+        return
+    if not 0 < least <= 1:  # also where it is not a number
+        raise OptionError(f"min_familiarity: wanted a share from 0 (off) to 1, got {least:g}")
+    if runner.spec.familiarity is None:
+        raise OptionError(f"min_familiarity: wanted 0, for {runner.name} gives no familiarity; got {least:g}")
+
+
 def fill(
     message: pb.Classification, answer: Answer, labels: tuple[str, ...], options: pb.ClassifyOptions, start_ns: int
 ) -> None:
@@ -215,6 +229,9 @@ def fill(
     for index in answer.ranking[: options.top_k or DEFAULT_TOP_K]:
         found = add()  # and then its fields, which is quicker than to pass them as arguments
         found.label, found.index, found.probability = labels[index], index, probabilities[index]
+    if answer.familiarity is not None:
+        message.familiarity = answer.familiarity
+        message.unknown = answer.familiarity < options.min_familiarity
     if options.return_prepared:
         message.prepared_png = to_png(answer.image.pixels)
     if answer.image.notes:
@@ -251,6 +268,8 @@ def describe(runner: Runner) -> pb.Model:
     )
     model.create_time.FromDatetime(spec.created)
     model.recipe.update(spec.recipe)
+    if spec.familiarity is not None:
+        model.familiarity.update(asdict(spec.familiarity))
     return model
 
 

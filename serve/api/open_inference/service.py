@@ -164,7 +164,7 @@ class OpenInferenceService:
         runner = self._registry.find(request.model_name, request.model_version)
         call.served_by = runner.identity
         labels = find_labels(runner.spec.labels, _NO_OPTIONS)
-        outputs = read_outputs(request.outputs)
+        outputs = read_outputs(request.outputs, runner.spec.familiarity is not None)
         deadline_s = read_deadline_s(request.parameters, call.deadline_s)
         images = read_images(request, runner.spec.input.shape, self._max_request_images)
         answers = await runner.classify_together(images, deadline_s, call.client, admitted)
