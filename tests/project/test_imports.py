@@ -25,6 +25,7 @@ DOORS = {
     *("serve.__main__", "serve.evaluate", "serve.health", "serve.cli"),
     *("train.cifar", "train.mnist", "train.folder", "train.study", "train.variants", "train.speed", "train.measure"),
     "train.convert",
+    "train.familiarity",
 }
 ROOMS: dict[str, set[str]] = {
     "serve": set(),

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from train.commands.familiarity import describe as describe_familiarity
+from train.commands.familiarity import gather_images
 from train.evaluation.calibration import measure_calibration_error
 from train.evaluation.card import write_card
 from train.evaluation.metrics import Floats, measure_accuracy, measure_class_accuracy
@@ -60,6 +62,7 @@ def publish_run(
             halves_weights=recipe.halves_weights,
             limit=LARGEST_DIFFERENCE,
             second_view=(single, progress.second_view.below) if single and progress.second_view else None,
+            familiarity=gather_images(dataset, recipe.augmentation) if recipe.gives_familiarity else None,
         )
         model.save(partial / "model.keras")
         write_history(progress.history, partial / "history.csv")
@@ -170,6 +173,8 @@ def print_outcome(exported: "Exported", progress: "Progress", dataset: "Dataset"
     else:
         print("the probabilities are not calibrated: too few images were held out to fit a temperature")
     print_test_figures(exported.probabilities, dataset)
+    for line in describe_familiarity(spec):
+        print(line)
     print(
         f"parity with Keras over {parity.image_count} images: largest difference of a probability "
         f"{parity.largest_difference:.2g}, {parity.changed_classes} images of another class"
