@@ -134,7 +134,7 @@ def read_pictures(
         for file in part.files[text]
     ]
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow's decoders release the interpreter's lock
-        return list(pool.map(lambda each: read_picture(*each, policy, detail), files))
+        return list(pool.map(lambda each: read_picture(each[0], each[1], each[2], policy, detail), files))
 
 
 def read_picture(file: Path, label: int, part: str, policy: Policy, detail: int) -> Picture | Broken:

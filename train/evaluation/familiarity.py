@@ -122,7 +122,7 @@ def fit_table(held_out: Array) -> Table:
     """The table of held-out distances [N]: the share of them that are larger, and 0 from BEYOND the largest."""
     quantiles = np.quantile(held_out, [1 - share for share in SHARES[::-1]])
     least, most = float(held_out.min()), float(held_out.max())
-    last = most + (BEYOND - 1) * max(most - least, np.finfo(np.float32).eps)
+    last = most + (BEYOND - 1) * max(most - least, float(np.finfo(np.float32).eps))
     knots = np.array([least, *quantiles, most, last])
     shares = np.array([1.0, *SHARES[::-1], 1 / (len(held_out) + 1), 0.0])
     shares = np.minimum.accumulate(shares)  # of few images, the last quantile's share is below 1 in N

@@ -8,6 +8,7 @@ arithmetic.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -100,9 +101,7 @@ class _Writer:
             return self.add(kind, values, np.array([axis], np.int64), keepdims=keepdims)
         return self.add(kind, values, axes=[axis], keepdims=keepdims)
 
-    def add(
-        self, kind: str, *inputs: str | npt.NDArray[np.float64 | np.int64], result: str = "", **facts: object
-    ) -> str:
+    def add(self, kind: str, *inputs: str | npt.NDArray[np.float64 | np.int64], result: str = "", **facts: Any) -> str:
         """Append a node that takes values by name, and weights. Returns the name of what it gives."""
         name = f"{PREFIX}{len(self._graph.node)}"
         names = [each if isinstance(each, str) else self._keep(f"{name}/{at}", each) for at, each in enumerate(inputs)]

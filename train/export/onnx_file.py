@@ -83,8 +83,8 @@ def check_file(path: Path, spec: ModelSpec) -> None:
     test = spec.self_test
     images = self_test_images(test.seed, len(test.probabilities), spec.input.shape)
     wanted = {OUTPUT: test.probabilities} | ({FAMILIARITY: test.familiarity} if test.familiarity is not None else {})
-    for name, found in zip(wanted, next(run_outputs(data, images, list(wanted))), strict=True):
-        difference = float(np.abs(found - np.array(wanted[name])).max())
+    for name, values in zip(wanted, next(run_outputs(data, images, list(wanted))), strict=True):
+        difference = float(np.abs(values - np.array(wanted[name])).max())
         if not difference <= test.tolerance:
             raise SelfTestFailed(f"wanted the {name} within {test.tolerance}, found a difference of {difference}")
 
