@@ -7,17 +7,18 @@ Does not know: how a model answers, status codes, processes, signals.
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine
 from dataclasses import asdict
 from typing import Any, TypeAlias, TypeVar
 
 from google.protobuf.json_format import MessageToDict
 
 from serve.api.gate import CallGate
+from serve.api.options import DEFAULT_TOP_K, check_familiarity, find_labels
 from serve.api.status import to_status
 from serve.api.streams import Requests
 from serve.api.wire import Handler
-from serve.errors import InvalidMetadata, OptionError, list_some, quote
+from serve.errors import InvalidMetadata, OptionError
 from serve.images.pixels import to_png
 from serve.inference.registry import Registry
 from serve.inference.runner import Answer, Runner
@@ -26,14 +27,10 @@ from serve.telemetry.calls import Call
 from serve.telemetry.logs import one_line
 
 SERVICE = pb.DESCRIPTOR.services_by_name["ClassifierService"]
-DEFAULT_TOP_K = 5
 LEAST_WINDOW = 64
 """Requests of a stream that may always be under way; twice the largest batch, if more, as calls of a connection."""
-DEFAULT_LANGUAGE = "en"
 MAX_DESCRIPTION_BYTES = 2**20
 """Bytes that a model may add to the list of all. gRPC's clients take four times as much unless told otherwise."""
-LONGEST_TAG = 100
-"""Characters of a language tag that are read: it is shortened subtag by subtag, which takes time for megabytes."""
 
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
@@ -187,35 +184,6 @@ async def answer_when_ready(
             task.cancel()
         if reading.done() and not reading.cancelled():
             reading.exception()  # marks it as retrieved: once the consumer has left, it is not worth a line in the log
-
-
-def find_labels(labels: Mapping[str, tuple[str, ...]], options: pb.ClassifyOptions) -> tuple[str, ...]:
-    """The labels in the language asked for, by the lookup of RFC 4647: "ru-RU" and "RU" find "ru".
-
-    Raises OptionError for an unknown language, with the known ones, and for a negative top_k.
-    """
-    if options.top_k < 0:
-        raise OptionError(f"top_k: wanted 0 (the first {DEFAULT_TOP_K}) or more, got {options.top_k}")
-    tag = options.language_code[:LONGEST_TAG].lower()
-    if not tag:
-        return labels.get(DEFAULT_LANGUAGE) or next(iter(labels.values()))
-    known = {code.lower(): texts for code, texts in labels.items()}
-    while tag:
-        if tag in known:
-            return known[tag]
-        tag = tag.rpartition("-")[0]
-    raise OptionError(f"language_code: wanted one of {list_some(labels)}; got {quote(options.language_code)}")
-
-
-def check_familiarity(runner: Runner, options: pb.ClassifyOptions) -> None:
-    """Raise OptionError for a least familiarity that is no share, or that the model cannot tell."""
-    least = options.min_familiarity
-    if not least:
-        return
-    if not 0 < least <= 1:  # also where it is not a number
-        raise OptionError(f"min_familiarity: wanted a share from 0 (off) to 1, got {least:g}")
-    if runner.spec.familiarity is None:
-        raise OptionError(f"min_familiarity: wanted 0, for {runner.name} gives no familiarity; got {least:g}")
 
 
 def fill(

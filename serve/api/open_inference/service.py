@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.metadata import PackageNotFoundError, version
 
 from serve.api.gate import CallGate
-from serve.api.inkling_v1 import find_labels
 from serve.api.open_inference.control import ModelControl
 from serve.api.open_inference.models import READY, to_config, to_index, to_metadata, to_statistics
 from serve.api.open_inference.parameters import check_repository, read_deadline_s
 from serve.api.open_inference.tensors import read_images, read_outputs, write_outputs
+from serve.api.options import find_labels
 from serve.api.status import to_status
 from serve.api.streams import Requests, answer_in_order
 from serve.api.wire import Handler
