@@ -1,7 +1,7 @@
 """`python -m train.familiarity FOLDER`: a model file that exists -> the same file with the output `familiarity`.
 
 Enters: flags. Leaves: the file in its old place, its card, and lines with its figures; exit code 0, or 1 if a file or
-the dataset cannot be used. Does not know: how familiarity is measured (`train/export/familiarity.py`).
+the dataset cannot be used. Does not know: how familiarity is measured (`train/export/familiarity/fit.py`).
 """
 
 import argparse
@@ -17,7 +17,7 @@ from serve.model_file.spec import ModelSpec
 from train.commands.ending import run
 from train.data.datasets import Dataset, Part, load
 from train.evaluation.card import replace_familiarity
-from train.export.familiarity import FamiliarityImages, add_familiarity
+from train.export.familiarity.fit import FamiliarityImages, add_familiarity
 from train.export.onnx_file import measure_self_test, read_model_file, write_model_file
 from train.export.variants import TOLERANCES
 from train.flags import add_data_flag, read_flags

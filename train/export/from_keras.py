@@ -19,7 +19,7 @@ from serve.model_file.folder import NAME_RULE, follows_name_rule
 from serve.model_file.spec import COLOUR_CHANNELS, InputSpec, ModelSpec, PrepareSpec
 from train.data.datasets import Dataset, choose_batch_size
 from train.evaluation.metrics import measure_accuracy
-from train.export.familiarity import FamiliarityImages, add_familiarity
+from train.export.familiarity.fit import FamiliarityImages, add_familiarity
 from train.export.foreign.answers import PROBABILITIES, add_probabilities, make_probabilities, require_kind
 from train.export.graph import halve
 from train.export.keras_graph import convert, in_float32, name_precision

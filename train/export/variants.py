@@ -18,8 +18,8 @@ from serve.errors import ModelFileError
 from serve.model_file.spec import ModelSpec
 from train.data.datasets import Dataset
 from train.evaluation.metrics import measure_accuracy
-from train.export.distance_nodes import remove_familiarity
-from train.export.familiarity import FamiliarityImages, add_familiarity
+from train.export.familiarity.fit import FamiliarityImages, add_familiarity
+from train.export.familiarity.nodes import remove_familiarity
 from train.export.graph import restore
 from train.export.measure.parity import measure_parity
 from train.export.onnx_file import measure_self_test, read_model_file, run_onnx, write_model_file

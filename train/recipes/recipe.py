@@ -166,7 +166,10 @@ def read_augmentation(facts: Mapping[str, Any]) -> Augmentation | Crop | None:
     if not described:
         return None
     settings = {key: value for key, value in described.items() if key != "kind"}
-    return Crop(**settings) if described["kind"] == "crop" else Augmentation(**settings)
+    if described["kind"] != "crop":
+        return Augmentation(**settings)
+    degradation = settings.pop("degradation", None)
+    return Crop(**settings, degradation=Degradation(**degradation) if degradation else None)
 
 
 def describe(recipe: Recipe) -> dict[str, Any]:

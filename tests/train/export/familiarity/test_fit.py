@@ -1,4 +1,4 @@
-"""`train.export.familiarity`: a graph gets the output, which is what NumPy computes, and no answer changes."""
+"""`train.export.familiarity.fit`: a graph gets the output, which is what NumPy computes, and no answer changes."""
 
 import dataclasses
 from pathlib import Path
@@ -15,8 +15,8 @@ from tests.serve.inference.test_engine import CPU
 from tests.support import LABELS, RGB, make_spec
 from train.data.datasets import Dataset, Part
 from train.evaluation.familiarity import WAYS, fit_distance, fit_table
-from train.export.distance_nodes import Layer, append_nodes, remove_familiarity
-from train.export.familiarity import FamiliarityImages, FeatureReader, add_familiarity, find_last_layer
+from train.export.familiarity.fit import FamiliarityImages, FeatureReader, add_familiarity, find_last_layer
+from train.export.familiarity.nodes import Layer, append_nodes, remove_familiarity
 from train.export.onnx_file import measure_self_test, run_onnx, run_outputs, write_model_file
 from train.export.variants import TOLERANCES, write_variant
 
