@@ -142,11 +142,11 @@ def find_language(model: pb.Model, names: set[str]) -> str:
 def split_into_calls(examples: Sequence[Example]) -> list[list[Example]]:
     """Split the examples, in their order, into calls within IMAGES_PER_CALL and MAX_CALL_BYTES."""
     parts: list[list[Example]] = []
-    size = MAX_CALL_BYTES
+    size = 0
     for example in examples:
         file_size = _measure(example.file)
         size += file_size
-        if size > MAX_CALL_BYTES or len(parts[-1]) == IMAGES_PER_CALL:
+        if not parts or size > MAX_CALL_BYTES or len(parts[-1]) == IMAGES_PER_CALL:
             parts.append([])
             size = file_size
         parts[-1].append(example)
