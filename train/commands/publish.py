@@ -12,8 +12,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from train.commands.familiarity import describe as describe_familiarity
-from train.commands.familiarity import gather_images
 from train.evaluation.calibration import measure_calibration_error
 from train.evaluation.card import write_card
 from train.evaluation.familiarity import LEAST_HELD_OUT
@@ -46,6 +44,7 @@ def publish_run(
     """
     import onnx  # not above, as matplotlib and what the export takes
 
+    from train.commands.familiarity import gather_images
     from train.evaluation import figures
     from train.export.from_keras import export
     from train.export.measure.cost import count_multiply_adds
@@ -150,6 +149,8 @@ def write_tensorboard(history: Sequence[Mapping[str, float]], folder: Path) -> N
 
 def print_outcome(exported: "Exported", progress: "Progress", dataset: "Dataset", folder: Path, out: Path) -> None:
     """Print the figures, the folder, and how to serve the model."""
+    from train.commands.familiarity import describe as describe_familiarity  # not above, as for the export
+
     spec, parity = exported.spec, exported.parity
     if spec.recipe["stopped_early"]:
         done, wanted, patience = len(progress.history), spec.recipe["epochs"], spec.recipe["patience"]

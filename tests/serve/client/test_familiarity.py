@@ -16,7 +16,7 @@ CLASSES = (ClassProbability("seven", 7, 0.97), ClassProbability("one", 1, 0.02))
 
 
 def answer(familiarity: float | None, unknown: bool = False) -> Classification:
-    return Classification("m", "1", "int8", CLASSES, TIMING, b"", familiarity, unknown)
+    return Classification("m", "1", "int8", CLASSES, TIMING, b"", familiarity=familiarity, unknown=unknown)
 
 
 def test_a_row_ends_with_the_familiarity_if_there_is_one() -> None:
