@@ -98,8 +98,9 @@ def test_a_pipe_among_the_images_is_a_message_with_its_path(
 
 
 def test_a_failure_is_json_if_that_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for folder, reason in ((tmp_path, "NOT_EVALUATED"), (tmp_path.parent, "GRPC")):
-        (tmp_path / "top.png").touch()
+    (tmp_path / "classes" / "top").mkdir(parents=True)
+    (tmp_path / "classes" / "top" / "1.png").touch()
+    for folder, reason in ((tmp_path / "classes" / "top", "NOT_EVALUATED"), (tmp_path / "classes", "GRPC")):
         assert main(["--address", "127.0.0.1:1", "--json", str(folder)]) == 1
         assert json.loads(capsys.readouterr().out)["error"]["reason"] == reason
 
