@@ -17,10 +17,10 @@ from serve.errors import ModelFileError
 from serve.model_file.familiarity import FamiliaritySpec, StrangerFigures
 from serve.model_file.spec import OUTPUT, InputSpec, PrepareSpec
 from train.data.datasets import Images
-from train.data.strangers import make_strangers
 from train.evaluation.familiarity import LEAST_HELD_OUT, Distance, Table, choose_way, fit_table, measure_roc_auc
 from train.evaluation.metrics import Integers
 from train.export.familiarity.nodes import Layer, append_nodes, remove_familiarity
+from train.export.familiarity.strangers import make_strangers
 from train.export.onnx_file import run_outputs
 
 THRESHOLD = 0.01  # of the figures in the card

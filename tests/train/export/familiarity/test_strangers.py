@@ -1,10 +1,10 @@
-"""`train.data.strangers`: made strangers are inputs of the model, the same for a seed, and unlike one another."""
+"""`train.export.familiarity.strangers`: made strangers are inputs of the model, and the same for a seed."""
 
 import numpy as np
 import pytest
 
 from serve.model_file.spec import InputSpec, PrepareSpec
-from train.data.strangers import blend, exchange_parts, make_strangers
+from train.export.familiarity.strangers import blend, exchange_parts, make_strangers
 
 GREY = InputSpec((28, 28, 1), "uint8", "grey"), PrepareSpec("digit", 1, {"box": 20})
 RGB = InputSpec((32, 32, 3), "uint8", "rgb"), PrepareSpec("photo", 1, {})
