@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from serve.model_file.familiarity import FamiliaritySpec
     from serve.model_file.spec import ModelSpec
 
 HELP = (["-h"], ["--help"])
@@ -46,6 +47,7 @@ COMMANDS = {
     "convert": Command("train.convert", "turn a trained model into a file that is served", "cpu,train"),
     "measure": Command("train.measure", "measure what an answer of each model file costs", "cpu,train"),
     "variants": Command("train.variants", "write a model file in fewer bits", "cpu,train"),
+    "familiarity": Command("train.familiarity", "add the output familiarity to a model file", "cpu,train"),
 }
 PACKAGES = {
     "": (),
@@ -165,6 +167,12 @@ def run_self_test(path: "Path") -> str:
     return "passed on the cpu"
 
 
+def _tell_familiarity(familiarity: "FamiliaritySpec") -> str:
+    share, threshold = familiarity.turned_away, familiarity.threshold
+    kinds = ", ".join(f"{kind} {figures.caught:.0%}" for kind, figures in familiarity.strangers.items())
+    return f"{familiarity.method}; below {threshold:g} are {share:.1%} of the test images, and of strangers: {kinds}"
+
+
 def _tell(spec: "ModelSpec", self_test: str) -> list[str]:
     """A line for each fact about a model file."""
     recipe = ", ".join(f"{name} {value}" for name, value in spec.recipe.items())
@@ -175,6 +183,7 @@ def _tell(spec: "ModelSpec", self_test: str) -> list[str]:
         "policy": f"{spec.prepare.policy}/{spec.prepare.version} {dict(spec.prepare.parameters) or ''}".rstrip(),
         "precision": spec.precision,
         "accuracy": f"{spec.accuracy} of {spec.test_count:,} test images" if spec.test_count else spec.accuracy,
+        "familiarity": _tell_familiarity(spec.familiarity) if spec.familiarity else "none",
         "parameters": f"{spec.parameters:,}",
         "created": spec.created.isoformat(),
         "commit": spec.source_commit,

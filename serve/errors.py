@@ -28,6 +28,7 @@ Does not know: gRPC and its status codes (`serve/api/status.py` maps them), file
     |   |-- InvalidMetadata         a key is missing or malformed
     |   |-- UnknownPolicy           a policy that this version does not have
     |   `-- SelfTestFailed          its answers differ from those at export
+    |-- FolderUnusable          a folder that does not hold pictures as they are needed
     |-- ConfigError             a wrong setting, or two that do not fit together
     |   |-- NoModelLoaded           every model file was refused
     |   `-- PortTaken               another program listens on the port
@@ -175,6 +176,10 @@ class UnknownPolicy(ModelFileError):
 
 class SelfTestFailed(ModelFileError):
     """The model's probabilities differ from those at export."""
+
+
+class FolderUnusable(InklingError):
+    """A folder does not hold pictures as they are needed: in class folders, enough of them, readable."""
 
 
 class ConfigError(InklingError):

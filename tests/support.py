@@ -20,6 +20,7 @@ from PIL import Image
 
 from serve.config import ServerConfig
 from serve.images.decode import decode
+from serve.model_file.familiarity import FAMILIARITY, FamiliaritySpec, StrangerFigures
 from serve.model_file.spec import InputSpec, ModelSpec, PrepareSpec, SelfTest
 from serve.process.server import Server
 from serve.telemetry.model_statistics import ModelStatistics, read_statistics
@@ -102,10 +103,32 @@ def make_spec(**changes: object) -> ModelSpec:
     return replace(spec, **changes)  # type: ignore[arg-type]
 
 
-def write_tiny_model(folder: Path, version: int = 1, gain: float = 10, **changes: object) -> Path:
-    """Write a tiny model to `folder`/<version>/model.onnx with the code that training uses."""
+FAMILIAR = FamiliaritySpec("brightness", 100, 0.01, 0.02, {"dark pages": StrangerFigures(0.9, 0.5)})
+
+
+def add_brightness(graph: onnx.ModelProto, scale: float = 1) -> onnx.ModelProto:
+    """The graph of `make_graph` with the output `familiarity`: the mean brightness from 0 to 1, times `scale`."""
+    count = len(numpy_helper.to_array(graph.graph.initializer[0]))
+    mean = np.full((count, 1), scale / (255 * count), np.float32)
+    graph.graph.initializer.append(numpy_helper.from_array(mean, "mean"))
+    graph.graph.initializer.append(numpy_helper.from_array(np.array([-1]), "flat shape"))
+    graph.graph.node.append(helper.make_node("MatMul", ["flat", "mean"], ["brightness"]))
+    graph.graph.node.append(helper.make_node("Reshape", ["brightness", "flat shape"], [FAMILIARITY]))
+    graph.graph.output.append(helper.make_tensor_value_info(FAMILIARITY, TensorProto.FLOAT, ["N"]))
+    return graph
+
+
+def write_tiny_model(
+    folder: Path, version: int = 1, gain: float = 10, brightness: float = 0, **changes: object
+) -> Path:
+    """Write a tiny model to `folder`/<version>/model.onnx with the code that training uses.
+
+    With `brightness`, it gives a familiarity too: that number times the image's mean brightness.
+    """
     spec = make_spec(**changes)
     graph = make_graph(spec.input.shape, gain)
+    if brightness:
+        graph, spec = add_brightness(graph, brightness), replace(spec, familiarity=FAMILIAR)
     spec = replace(spec, self_test=measure_self_test(graph, spec.input.shape))
     return write_model_file(graph, spec, folder / str(version))
 

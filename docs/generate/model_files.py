@@ -34,6 +34,7 @@ MEANINGS = {
     "source_commit": "The commit of the code that trained the model.",
     "versions": "The versions of the libraries that trained and exported it.",
     "self_test": "A seed, the answers to the images drawn from it, and how far an answer may be off.",
+    "familiarity": "How the output `familiarity` was fitted, and its figures. Absent if the file has no such output.",
     "sha256": "The seal: the digest of the whole file, taken with this digest zeroed.",
 }
 """What each key says. A key without a meaning here fails, so that the page has all of them."""

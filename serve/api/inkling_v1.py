@@ -7,16 +7,18 @@ Does not know: how a model answers, status codes, processes, signals.
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine
+from dataclasses import asdict
 from typing import Any, TypeAlias, TypeVar
 
 from google.protobuf.json_format import MessageToDict
 
 from serve.api.gate import CallGate
+from serve.api.options import DEFAULT_TOP_K, check_familiarity, find_labels
 from serve.api.status import to_status
 from serve.api.streams import Requests
 from serve.api.wire import Handler
-from serve.errors import InvalidMetadata, OptionError, list_some, quote
+from serve.errors import InvalidMetadata, OptionError
 from serve.images.pixels import to_png
 from serve.inference.registry import Registry
 from serve.inference.runner import Answer, Runner
@@ -25,14 +27,10 @@ from serve.telemetry.calls import Call
 from serve.telemetry.logs import one_line
 
 SERVICE = pb.DESCRIPTOR.services_by_name["ClassifierService"]
-DEFAULT_TOP_K = 5
 LEAST_WINDOW = 64
 """Requests of a stream that may always be under way; twice the largest batch, if more, as calls of a connection."""
-DEFAULT_LANGUAGE = "en"
 MAX_DESCRIPTION_BYTES = 2**20
 """Bytes that a model may add to the list of all. gRPC's clients take four times as much unless told otherwise."""
-LONGEST_TAG = 100
-"""Characters of a language tag that are read: it is shortened subtag by subtag, which takes time for megabytes."""
 
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
@@ -64,6 +62,7 @@ class ClassifierService:
         start_ns = time.perf_counter_ns()
         runner = self._find(request.model, request.version, call)
         labels = find_labels(runner.spec.labels, request.options)
+        check_familiarity(runner, request.options)
         if not 0 < len(request.images) <= self._max_request_images:
             raise OptionError(f"wanted 1 to {self._max_request_images} images, got {len(request.images)}")
         images = list(request.images)  # each read of it is a copy
@@ -130,6 +129,7 @@ class ClassifierService:
         start_ns = time.perf_counter_ns()
         runner = self._find(request.model, request.version, call)
         labels = find_labels(runner.spec.labels, request.options)
+        check_familiarity(runner, request.options)
         (outcome,) = await runner.classify(
             (request.image,), call.deadline_s, call.client, admitted, explains=request.options.return_steps
         )
@@ -186,24 +186,6 @@ async def answer_when_ready(
             reading.exception()  # marks it as retrieved: once the consumer has left, it is not worth a line in the log
 
 
-def find_labels(labels: Mapping[str, tuple[str, ...]], options: pb.ClassifyOptions) -> tuple[str, ...]:
-    """The labels in the language asked for, by the lookup of RFC 4647: "ru-RU" and "RU" find "ru".
-
-    Raises OptionError for an unknown language, with the known ones, and for a negative top_k.
-    """
-    if options.top_k < 0:
-        raise OptionError(f"top_k: wanted 0 (the first {DEFAULT_TOP_K}) or more, got {options.top_k}")
-    tag = options.language_code[:LONGEST_TAG].lower()
-    if not tag:
-        return labels.get(DEFAULT_LANGUAGE) or next(iter(labels.values()))
-    known = {code.lower(): texts for code, texts in labels.items()}
-    while tag:
-        if tag in known:
-            return known[tag]
-        tag = tag.rpartition("-")[0]
-    raise OptionError(f"language_code: wanted one of {list_some(labels)}; got {quote(options.language_code)}")
-
-
 def fill(
     message: pb.Classification, answer: Answer, labels: tuple[str, ...], options: pb.ClassifyOptions, start_ns: int
 ) -> None:
@@ -215,6 +197,9 @@ def fill(
     for index in answer.ranking[: options.top_k or DEFAULT_TOP_K]:
         found = add()  # and then its fields, which is quicker than to pass them as arguments
         found.label, found.index, found.probability = labels[index], index, probabilities[index]
+    if answer.familiarity is not None:
+        message.familiarity = answer.familiarity
+        message.unknown = answer.familiarity < options.min_familiarity
     if options.return_prepared:
         message.prepared_png = to_png(answer.image.pixels)
     if answer.image.notes:
@@ -251,6 +236,8 @@ def describe(runner: Runner) -> pb.Model:
     )
     model.create_time.FromDatetime(spec.created)
     model.recipe.update(spec.recipe)
+    if spec.familiarity is not None:
+        model.familiarity.update(asdict(spec.familiarity))
     return model
 
 

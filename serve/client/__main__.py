@@ -5,6 +5,7 @@ classified, 1 if any failed, 2 for bad usage, 130 after Ctrl-C. Does not know: g
 """
 
 import argparse
+import contextlib
 import dataclasses
 import sys
 from collections import deque
@@ -31,6 +32,7 @@ from serve.client.commands.output import (
 )
 from serve.client.endpoint import ConnectionFlags, add_connection_flags
 from serve.errors import CallError, ConfigError
+from serve.folders import describe_left_out
 
 CONNECTIONS = 4
 CALLS_IN_FLIGHT = 8
@@ -50,6 +52,7 @@ class Options(ConnectionFlags):
     model: str
     top: int
     language: str
+    min_familiarity: float
     json: bool
     wait: float
     explain: Path | None
@@ -116,7 +119,10 @@ def _classify_all(options: Options, counts: Counts) -> int:
     if options.explain:
         make_folder(options.explain)
     with open_client(options.read_endpoint(), CONNECTIONS) as client:
-        files = list(find_images(options.images))
+        images = find_images(options.images)
+        if images.left_out:
+            print(f"serve.client: {escape(describe_left_out(images.left_out))}", file=sys.stderr)
+        files = images.names
         counts.files = len(files)
         if options.wait:
             client.wait_until_ready(options.wait)
@@ -125,7 +131,8 @@ def _classify_all(options: Options, counts: Counts) -> int:
         outcomes = classify_in_order(client, files, lambda name: _classify(client, name, given, options))
         with closing(outcomes):
             for name, outcome in outcomes:
-                print(to_json(name, outcome) if options.json else to_row(name, outcome, width), flush=True)
+                row = to_json(name, outcome) if options.json else to_row(name, outcome, width, options.language)
+                print(row, flush=True)
                 counts.add(outcome)
                 if counts.unreached_in_a_row == DEAD_AFTER:
                     break
@@ -172,6 +179,7 @@ def _classify(client: Client, name: str, given: bytes | CallError, options: Opti
             model=options.model,
             top_k=options.top,
             language=options.language,
+            min_familiarity=options.min_familiarity,
             return_steps=options.explain is not None,
         )
         if options.explain:
@@ -212,6 +220,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--model", default="", metavar="NAME", help="use the model NAME (default: the server's only model)")
     add("--top", type=_read_top, default=3, metavar="K", help="print K labels per image; 0 prints 5 (default: 3)")
     add("--language", default="", metavar="CODE", help="print labels in the language CODE, such as ru (default: en)")
+    add(
+        "--min-familiarity",
+        type=_read_share,
+        default=0,
+        metavar="F",
+        help="print unknown for images of a familiarity below F, from 0 (off) to 1 (default: 0)",
+    )
     add("--json", action="store_true", help="print a line of JSON per image instead of the table")
     add(
         "--explain",
@@ -227,6 +242,13 @@ def _parser() -> argparse.ArgumentParser:
         help="wait up to S seconds for the server (default: 0)",
     )
     return parser
+
+
+def _read_share(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 <= (share := float(text)) <= 1:
+            return share
+    raise argparse.ArgumentTypeError(f"wanted a share from 0 (off) to 1, such as 0.01; got {text!r}")
 
 
 def _read_top(text: str) -> int:

@@ -80,10 +80,12 @@ class AsyncClient:
         language: str = "",
         return_prepared: bool = False,
         return_steps: bool = False,
+        min_familiarity: float = 0,
     ) -> Classification:
         """Classify one image. An empty model means the only one of the server, an empty version the highest.
 
-        `top_k` is the number of classes in the answer; 0 gives 5.
+        `top_k` is the number of classes in the answer; 0 gives 5. An image with less than `min_familiarity`, from 0
+        (off) to 1, is `unknown`.
         """
         request = make_request(
             image,
@@ -93,14 +95,24 @@ class AsyncClient:
             language=language,
             return_prepared=return_prepared,
             return_steps=return_steps,
+            min_familiarity=min_familiarity,
         )
         return read_reply(await self._call(next(self._stubs).Classify, request))
 
     async def classify_many(
-        self, images: Sequence[bytes], *, model: str = "", version: str = "", top_k: int = 0, language: str = ""
+        self,
+        images: Sequence[bytes],
+        *,
+        model: str = "",
+        version: str = "",
+        top_k: int = 0,
+        language: str = "",
+        min_familiarity: float = 0,
     ) -> list[Classification | CallError]:
         """Classify many images in one call. An image that failed has a CallError in its place."""
-        request = make_batch_request(images, model=model, version=version, top_k=top_k, language=language)
+        request = make_batch_request(
+            images, model=model, version=version, top_k=top_k, language=language, min_familiarity=min_familiarity
+        )
         return read_batch_reply(await self._call(next(self._stubs).BatchClassify, request))
 
     def classify_stream(

@@ -9,13 +9,13 @@ Does not know: the model; it calls the server as any other client does.
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from serve.client.client import DEFAULT_MAX_MESSAGE_BYTES, Client, open_client
-from serve.client.commands.files import is_image, read_image
+from serve.client.client import Client, open_client
+from serve.client.commands.examples import Example, Examples, Judged, find_examples, judge, read_example
 from serve.client.commands.output import (
     INTERRUPTED,
     describe_error,
@@ -29,13 +29,13 @@ from serve.client.corruptions.report import print_table, read_names, summarize_t
 from serve.client.corruptions.table import SEVERITIES, corrupt_file
 from serve.client.endpoint import ConnectionFlags, add_connection_flags
 from serve.errors import CallError, InklingError
-from serve.pb import classifier_pb2 as pb
+from serve.folders import describe_left_out
 
-IMAGES_PER_CALL = 64
-MAX_CALL_BYTES = 8 * 2**20
-"""Bytes of images in one call: half of the server's default limit. A larger file is sent alone."""
 CONNECTIONS = 4
-CALLS_IN_FLIGHT = 4
+SKIPPED_SHOWN = 10
+"""Files that were skipped and are named; all are counted."""
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,79 +49,14 @@ class Options(ConnectionFlags):
     corruptions: str | None
     sample: int
     mistakes: int
+    skip_broken: bool
     json: bool
 
 
-def find_examples(folder: Path) -> list[Path]:
-    """Every image in the class folders of a folder. Raises InklingError if there is none."""
-    files = sorted(file for file in folder.glob("*/*") if is_image(file))
-    if not files:
-        raise InklingError(f"wanted class folders with images in them, found none in {folder}")
-    return files
-
-
-def read_example(file: Path) -> bytes:
-    """The bytes of an image. Raises InklingError, with its path, for what is no file or too large for a call."""
-    try:
-        return read_image(str(file), DEFAULT_MAX_MESSAGE_BYTES)
-    except CallError as error:
-        raise InklingError(f"{file}: {error.message}") from error
-
-
-def take_sample(files: list[Path], count: int) -> list[Path]:
+def take_sample(files: Sequence[Item], count: int) -> Sequence[Item]:
     """At most so many of the files, evenly from all of them; 0 takes all."""
     step = max(1, len(files) // count) if count else 1
     return files[::step][: count or None]
-
-
-def judge(
-    client: Client,
-    files: Sequence[Path],
-    model: str,
-    version: str,
-    read: Callable[[Path], bytes] = read_example,
-) -> list[Verdict]:
-    """Classify every file, with the bytes that `read` gives.
-
-    Raises InklingError for the first image that fails, and for a folder that is not named by a label of the model.
-    Raises OSError for a file that cannot be read.
-    """
-    language = find_language(client.get_model(model, version), {file.parent.name for file in files})
-
-    def judge_some(some: Sequence[Path]) -> Iterator[Verdict]:
-        images = [read(file) for file in some]
-        answers = client.classify_many(images, model=model, version=version, top_k=1, language=language)
-        for file, answer in zip(some, answers, strict=True):
-            if isinstance(answer, CallError):
-                raise InklingError(f"{file}: {answer}")
-            yield Verdict(file, file.parent.name, answer.best.label, answer.best.probability)
-
-    parts = split_into_calls(files)
-    with ThreadPoolExecutor(CALLS_IN_FLIGHT) as pool:
-        return [verdict for verdicts in pool.map(lambda part: list(judge_some(part)), parts) for verdict in verdicts]
-
-
-def find_language(model: pb.Model, names: set[str]) -> str:
-    """The first of a model's languages that has all names among its labels. Raises InklingError if none has."""
-    for each in model.label_sets:
-        if names <= set(each.labels):
-            return each.language_code
-    labels = model.label_sets[0].labels
-    unknown = names - set(labels)
-    raise InklingError(f"wanted folders named {', '.join(sorted(labels))}; got {', '.join(sorted(unknown))}")
-
-
-def split_into_calls(files: Sequence[Path]) -> list[list[Path]]:
-    """Split the files, in their order, into calls within IMAGES_PER_CALL and MAX_CALL_BYTES."""
-    parts: list[list[Path]] = []
-    size = MAX_CALL_BYTES
-    for file in files:
-        size += file.stat().st_size
-        if size > MAX_CALL_BYTES or len(parts[-1]) == IMAGES_PER_CALL:
-            parts.append([])
-            size = file.stat().st_size
-        parts[-1].append(file)
-    return parts
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -136,15 +71,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def judge_corrupted(client: Client, files: Sequence[Path], options: Options) -> dict[str, list[float]]:
-    """The accuracy for each corruption that the options name and each severity, over all files."""
-    numbers = {file: number for number, file in enumerate(files)}
+def judge_corrupted(client: Client, examples: Sequence[Example], options: Options) -> dict[str, list[float]]:
+    """The accuracy for each corruption that the options name and each severity, over all examples."""
+    numbers = {example.file: number for number, example in enumerate(examples)}
 
     def measure(name: str, severity: int) -> float:
         def read(file: Path) -> bytes:
             return corrupt_file(read_example(file), name, severity, numbers[file])
 
-        accuracy: float = summarize(judge(client, files, options.model, options.version, read))["accuracy"]
+        judged = judge(client, examples, options.model, options.version, skip_broken=options.skip_broken, read=read)
+        accuracy: float = summarize(judged.verdicts)["accuracy"]
         return accuracy
 
     names = read_names(options.corruptions or "")
@@ -155,11 +91,12 @@ def _evaluate(options: Options) -> int:
     corrupted: dict[str, list[float]] = {}
     try:
         with open_client(options.read_endpoint(), CONNECTIONS) as client:
-            files = take_sample(find_examples(options.folder), options.sample)
+            examples = find_examples(options.folder)
+            chosen = take_sample(examples.chosen, options.sample)
             versions = options.compare or [options.version]
-            verdicts = [judge(client, files, options.model, version) for version in versions]
+            judged = [judge(client, chosen, options.model, each, skip_broken=options.skip_broken) for each in versions]
             if options.corruptions is not None:
-                corrupted = judge_corrupted(client, files, options)
+                corrupted = judge_corrupted(client, chosen, options)
     except (InklingError, OSError) as error:
         if options.json:
             print(dump(describe_error(to_call_error(error))))
@@ -167,7 +104,7 @@ def _evaluate(options: Options) -> int:
             print(f"serve.evaluate: {escape(str(error))}")
         return 1
     try:
-        _report(options, verdicts, corrupted)
+        _report(options, examples, judged, corrupted)
         sys.stdout.flush()
     except OSError as error:
         give_up_stdout()
@@ -182,18 +119,39 @@ def to_call_error(error: Exception) -> CallError:
     return error if isinstance(error, CallError) else CallError("FAILED_PRECONDITION", "NOT_EVALUATED", str(error))
 
 
-def _report(options: Options, verdicts: Sequence[Sequence[Verdict]], corrupted: dict[str, list[float]]) -> None:
-    summary = summarize(verdicts[0])
+def _report(options: Options, examples: Examples, judged: Sequence[Judged], corrupted: dict[str, list[float]]) -> None:
+    first = judged[0]
+    summary = summarize(first.verdicts)
     if corrupted and options.json:
         print(dump({"accuracy": summary["accuracy"], "images": summary["images"], **summarize_table(corrupted)}))
     elif corrupted:
         print_table(corrupted, summary["accuracy"], summary["images"])
     elif options.compare:
-        print_comparison(options.compare, verdicts[0], verdicts[1], options.mistakes)
+        print_comparison(options.compare, *take_common(first, judged[1]), options.mistakes)
     elif options.json:
-        print(json.dumps(summary, allow_nan=False))
+        counts = {"skipped": len(first.skipped), "left_out": len(examples.left_out), "part": examples.part}
+        print(json.dumps(summary | counts, allow_nan=False))
     else:
-        print_report(verdicts[0], options.mistakes)
+        print_report(first.verdicts, options.mistakes)
+    for line in [] if options.json and not options.compare else describe_rest(examples, first):
+        print(escape(line))
+
+
+def take_common(first: Judged, second: Judged) -> tuple[list[Verdict], list[Verdict]]:
+    """The verdicts on files that both versions answered."""
+    files = {each.file for each in first.verdicts} & {each.file for each in second.verdicts}
+    return [each for each in first.verdicts if each.file in files], [
+        each for each in second.verdicts if each.file in files
+    ]
+
+
+def describe_rest(examples: Examples, judged: Judged) -> list[str]:
+    """What was not evaluated: the other parts of a split, what is no picture, and files that were skipped."""
+    lines = [f"evaluated the part {examples.part} of the folder's split"] if examples.part else []
+    lines += [describe_left_out(examples.left_out)] if examples.left_out else []
+    if judged.skipped:
+        lines.append(f"skipped {len(judged.skipped)} files that cannot be used")
+    return lines + [f"  {each.file}: {each.problem}" for each in judged.skipped[:SKIPPED_SHOWN]]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -208,5 +166,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--corruptions", nargs="?", const="", metavar="NAMES", help=corrupted)
     add("--sample", type=int, default=0, metavar="N", help="evaluate N images, evenly from all; 0 is all (default: 0)")
     add("--mistakes", type=int, default=10, metavar="N", help="list at most N mistakes; 0 lists none (default: 10)")
+    add("--skip-broken", action="store_true", help="skip and count files that cannot be decoded, instead of stopping")
     add("--json", action="store_true", help="print one line of JSON instead of the table")
     return parser

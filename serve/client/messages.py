@@ -63,6 +63,10 @@ class Classification:
     """What the model's policy saw, such as NO_INK."""
     steps: tuple[Step, ...] = ()
     """The pictures on the way if `return_steps` was set."""
+    familiarity: float | None = None
+    """The share of held-out images that look less typical, from 0 to 1. None if the model does not give it."""
+    unknown: bool = False
+    """Whether the familiarity is below `min_familiarity`: the image probably shows none of the classes."""
 
     @property
     def best(self) -> ClassProbability:
@@ -79,19 +83,24 @@ def make_request(
     language: str,
     return_prepared: bool,
     return_steps: bool = False,
+    min_familiarity: float = 0,
 ) -> pb.ClassifyRequest:
     """The request for one image."""
     options = pb.ClassifyOptions(
-        top_k=top_k, language_code=language, return_prepared=return_prepared, return_steps=return_steps
+        top_k=top_k,
+        language_code=language,
+        return_prepared=return_prepared,
+        return_steps=return_steps,
+        min_familiarity=min_familiarity,
     )
     return pb.ClassifyRequest(model=model, version=version, image=image, options=options)
 
 
 def make_batch_request(
-    images: Sequence[bytes], *, model: str, version: str, top_k: int, language: str
+    images: Sequence[bytes], *, model: str, version: str, top_k: int, language: str, min_familiarity: float
 ) -> pb.BatchClassifyRequest:
     """The request for many images."""
-    options = pb.ClassifyOptions(top_k=top_k, language_code=language)
+    options = pb.ClassifyOptions(top_k=top_k, language_code=language, min_familiarity=min_familiarity)
     return pb.BatchClassifyRequest(model=model, version=version, images=images, options=options)
 
 
@@ -172,4 +181,6 @@ def _to_classification(
         prepared_png=message.prepared_png,
         notes=tuple(message.notes),
         steps=tuple(Step(step.name, step.png) for step in message.steps),
+        familiarity=message.familiarity if message.HasField("familiarity") else None,
+        unknown=message.unknown,
     )

@@ -17,10 +17,12 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from serve.errors import InvalidMetadata, ModelFileError, SelfTestFailed, list_some
+from serve.errors import ModelFileError, SelfTestFailed
 from serve.machine.memory import as_file, measure_resident_bytes
 from serve.machine.scheduling import lower_thread_priority
 from serve.machine.watchdog import UNWATCHED, Watchdog
+from serve.model_file.familiarity import FAMILIARITY
+from serve.model_file.signature import check_signature
 from serve.model_file.spec import INPUT, OUTPUT, ModelSpec, from_metadata, self_test_images
 from serve.model_file.whole import read_model_bytes
 from serve.telemetry.logs import one_line
@@ -201,19 +203,10 @@ def load(path: Path, placement: Placement, watchdog: Watchdog = UNWATCHED, diges
     if placement.device != "cpu" and "CUDAExecutionProvider" not in session.get_providers():
         raise ModelFileError(f"wanted {placement.device}, ONNX Runtime took {', '.join(session.get_providers())}")
     spec = from_metadata(metadata)
-    _check_signature(inputs, outputs, spec)
+    check_signature(inputs, outputs, spec)
     engine = Engine(spec, session, placement, watchdog)
     _check_self_test(engine)
     return engine
-
-
-def _check_signature(inputs: list[str], outputs: list[str], spec: ModelSpec) -> None:
-    wanted = f"{INPUT} tensor(uint8) [{', '.join(map(str, ('N', *spec.input.shape)))}]"
-    if inputs != [wanted]:
-        raise InvalidMetadata(f"wanted the one input {wanted}, the graph has {list_some(inputs)}")
-    wanted = f"{OUTPUT} tensor(float) [N, {spec.class_count}]"
-    if wanted not in outputs:
-        raise InvalidMetadata(f"wanted an output {wanted}, the graph has {list_some(outputs)}")
 
 
 def _describe(node: ort.NodeArg) -> str:
@@ -229,8 +222,9 @@ def _check_self_test(engine: Engine) -> None:
     try:
         # Not spread: other workers do the same at this moment.
         runs = [engine.run(images[at : at + size], spread=False) for at in range(0, len(images), size)]
-        found = np.concatenate([outputs[OUTPUT] for outputs in runs])
-        difference = float(np.abs(found - np.array(test.probabilities)).max())
+        difference = _measure_difference(runs, OUTPUT, test.probabilities)
+        if test.familiarity is not None:
+            difference = max(difference, _measure_difference(runs, FAMILIARITY, test.familiarity))
     except Exception as error:  # as in load()
         raise SelfTestFailed(f"the self-test broke off on {engine.placement.device}: {_name_fault(error)}") from error
     if not difference <= test.tolerance:  # also where it is not a number
@@ -238,6 +232,12 @@ def _check_self_test(engine: Engine) -> None:
             f"wanted the self-test's probabilities within {test.tolerance:g}, got a difference of {difference:g} "
             f"on {engine.placement.device} in {engine.spec.precision}"
         )
+
+
+def _measure_difference(runs: list[Outputs], name: str, wanted: npt.ArrayLike) -> float:
+    """The largest difference of an output; infinite if one is not a number, which `max` would lose."""
+    found = np.concatenate([outputs[name] for outputs in runs])
+    return float(np.nan_to_num(np.abs(found - np.asarray(wanted)), nan=np.inf).max())
 
 
 def _name_fault(error: Exception) -> str:

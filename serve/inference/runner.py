@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import NamedTuple, TypeAlias, cast
 
 import numpy as np
@@ -23,10 +24,11 @@ from serve.images.pool import DecodePool
 from serve.images.reader import ImageReader, Prepared
 from serve.inference.admission import Admission
 from serve.inference.batcher import Batcher
-from serve.inference.engine import Engine
+from serve.inference.engine import Engine, Outputs
 from serve.inference.loop_batcher import LoopBatcher
 from serve.inference.thread_batcher import ThreadBatcher
 from serve.machine.cpu_policy import CpuPolicy
+from serve.model_file.familiarity import FAMILIARITY
 from serve.model_file.spec import OUTPUT
 from serve.telemetry.calls import ends_by_deadline
 from serve.telemetry.counts import ModelCounts
@@ -54,6 +56,8 @@ class Answer(NamedTuple):
     batch_size: int
     run_ns: int
     """When the run of its batch began, on the clock of `time.perf_counter_ns`."""
+    familiarity: float | None = None
+    """The share of held-out images that look less typical; None if the file has no such output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,29 +224,41 @@ class Runner:
         for index, image in enumerate(good):
             pixels[index] = image.pixels
         run_ns = time.perf_counter_ns()
-        probabilities = self._engine.run(pixels, spread=spread)[OUTPUT]
+        outputs = self._engine.run(pixels, spread=spread)
         inference_us = (time.perf_counter_ns() - run_ns) // 1000
-        rankings = (-probabilities).argsort(axis=1, kind="stable").tolist()
-        # As Python lists at once: one conversion a batch, not one a number.
-        is_finite = np.asarray(np.isfinite(probabilities).all(axis=1)).tolist()
-        rows = iter(zip(probabilities.tolist(), rankings, is_finite, strict=True))
+        rows = _list_rows(outputs)
         answers: list[Answer | Exception] = []
         queues_us = []
         for waiting, outcome in zip(batch, prepared, strict=True):
             if isinstance(outcome, Exception):
                 answers.append(outcome)
                 continue
-            values, ranking, is_sound = next(rows)
+            values, ranking, is_finite, familiarity, is_share = next(rows)
             queue_us = (begun_ns - waiting.since_ns) // 1000
             queues_us.append(queue_us)
-            answer = Answer(values, ranking, outcome, queue_us, inference_us, len(good), run_ns)
-            answers.append(
-                answer if is_sound else ArithmeticError(f"{self.name} gave probabilities that are not finite")
-            )
+            if is_finite and is_share:
+                answers.append(Answer(values, ranking, outcome, queue_us, inference_us, len(good), run_ns, familiarity))
+                continue
+            problem = f"the familiarity {familiarity}" if is_finite else "probabilities that are not finite"
+            answers.append(ArithmeticError(f"{self.name} gave {problem}"))
         self._counts.note_batch(
             queues_us, [image.decode_us for image in good], [image.prepare_us for image in good], inference_us
         )
         return answers
+
+
+def _list_rows(outputs: Outputs) -> Iterator[tuple[list[float], list[int], bool, float | None, bool]]:
+    """For each image: probabilities, ranking, whether they are finite, familiarity, and whether it is a share.
+
+    As Python lists at once: one conversion a batch, not one a number.
+    """
+    probabilities, shares = outputs[OUTPUT], outputs.get(FAMILIARITY)
+    rankings = (-probabilities).argsort(axis=1, kind="stable").tolist()
+    is_finite = np.asarray(np.isfinite(probabilities).all(axis=1)).tolist()
+    if shares is None:
+        return zip(probabilities.tolist(), rankings, is_finite, repeat(None), repeat(True))  # endless
+    are_shares = ((shares >= 0) & (shares <= 1)).tolist()
+    return zip(probabilities.tolist(), rankings, is_finite, shares.tolist(), are_shares, strict=True)
 
 
 def _list_stages(

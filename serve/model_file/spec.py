@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from serve.errors import CorruptModelFile, InvalidMetadata
+from serve.model_file.familiarity import FAMILIARITY, FamiliaritySpec, read_familiarity
+from serve.model_file.values import read_fraction, read_integer, read_mapping, read_text, read_texts
 
 SCHEMA = 1
 INPUT = "images"
@@ -65,7 +67,9 @@ class SelfTest:
     probabilities: tuple[tuple[float, ...], ...]
     """float [count][K]."""
     tolerance: float
-    """The largest absolute difference of a probability that passes."""
+    """The largest absolute difference of a probability, or of a familiarity, that passes."""
+    familiarity: tuple[float, ...] | None = None
+    """float [count], if the file has the output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,8 @@ class ModelSpec:
     source_commit: str
     versions: Mapping[str, str]
     self_test: SelfTest
+    familiarity: FamiliaritySpec | None = None
+    """Of files with the output `familiarity`. Others lack the key."""
 
     @property
     def class_count(self) -> int:
@@ -103,12 +109,14 @@ def to_metadata(spec: ModelSpec) -> dict[str, str]:
     facts: dict[str, Any] = asdict(spec)
     facts["prepare"] = {"policy": spec.prepare.policy, "version": spec.prepare.version, **spec.prepare.parameters}
     facts |= {"schema": SCHEMA, "sha256": UNSEALED, "created": spec.created.isoformat()}
+    if spec.familiarity is None:
+        del facts[FAMILIARITY], facts["self_test"][FAMILIARITY]
     return {PREFIX + key: json.dumps(value, ensure_ascii=False) for key, value in facts.items()}
 
 
 def from_metadata(metadata: Mapping[str, str]) -> ModelSpec:
     """Read and check a spec. Raises InvalidMetadata, which names the key."""
-    schema = _read(metadata, "schema", _integer)
+    schema = _read(metadata, "schema", read_integer)
     if schema != SCHEMA:
         raise InvalidMetadata(f"{PREFIX}schema: this version reads schema {SCHEMA}, the file has schema {schema}")
     labels = _read(metadata, "labels", _labels)
@@ -121,21 +129,27 @@ def from_metadata(metadata: Mapping[str, str]) -> ModelSpec:
         raise InvalidMetadata(
             f"{PREFIX}self_test: wanted inputs of at most {MOST_SELF_TEST_VALUES:,} values in all, got {values:,}"
         )
+    has_familiarity = PREFIX + FAMILIARITY in metadata
+    if has_familiarity != (self_test.familiarity is not None):
+        raise InvalidMetadata(
+            f"{PREFIX}self_test: wanted familiarities if the file has {PREFIX}{FAMILIARITY}, else none"
+        )
     return ModelSpec(
-        name=_read(metadata, "name", _text),
-        dataset=_read(metadata, "dataset", _text),
+        name=_read(metadata, "name", read_text),
+        dataset=_read(metadata, "dataset", read_text),
         labels=labels,
         input=input_spec,
         prepare=_read(metadata, "prepare", _prepare),
-        precision=_read(metadata, "precision", _text),
-        test_accuracy=_read(metadata, "test_accuracy", _fraction),
-        test_count=_read(metadata, "test_count", _integer),
-        recipe=_read(metadata, "recipe", _mapping),
-        parameters=_read(metadata, "parameters", _integer),
+        precision=_read(metadata, "precision", read_text),
+        test_accuracy=_read(metadata, "test_accuracy", read_fraction),
+        test_count=_read(metadata, "test_count", read_integer),
+        recipe=_read(metadata, "recipe", read_mapping),
+        parameters=_read(metadata, "parameters", read_integer),
         created=_read(metadata, "created", datetime.fromisoformat),
-        source_commit=_read(metadata, "source_commit", _text),
-        versions=_read(metadata, "versions", _texts),
+        source_commit=_read(metadata, "source_commit", read_text),
+        versions=_read(metadata, "versions", read_texts),
         self_test=self_test,
+        familiarity=_read(metadata, FAMILIARITY, read_familiarity) if has_familiarity else None,
     )
 
 
@@ -204,39 +218,10 @@ def _read(metadata: Mapping[str, str], key: str, parse: Callable[[Any], T]) -> T
         raise InvalidMetadata(f"{PREFIX}{key} is malformed: {text[:80]!r} ({error})") from error
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError("wanted a string that is not empty")
-    value.encode()  # a lone surrogate, which JSON can spell, is a ValueError
-    return value
-
-
-def _integer(value: Any) -> int:
-    if type(value) is not int or not 0 <= value < 2**31:
-        raise ValueError("wanted an integer from 0 to 2^31 - 1")
-    return value
-
-
-def _fraction(value: Any) -> float:
-    if type(value) not in (int, float) or not 0 <= value <= 1:
-        raise ValueError("wanted a number from 0 to 1")
-    return float(value)
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError("wanted a JSON object")
-    return value
-
-
-def _texts(value: Any) -> Mapping[str, str]:
-    return {name: _text(text) for name, text in _mapping(value).items()}
-
-
 def _labels(value: Any) -> Mapping[str, tuple[str, ...]]:
-    if not all(isinstance(names, list) for names in _mapping(value).values()):
+    if not all(isinstance(names, list) for names in read_mapping(value).values()):
         raise ValueError("wanted a list of labels per language")
-    labels = {language: tuple(_text(label) for label in names) for language, names in _mapping(value).items()}
+    labels = {language: tuple(read_text(label) for label in names) for language, names in read_mapping(value).items()}
     sizes = {len(names) for names in labels.values()}
     if len(sizes) != 1 or 0 in sizes:
         raise ValueError("wanted at least one language, and as many labels in each")
@@ -244,20 +229,24 @@ def _labels(value: Any) -> Mapping[str, tuple[str, ...]]:
 
 
 def _input(value: Any) -> InputSpec:
-    height, width, channels = (_integer(side) for side in value["shape"])
-    spec = InputSpec((height, width, channels), _text(value["dtype"]), _text(value["colour"]))
+    height, width, channels = (read_integer(side) for side in value["shape"])
+    spec = InputSpec((height, width, channels), read_text(value["dtype"]), read_text(value["colour"]))
     if spec.dtype != "uint8" or COLOUR_CHANNELS.get(spec.colour) != channels or not height * width:
         raise ValueError(f"wanted uint8 [H, W, C] with colour and channels of {COLOUR_CHANNELS}")
     return spec
 
 
 def _prepare(value: Any) -> PrepareSpec:
-    parameters = dict(_mapping(value))
-    return PrepareSpec(_text(parameters.pop("policy")), _integer(parameters.pop("version")), parameters)
+    parameters = dict(read_mapping(value))
+    return PrepareSpec(read_text(parameters.pop("policy")), read_integer(parameters.pop("version")), parameters)
 
 
 def _self_test(value: Any) -> SelfTest:
-    rows = tuple(tuple(_fraction(p) for p in row) for row in value["probabilities"])
+    rows = tuple(tuple(read_fraction(p) for p in row) for row in value["probabilities"])
     if not rows:
         raise ValueError("wanted at least one row of probabilities")
-    return SelfTest(_integer(value["seed"]), rows, _fraction(value["tolerance"]))
+    shares = value.get(FAMILIARITY)
+    if shares is not None and len(shares) != len(rows):
+        raise ValueError(f"wanted {len(rows)} familiarities, one for each row")
+    familiarity = None if shares is None else tuple(map(read_fraction, shares))
+    return SelfTest(read_integer(value["seed"]), rows, read_fraction(value["tolerance"]), familiarity)

@@ -24,16 +24,18 @@ class ClassifyRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., image: _Optional[bytes] = ..., options: _Optional[_Union[ClassifyOptions, _Mapping]] = ...) -> None: ...
 
 class ClassifyOptions(_message.Message):
-    __slots__ = ("top_k", "language_code", "return_prepared", "return_steps")
+    __slots__ = ("top_k", "language_code", "return_prepared", "return_steps", "min_familiarity")
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     LANGUAGE_CODE_FIELD_NUMBER: _ClassVar[int]
     RETURN_PREPARED_FIELD_NUMBER: _ClassVar[int]
     RETURN_STEPS_FIELD_NUMBER: _ClassVar[int]
+    MIN_FAMILIARITY_FIELD_NUMBER: _ClassVar[int]
     top_k: int
     language_code: str
     return_prepared: bool
     return_steps: bool
-    def __init__(self, top_k: _Optional[int] = ..., language_code: _Optional[str] = ..., return_prepared: _Optional[bool] = ..., return_steps: _Optional[bool] = ...) -> None: ...
+    min_familiarity: float
+    def __init__(self, top_k: _Optional[int] = ..., language_code: _Optional[str] = ..., return_prepared: _Optional[bool] = ..., return_steps: _Optional[bool] = ..., min_familiarity: _Optional[float] = ...) -> None: ...
 
 class ClassifyResponse(_message.Message):
     __slots__ = ("classification", "model", "version", "precision")
@@ -48,18 +50,22 @@ class ClassifyResponse(_message.Message):
     def __init__(self, classification: _Optional[_Union[Classification, _Mapping]] = ..., model: _Optional[str] = ..., version: _Optional[str] = ..., precision: _Optional[str] = ...) -> None: ...
 
 class Classification(_message.Message):
-    __slots__ = ("classes", "timing", "prepared_png", "steps", "notes")
+    __slots__ = ("classes", "timing", "prepared_png", "steps", "notes", "familiarity", "unknown")
     CLASSES_FIELD_NUMBER: _ClassVar[int]
     TIMING_FIELD_NUMBER: _ClassVar[int]
     PREPARED_PNG_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     NOTES_FIELD_NUMBER: _ClassVar[int]
+    FAMILIARITY_FIELD_NUMBER: _ClassVar[int]
+    UNKNOWN_FIELD_NUMBER: _ClassVar[int]
     classes: _containers.RepeatedCompositeFieldContainer[ClassProbability]
     timing: Timing
     prepared_png: bytes
     steps: _containers.RepeatedCompositeFieldContainer[Step]
     notes: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, classes: _Optional[_Iterable[_Union[ClassProbability, _Mapping]]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., prepared_png: _Optional[bytes] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., notes: _Optional[_Iterable[str]] = ...) -> None: ...
+    familiarity: float
+    unknown: bool
+    def __init__(self, classes: _Optional[_Iterable[_Union[ClassProbability, _Mapping]]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., prepared_png: _Optional[bytes] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., notes: _Optional[_Iterable[str]] = ..., familiarity: _Optional[float] = ..., unknown: _Optional[bool] = ...) -> None: ...
 
 class Step(_message.Message):
     __slots__ = ("name", "png")
@@ -184,7 +190,7 @@ class GetModelResponse(_message.Message):
     def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "dataset", "label_sets", "input_shape", "input_colour", "prepare_policy", "precision", "device", "test_accuracy", "test_count", "parameter_count", "create_time", "source_commit", "recipe", "library_versions")
+    __slots__ = ("name", "version", "dataset", "label_sets", "input_shape", "input_colour", "prepare_policy", "precision", "device", "test_accuracy", "test_count", "parameter_count", "create_time", "source_commit", "recipe", "library_versions", "familiarity")
     class LibraryVersionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -208,6 +214,7 @@ class Model(_message.Message):
     SOURCE_COMMIT_FIELD_NUMBER: _ClassVar[int]
     RECIPE_FIELD_NUMBER: _ClassVar[int]
     LIBRARY_VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    FAMILIARITY_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     dataset: str
@@ -224,7 +231,8 @@ class Model(_message.Message):
     source_commit: str
     recipe: _struct_pb2.Struct
     library_versions: _containers.ScalarMap[str, str]
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., dataset: _Optional[str] = ..., label_sets: _Optional[_Iterable[_Union[LabelSet, _Mapping]]] = ..., input_shape: _Optional[_Iterable[int]] = ..., input_colour: _Optional[str] = ..., prepare_policy: _Optional[str] = ..., precision: _Optional[str] = ..., device: _Optional[str] = ..., test_accuracy: _Optional[float] = ..., test_count: _Optional[int] = ..., parameter_count: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., source_commit: _Optional[str] = ..., recipe: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., library_versions: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    familiarity: _struct_pb2.Struct
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., dataset: _Optional[str] = ..., label_sets: _Optional[_Iterable[_Union[LabelSet, _Mapping]]] = ..., input_shape: _Optional[_Iterable[int]] = ..., input_colour: _Optional[str] = ..., prepare_policy: _Optional[str] = ..., precision: _Optional[str] = ..., device: _Optional[str] = ..., test_accuracy: _Optional[float] = ..., test_count: _Optional[int] = ..., parameter_count: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., source_commit: _Optional[str] = ..., recipe: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., library_versions: _Optional[_Mapping[str, str]] = ..., familiarity: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
 
 class LabelSet(_message.Message):
     __slots__ = ("language_code", "labels")

@@ -25,11 +25,13 @@ DOORS = {
     *("serve.__main__", "serve.evaluate", "serve.health", "serve.cli"),
     *("train.cifar", "train.mnist", "train.folder", "train.study", "train.variants", "train.speed", "train.measure"),
     "train.convert",
+    "train.familiarity",
 }
 ROOMS: dict[str, set[str]] = {
     "serve": set(),
     "serve.errors": set(),
     "serve.machine": set(),
+    "serve.folders": {"serve.errors"},
     "serve.pb": set(),
     "serve.settings": {"serve.errors"},
     "serve.config": {"serve.settings", "serve.errors"},
@@ -43,7 +45,6 @@ ROOMS: dict[str, set[str]] = {
         *("serve.images", "serve.model_file", "serve.errors"),
     },
     "serve.web": {"serve.client", "serve.pb", "serve.telemetry", "serve.errors"},
-    "serve.folders": set(),
     "serve.cluster": {"serve.errors"},
     "serve.client": {"serve.pb", "serve.folders", "serve.errors"},
     "serve.score": {
@@ -58,7 +59,7 @@ ROOMS: dict[str, set[str]] = {
     "train.run_folder": {"serve.model_file", "serve.errors"},
     "train.recipes": {"serve.model_file"},
     "train.evaluation": {"serve.model_file"},
-    "train.data": {"train.flags", "serve.images", "serve.model_file", "serve.errors"},
+    "train.data": {"train.flags", "serve.images", "serve.model_file", "serve.folders", "serve.errors"},
     "train.nets": {"train.recipes", "train.data", "train.evaluation"},
     "train.fitting": {"train.nets", "train.recipes", "train.data", "train.evaluation", "serve.errors"},
     "train.export": {
@@ -70,7 +71,8 @@ ROOMS: dict[str, set[str]] = {
     },
     "train.commands": {
         *("train.fitting", "train.nets", "train.recipes", "train.data", "train.evaluation", "train.run_folder"),
-        *("train.export", "train.studies", "train.flags", "serve.errors", "serve.model_file", "serve.images"),
+        *("train.export", "train.studies", "train.flags"),
+        *("serve.folders", "serve.errors", "serve.model_file", "serve.images"),
         "serve.cluster",
     },
 }

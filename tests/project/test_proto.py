@@ -76,6 +76,8 @@ def walk(element: Parts, place: Place = ()) -> Iterator[tuple[Place, str]]:
         for index, part in enumerate(getattr(element, contents)):
             if part.DESCRIPTOR.name == "DescriptorProto" and part.options.map_entry:
                 continue  # made by the compiler
+            if part.DESCRIPTOR.name == "OneofDescriptorProto" and part.name.startswith("_"):
+                continue  # made by the compiler, of an optional field
             inside = (*place, kind.fields_by_name[contents].number, index)
             yield inside, f"{element.name}.{part.name}"
             yield from walk(part, inside)

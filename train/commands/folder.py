@@ -10,6 +10,7 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+from serve.folders import describe_left_out
 from serve.model_file.spec import COLOUR_CHANNELS, InputSpec, PrepareSpec
 from train.commands.ending import advise_resuming, run
 from train.commands.recipe import adapt, train_recipe
@@ -111,6 +112,7 @@ def make_recipe(name: str, colour: str, prepare: PrepareSpec, dataset: Dataset) 
         label_smoothing=0.1,
         validation_count=len(dataset.validation),
         prepare=prepare,
+        gives_familiarity=True,
         target_accuracy=0.0,  # there is none
         measured_accuracy=0.0,
     )
@@ -122,6 +124,10 @@ def describe_pictures(pictures: Pictures) -> str:
     counts = ", ".join(f"{name} {count}" for name, count in count_by_class(dataset).items())
     split = f"{len(dataset.train)} images to train, {len(dataset.validation)} to validate, {len(dataset.test)} to test"
     lines = [f"{dataset.name}: {counts}", split]
+    if pictures.given_parts:
+        lines.append(f"the folder gives the parts {' and '.join(pictures.given_parts)}")
+    if pictures.left_out:
+        lines.append(describe_left_out(pictures.left_out))
     if pictures.copy_count:
         lines.append(f"left out {pictures.copy_count} copies of other files")
     if pictures.broken:

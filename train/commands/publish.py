@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from train.evaluation.calibration import measure_calibration_error
 from train.evaluation.card import write_card
+from train.evaluation.familiarity import LEAST_HELD_OUT
 from train.evaluation.metrics import Floats, measure_accuracy, measure_class_accuracy
 from train.recipes.recipe import Recipe, describe
 from train.run_folder import partial_folder, publish
@@ -43,11 +44,13 @@ def publish_run(
     """
     import onnx  # not above, as matplotlib and what the export takes
 
+    from train.commands.familiarity import gather_images
     from train.evaluation import figures
     from train.export.from_keras import export
     from train.export.measure.cost import count_multiply_adds
     from train.export.measure.parity import LARGEST_DIFFERENCE
 
+    can_be_familiar = recipe.gives_familiarity and len(dataset.validation) >= LEAST_HELD_OUT
     facts, source_commit = describe_run(recipe, progress, precision), find_source_commit()
     with partial_folder(out / recipe.name) as partial:
         exported = export(
@@ -60,6 +63,7 @@ def publish_run(
             halves_weights=recipe.halves_weights,
             limit=LARGEST_DIFFERENCE,
             second_view=(single, progress.second_view.below) if single and progress.second_view else None,
+            familiarity=gather_images(dataset, recipe.augmentation) if can_be_familiar else None,
         )
         model.save(partial / "model.keras")
         write_history(progress.history, partial / "history.csv")
@@ -145,6 +149,8 @@ def write_tensorboard(history: Sequence[Mapping[str, float]], folder: Path) -> N
 
 def print_outcome(exported: "Exported", progress: "Progress", dataset: "Dataset", folder: Path, out: Path) -> None:
     """Print the figures, the folder, and how to serve the model."""
+    from train.commands.familiarity import describe as describe_familiarity  # not above, as for the export
+
     spec, parity = exported.spec, exported.parity
     if spec.recipe["stopped_early"]:
         done, wanted, patience = len(progress.history), spec.recipe["epochs"], spec.recipe["patience"]
@@ -170,6 +176,10 @@ def print_outcome(exported: "Exported", progress: "Progress", dataset: "Dataset"
     else:
         print("the probabilities are not calibrated: too few images were held out to fit a temperature")
     print_test_figures(exported.probabilities, dataset)
+    for line in describe_familiarity(spec):
+        print(line)
+    if spec.recipe["gives_familiarity"] and not spec.familiarity:
+        print(f"the file gives no familiarity: fewer than {LEAST_HELD_OUT} images were held out to fit it")
     print(
         f"parity with Keras over {parity.image_count} images: largest difference of a probability "
         f"{parity.largest_difference:.2g}, {parity.changed_classes} images of another class"

@@ -15,6 +15,7 @@ from serve.errors import ConfigError, ModelFileError
 from serve.model_file.spec import ModelSpec
 from train.commands.converting.publish import CONVERTED
 from train.commands.ending import run
+from train.commands.familiarity import gather_images
 from train.data.datasets import Dataset, load
 from train.data.examples import read_examples
 from train.data.labels import Labels
@@ -23,6 +24,7 @@ from train.data.sources import SOURCES
 from train.export.onnx_file import read_model_file
 from train.export.variants import TOLERANCES, write_variant
 from train.flags import add_data_flag, read_flags
+from train.recipes.recipe import read_augmentation
 from train.run_folder import name_errors
 
 
@@ -57,12 +59,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def load_published(spec: ModelSpec, folder: Path | None) -> Dataset:
-    """The published dataset that a model was trained on. Raises DatasetError, and ConfigError if there is none."""
+    """The published dataset that a model was trained on. Raises DatasetError, and ConfigError if there is none.
+
+    If the file gives familiarity, those images are held out that its training held out.
+    """
     if spec.dataset not in SOURCES:
         raise ConfigError(
             f"--images: wanted a folder of pictures to calibrate and measure on, as {spec.name} is a model of your own"
         )
-    return load(spec.dataset, folder)
+    held_out = spec.recipe.get("validation_count") if spec.familiarity else 0
+    return load(spec.dataset, folder, held_out if isinstance(held_out, int) else 0)
 
 
 def read_own(spec: ModelSpec, flags: VariantFlags) -> Dataset:
@@ -89,7 +95,8 @@ def convert(flags: VariantFlags) -> int:
         raise ModelFileError(f"{path}: {error}") from error
     dataset = read_own(before, flags) if flags.images else load_published(before, flags.data)
     with name_errors(flags.folder):
-        after = write_variant(flags.folder, flags.precision, dataset)
+        images = gather_images(dataset, read_augmentation(before.recipe)) if before.familiarity else None
+        after = write_variant(flags.folder, flags.precision, dataset, images)
     parity = after.recipe["variant_parity"]
     print(f"test accuracy {after.accuracy}, of the float32 file {before.accuracy}")
     print(f"largest difference of a probability {parity['largest_difference']:.3g}")

@@ -3,10 +3,11 @@
 Enters: a folder with a sub-folder for each class, the model's input, a preparation. Leaves: `Pictures`.
 Does not know: nets, how they are fitted, command lines. It imports no TensorFlow.
 
-Each class is split by the rank of the SHA-256 of its files' bytes. That depends on no seed, name or file system. A new
-file moves few others, and every part gets its exact share.
+A folder that gives a training part and a test or validation part is taken as it is. Otherwise each class is split by
+the rank of the SHA-256 of its files' bytes. That depends on no seed, name or file system. A new file moves few others,
+and every part gets its exact share.
 Files with the same prepared pixels are copies, however they are stored. One of them is taken, so that no picture is in
-two parts.
+two parts; of copies in two given parts, the one that is not trained on.
 """
 
 import hashlib
@@ -19,25 +20,21 @@ from pathlib import Path
 
 import numpy as np
 
-from serve.errors import ImageError
+from serve.errors import FolderUnusable, ImageError
+from serve.folders import TEST, TRAIN, VALIDATION, WHOLE, ClassFolders, LeftOut, find_parts
 from serve.images.decode import decode, find_detail
 from serve.images.pixels import Pixels, Policy
 from serve.images.policies.find import find_policy
 from serve.model_file.spec import InputSpec, PrepareSpec
 from train.data.datasets import Dataset, Part
 from train.data.files import UnusableFile, read_file
-from train.data.sources import DatasetError
 
 MOST_PIXELS = 50_000_000  # of a picture that is decoded: the server's default limit
 MOST_BYTES = 8 * MOST_PIXELS  # of a picture's file: 16 bits in each of four channels, uncompressed
 HELD_OUT_SHARE = 0.15  # of each class, for validation; the test part gets the same share
 LEAST_IMAGES = 10  # in each class: six to train on, two to validate, two to test
 NAMED_AT_MOST = 5  # broken files in an error; it counts the others
-_NOT_PICTURES = {"thumbs.db", "desktop.ini"}  # Windows hides them without a dot
-
-
-class FolderUnusable(DatasetError):
-    """A folder does not hold class folders with enough images that can be decoded."""
+LEAST_GIVEN = 2  # in each class of a part that the folder gives
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +50,8 @@ class Picture:
     """The model's input, uint8 [H, W, C]."""
     content: str
     """SHA-256 of the pixels, in hexadecimal. Copies have the same."""
+    part: str
+    """The part of the split that the folder gives, or `whole`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,78 +71,79 @@ class Pictures:
     """Files that were left out because `skip_broken` was set."""
     copy_count: int
     """Files that were left out because another one has the same pixels."""
+    left_out: Sequence[LeftOut] = ()
+    """Entries that are no pictures in class folders."""
+    given_parts: Sequence[str] = ()
+    """The parts of the split that the folder gives; none if it was split here."""
 
 
 def read_folder(folder: Path, target: InputSpec, prepare: PrepareSpec, skip_broken: bool = False) -> Pictures:
     """Read, prepare and split a folder. Raises FolderUnusable, also for broken files unless `skip_broken` is set."""
-    classes = find_classes(folder)
-    read = read_pictures(classes, find_policy(prepare, target), find_detail(target.shape))
+    parts = find_parts(folder)
+    labels = find_labels(folder, parts)
+    read = read_pictures(labels, parts, find_policy(prepare, target), find_detail(target.shape))
     good, broken = set_conflicts_apart(read)
     if broken and not skip_broken:
         raise FolderUnusable(describe_broken(broken))
-    # Of several copies, keep the one with the lowest digest: the choice does not depend on names.
-    unique = {picture.content: picture for picture in sorted(good, key=lambda each: each.digest, reverse=True)}
-    by_label: dict[int, list[Picture]] = {label: [] for label in range(len(classes))}
+    # Of several copies, keep one that is not trained on, with the lowest digest: the choice does not depend on names.
+    ordered = sorted(good, key=lambda each: (each.part == TRAIN, each.part == VALIDATION, each.digest), reverse=True)
+    unique = {picture.content: picture for picture in ordered}
+    by_label: dict[int, list[Picture]] = {label: [] for label in range(len(labels))}
     for picture in unique.values():
         by_label[picture.label].append(picture)
-    require_enough(list(classes), [len(members) for members in by_label.values()])
-    parts = zip(*map(split_class, by_label.values()), strict=True)
-    train, validation, test = (stack([picture for members in part for picture in members]) for part in parts)
-    labels = tuple(classes)
+    require_enough(labels, list(by_label.values()), parts)
+    split = zip(*(split_class(members, parts) for members in by_label.values()), strict=True)
+    train, validation, test = (stack([picture for members in part for picture in members]) for part in split)
     name = f"{folder.resolve().name} sha256:{fingerprint(labels, (train, validation, test))[:12]}"
-    dataset = Dataset(name, train, validation, test, {"en": labels})
-    return Pictures(dataset, broken, len(good) - len(unique))
+    dataset = Dataset(name, train, validation, test, {"en": tuple(labels)})
+    left_out = [each for part in parts.values() for each in part.left_out]
+    return Pictures(dataset, broken, len(good) - len(unique), left_out, [part for part in parts if part != WHOLE])
 
 
-def find_classes(folder: Path) -> dict[str, list[Path]]:
-    """The files of each class by its label, both sorted. Raises FolderUnusable.
-
-    Hidden files, and files beside the class folders, are left out.
-    """
-    if not folder.is_dir():
-        found = "a file" if folder.exists() else "nothing"
-        raise FolderUnusable(f"wanted a folder of class folders, found {found} at {folder}")
-    classes = {each.name: list_files(each) for each in list_visible(folder) if each.is_dir()}
-    if len(classes) < 2:
-        raise FolderUnusable(f"wanted at least 2 class folders in {folder}, found {', '.join(classes) or 'none'}")
-    names = [*classes, folder.resolve().name]  # the last one names the dataset
+def find_labels(folder: Path, parts: Mapping[str, ClassFolders]) -> list[str]:
+    """The names of the class folders, which every part of a given split has to have. Raises FolderUnusable."""
+    labels, *others = (list(part.files) for part in parts.values())
+    for part, found in zip(list(parts)[1:], others, strict=True):
+        if odd := sorted(set(labels) ^ set(found)):
+            raise FolderUnusable(
+                f"wanted the same class folders in every part of {folder}, found {odd[0]} not in both of "
+                f"{next(iter(parts))} and {part}"
+            )
+    if len(labels) < 2:
+        raise FolderUnusable(f"wanted at least 2 class folders in {folder}, found {', '.join(labels) or 'none'}")
+    names = [*labels, folder.resolve().name]  # the last one names the dataset
     unprintable = [name for name in names if not name.isprintable()]  # also those that are not UTF-8
     if unprintable:
         raise FolderUnusable(f"wanted folders whose names can be shown, found {unprintable[0]!r}")
-    return classes
+    empty = [label for label in labels if not any(part.files[label] for part in parts.values())]
+    if empty:
+        raise FolderUnusable(
+            f"wanted at least {LEAST_IMAGES} images in {folder / empty[0]}, found a class folder without any"
+        )
+    return labels
 
 
-def list_files(class_folder: Path) -> list[Path]:
-    """The files of one class folder. Raises FolderUnusable if it is empty or holds a folder."""
-    files = list_visible(class_folder)
-    folders = [file.name for file in files if file.is_dir()]
-    if folders:
-        raise FolderUnusable(f"wanted only images in the class folder {class_folder}, found the folder {folders[0]}")
-    if not files:
-        raise FolderUnusable(f"wanted at least {LEAST_IMAGES} images in {class_folder}, found an empty class folder")
-    return files
-
-
-def list_visible(folder: Path) -> list[Path]:
-    """The entries of a folder that are not hidden, sorted by name."""
-    names = (path for path in folder.iterdir() if not path.name.startswith("."))
-    return sorted(path for path in names if path.name.lower() not in _NOT_PICTURES)
-
-
-def read_pictures(classes: Mapping[str, Sequence[Path]], policy: Policy, detail: int) -> list[Picture | Broken]:
+def read_pictures(
+    labels: Sequence[str], parts: Mapping[str, ClassFolders], policy: Policy, detail: int
+) -> list[Picture | Broken]:
     """Read every file of every class, in order."""
-    files = [(file, label) for label, members in enumerate(classes.values()) for file in members]
+    files = [
+        (file, label, name)
+        for name, part in parts.items()
+        for label, text in enumerate(labels)
+        for file in part.files[text]
+    ]
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow's decoders release the interpreter's lock
-        return list(pool.map(lambda each: read_picture(each[0], each[1], policy, detail), files))
+        return list(pool.map(lambda each: read_picture(each[0], each[1], each[2], policy, detail), files))
 
 
-def read_picture(file: Path, label: int, policy: Policy, detail: int) -> Picture | Broken:
+def read_picture(file: Path, label: int, part: str, policy: Policy, detail: int) -> Picture | Broken:
     """Read one file with the server's own decoder and preparation."""
     try:
         data = read_file(file, MOST_BYTES)
         pixels = policy(decode(data, MOST_PIXELS, detail))
         digest, content = (hashlib.sha256(each).hexdigest() for each in (data, pixels.tobytes()))
-        return Picture(file, label, digest, pixels, content)
+        return Picture(file, label, digest, pixels, content, part)
     except (ImageError, UnusableFile) as error:
         return Broken(file, str(error))
 
@@ -175,20 +175,31 @@ def describe_broken(broken: Sequence[Broken]) -> str:
     return "\n".join([head, *lines])
 
 
-def require_enough(labels: Sequence[str], counts: Sequence[int]) -> None:
-    """Raise FolderUnusable if a class is too small to be split."""
-    few = [f"{label} {count}" for label, count in zip(labels, counts, strict=True) if count < LEAST_IMAGES]
-    if few:
-        raise FolderUnusable(
-            f"wanted at least {LEAST_IMAGES} different usable images in every class, found {', '.join(few)}"
-        )
+def require_enough(labels: Sequence[str], members: Sequence[Sequence[Picture]], parts: Iterable[str]) -> None:
+    """Raise FolderUnusable if a class has too few images: all together, or in one of the given parts."""
+    for part in parts:
+        least = LEAST_GIVEN if part in (VALIDATION, TEST) else LEAST_IMAGES
+        counts = [sum(picture.part == part for picture in pictures) for pictures in members]
+        few = [f"{label} {count}" for label, count in zip(labels, counts, strict=True) if count < least]
+        if few:
+            place = "" if part == WHOLE else f" of the part {part}"
+            raise FolderUnusable(
+                f"wanted at least {least} different usable images in every class{place}, found {', '.join(few)}"
+            )
 
 
-def split_class(pictures: Sequence[Picture]) -> tuple[list[Picture], list[Picture], list[Picture]]:
-    """Split one class into training, validation and test pictures, by the rank of their digests."""
+def split_class(
+    pictures: Sequence[Picture], given: Iterable[str]
+) -> tuple[list[Picture], list[Picture], list[Picture]]:
+    """Training, validation and test pictures of one class: as given, and what is not by the rank of their digests."""
     ranked = sorted(pictures, key=lambda picture: picture.digest)
-    count = round(len(ranked) * HELD_OUT_SHARE)
-    return ranked[2 * count :], ranked[count : 2 * count], ranked[:count]
+    by_part = {part: [each for each in ranked if each.part == part] for part in given}
+    rest = by_part.get(TRAIN) or by_part.get(WHOLE) or []
+    count = round(len(rest) * HELD_OUT_SHARE)
+    for part in (TEST, VALIDATION):
+        if part not in by_part:
+            by_part[part], rest = rest[:count], rest[count:]
+    return rest, by_part[VALIDATION], by_part[TEST]
 
 
 def stack(pictures: Sequence[Picture]) -> Part:

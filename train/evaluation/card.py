@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from serve.model_file.familiarity import FamiliaritySpec
 from serve.model_file.spec import ModelSpec
 from train.evaluation.calibration import measure_calibration_error, undo_calibration
 from train.evaluation.metrics import Floats, Integers, count_confusions
 
 PUBLISHED = {"mnist": "ylecun/mnist", "cifar10": "uoft-cs/cifar10"}
 """Names of the published datasets on the hub. A user's own folder has none."""
+FAMILIARITY_TITLE, TRAINING_TITLE = "## Familiarity", "## Training"
 
 MOST_LISTED = 100
 """Classes that the card names in a sentence."""
@@ -34,6 +36,7 @@ def write_card(
         describe_use(spec),
         describe_results(spec, probabilities, truth),
         *([describe_cost(spec, multiply_adds)] if multiply_adds else []),
+        *([describe_familiarity(spec.familiarity)] if spec.familiarity else []),
         describe_training(spec, history),
         describe_limits(spec),
     ]
@@ -128,6 +131,35 @@ An answer takes {multiply_adds / 1e6:,.1f} million multiply-adds.{looks}
 """
 
 
+def describe_familiarity(familiarity: FamiliaritySpec) -> str:
+    """The section with how familiarity was fitted, and what a threshold does."""
+    threshold = familiarity.threshold
+    rows = familiarity.strangers.items()
+    table = [f"| {kind} | {figures.roc_auc:.3f} | {figures.caught:.3f} |" for kind, figures in rows]
+    return "\n".join([
+        FAMILIARITY_TITLE,
+        "",
+        f"`familiarity`, float32 [N], is the share of {familiarity.held_out_count:,} held-out images that look less",
+        f"typical. It is the distance by {familiarity.method} before the last layer. Below {threshold:g} are",
+        f"{familiarity.turned_away:.2%} of the test images, and these shares of images that show none of the classes.",
+        "They were made to choose the way of measuring. Others may be harder or easier to tell.",
+        "",
+        f"| images | area under the ROC curve | share below {threshold:g} |",
+        "|---|---|---|",
+        *table,
+        "",
+    ])  # fmt: skip
+
+
+def replace_familiarity(path: Path, spec: ModelSpec) -> None:
+    """Put the section on familiarity into a card that exists, in place of an older one or before the training."""
+    if not path.exists() or spec.familiarity is None:
+        return
+    head, title, rest = path.read_text(encoding="utf-8").partition(TRAINING_TITLE)
+    head = head.partition(FAMILIARITY_TITLE)[0]
+    path.write_text(f"{head}{describe_familiarity(spec.familiarity)}\n{title}{rest}", encoding="utf-8")
+
+
 def _measure_uncalibrated(spec: ModelSpec, probabilities: Floats, truth: Integers) -> float | None:
     """The calibration error without the calibration, of calibrated probabilities float [N, K]; None without one."""
     calibration = spec.recipe.get("calibration")
@@ -143,7 +175,7 @@ def describe_training(spec: ModelSpec, history: Sequence[Mapping[str, float]]) -
     seconds = sum(row["seconds"] for row in history)
     versions = ", ".join(f"{name} {version}" for name, version in spec.versions.items())
     return "\n".join([
-        "## Training",
+        TRAINING_TITLE,
         "",
         f"{len(history)} epochs in {seconds:,.0f} s, from random weights, only on the training set.",
         "",

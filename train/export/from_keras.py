@@ -19,6 +19,7 @@ from serve.model_file.folder import NAME_RULE, follows_name_rule
 from serve.model_file.spec import COLOUR_CHANNELS, InputSpec, ModelSpec, PrepareSpec
 from train.data.datasets import Dataset, choose_batch_size
 from train.evaluation.metrics import measure_accuracy
+from train.export.familiarity.fit import FamiliarityImages, add_familiarity
 from train.export.foreign.answers import PROBABILITIES, add_probabilities, make_probabilities, require_kind
 from train.export.graph import halve
 from train.export.keras_graph import convert, in_float32, name_precision
@@ -63,6 +64,7 @@ def export(
     answers: str = PROBABILITIES,
     limit: float | None = None,
     second_view: "tuple[keras.Model, float] | None" = None,
+    familiarity: FamiliarityImages | None = None,
 ) -> Exported:
     """Convert a model in float32, compare both on the test set, and write `folder`/model.onnx.
 
@@ -71,7 +73,8 @@ def export(
     says what the outputs are, if they are no probabilities: "logits", "sigmoids", "sigmoid" or "logit". `limit` is the
     largest difference of a probability; without it, it depends on how sure the answers are. With `second_view`, the
     same model with one view and the confidence below which the graph looks again, the graph saves the second views that
-    the model computes for nothing. Raises ModelFileError if model and dataset do not fit each other, and ParityFailed.
+    the model computes for nothing. With `familiarity`, it gets that output. Raises ModelFileError if model and dataset
+    do not fit each other or the familiarity cannot be fitted, and ParityFailed.
     """
     dataset = read_dataset(dataset)
     require_shapes(model, dataset, answers)
@@ -92,11 +95,15 @@ def export(
         moved = measure_parity(exact, probabilities)
         require_few_changes(moved)
         recipe = {**recipe, "rounding_parity": asdict(moved)}
+    target = InputSpec(dataset.shape, "uint8", COLOURS[dataset.shape[2]])
+    familiarity_spec = None
+    if familiarity:
+        onnx_model, familiarity_spec = add_familiarity(onnx_model, familiarity, target, prepare)
     spec = ModelSpec(
         name=model.name,
         dataset=dataset.name,
         labels=dataset.labels,
-        input=InputSpec(dataset.shape, "uint8", COLOURS[dataset.shape[2]]),
+        input=target,
         prepare=prepare,
         precision="float32",
         test_accuracy=measure_accuracy(probabilities, dataset.test.labels),
@@ -107,6 +114,7 @@ def export(
         source_commit=source_commit,
         versions={package: version(package) for package in RECORDED_PACKAGES},
         self_test=measure_self_test(onnx_model, dataset.shape),
+        familiarity=familiarity_spec,
     )
     return Exported(write_model_file(onnx_model, spec, folder), spec, parity, probabilities)
 

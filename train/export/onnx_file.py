@@ -5,6 +5,7 @@ probabilities. Does not know: Keras, or where a graph came from.
 """
 
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -15,7 +16,18 @@ import onnxruntime
 
 from serve.errors import ModelFileError, SelfTestFailed
 from serve.images.policies.find import find_policy
-from serve.model_file.spec import ModelSpec, SelfTest, from_metadata, seal, self_test_images, to_metadata
+from serve.model_file.familiarity import FAMILIARITY
+from serve.model_file.signature import check_signature
+from serve.model_file.spec import (
+    INPUT,
+    OUTPUT,
+    ModelSpec,
+    SelfTest,
+    from_metadata,
+    seal,
+    self_test_images,
+    to_metadata,
+)
 from serve.model_file.whole import read_model_bytes
 from train.data.datasets import Dataset, Images, choose_batch_size
 
@@ -67,18 +79,35 @@ def check_file(path: Path, spec: ModelSpec) -> None:
         name = next(each.name for each in fields(spec) if getattr(found, each.name) != getattr(spec, each.name))
         wanted, got = (repr(getattr(each, name))[:MOST_SHOWN] for each in (spec, found))
         raise ModelFileError(f"the metadata's {name} did not read back as written: wanted {wanted}, found {got}")
+    check_signature(*describe_signature(data), spec)
     test = spec.self_test
     images = self_test_images(test.seed, len(test.probabilities), spec.input.shape)
-    difference = float(np.abs(run_onnx(data, images) - np.array(test.probabilities)).max())
-    if not difference <= test.tolerance:
-        raise SelfTestFailed(f"wanted the probabilities within {test.tolerance}, found a difference of {difference}")
+    wanted = {OUTPUT: test.probabilities} | ({FAMILIARITY: test.familiarity} if test.familiarity is not None else {})
+    for name, values in zip(wanted, next(run_outputs(data, images, list(wanted))), strict=True):
+        difference = float(np.abs(values - np.array(wanted[name])).max())
+        if not difference <= test.tolerance:
+            raise SelfTestFailed(f"wanted the {name} within {test.tolerance}, found a difference of {difference}")
 
 
 def measure_self_test(onnx_model: onnx.ModelProto, shape: tuple[int, int, int]) -> SelfTest:
     """The answers of a graph to synthetic images uint8 [N, *shape], which every server compares when it loads it."""
     images = self_test_images(SELF_TEST_SEED, SELF_TEST_COUNT, shape)
-    rows = run_onnx(onnx_model.SerializeToString(), images)
-    return SelfTest(SELF_TEST_SEED, tuple(tuple(float(p) for p in row) for row in rows.clip(0, 1)), SELF_TEST_TOLERANCE)
+    names = [output.name for output in onnx_model.graph.output if output.name in (OUTPUT, FAMILIARITY)]
+    found = dict(zip(names, next(run_outputs(onnx_model.SerializeToString(), images, names)), strict=True))
+    rows = tuple(tuple(float(p) for p in row) for row in found[OUTPUT].clip(0, 1))
+    familiarity = tuple(map(float, found[FAMILIARITY])) if FAMILIARITY in found else None
+    return SelfTest(SELF_TEST_SEED, rows, SELF_TEST_TOLERANCE, familiarity)
+
+
+def describe_signature(data: bytes) -> tuple[list[str], list[str]]:
+    """The inputs and the outputs of the bytes of a model: name, type and shape, with N for what it leaves open."""
+
+    def describe(node: onnxruntime.NodeArg) -> str:
+        sides = (str(side) if isinstance(side, int) else "N" for side in node.shape)
+        return f"{node.name} {node.type} [{', '.join(sides)}]"
+
+    session = open_session(data)
+    return [describe(each) for each in session.get_inputs()], [describe(each) for each in session.get_outputs()]
 
 
 def open_session(data: bytes) -> onnxruntime.InferenceSession:
@@ -88,9 +117,14 @@ def open_session(data: bytes) -> onnxruntime.InferenceSession:
 
 def run_onnx(data: bytes, images: Images) -> Probabilities:
     """Run the bytes of a model on images uint8 [N, H, W, C]: probabilities float32 [N, K]."""
+    return np.concatenate([batch for (batch,) in run_outputs(data, images, [OUTPUT])])
+
+
+def run_outputs(data: bytes, images: Images, names: Sequence[str]) -> Iterator[list[npt.NDArray[np.float32]]]:
+    """Run the bytes of a model on images uint8 [N, H, W, C], batch by batch: the values of each name."""
     session, batch_size = open_session(data), choose_batch_size(images)
-    batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
-    return np.concatenate([session.run(["probabilities"], {"images": batch})[0] for batch in batches])
+    for start in range(0, len(images), batch_size):
+        yield session.run(list(names), {INPUT: images[start : start + batch_size]})
 
 
 def run_file(path: Path, dataset: Dataset) -> tuple[ModelSpec, Probabilities]:

@@ -18,6 +18,8 @@ from serve.errors import ModelFileError
 from serve.model_file.spec import ModelSpec
 from train.data.datasets import Dataset
 from train.evaluation.metrics import measure_accuracy
+from train.export.familiarity.fit import FamiliarityImages, add_familiarity
+from train.export.familiarity.nodes import remove_familiarity
 from train.export.graph import restore
 from train.export.measure.parity import measure_parity
 from train.export.onnx_file import measure_self_test, read_model_file, run_onnx, write_model_file
@@ -39,14 +41,22 @@ def make_float16(model: onnx.ModelProto) -> onnx.ModelProto:
     return converted
 
 
-def write_variant(folder: Path, precision: str, dataset: Dataset) -> ModelSpec:
+def write_variant(
+    folder: Path, precision: str, dataset: Dataset, familiarity: FamiliarityImages | None = None
+) -> ModelSpec:
     """Write `folder`/model.<precision>.onnx from `folder`/model.onnx, and measure it on the whole test set.
 
-    A test set whose labels are -1 is compared on alone. Raises ModelFileError if model.onnx is damaged, or if its
-    operations are too old for int8.
+    A test set whose labels are -1 is compared on alone. The output `familiarity` is fitted anew to the `familiarity`
+    images, for fewer bits change the features. Raises ModelFileError if model.onnx is damaged, if it has that output
+    and there are no images for it, or if its operations are too old for int8.
     """
     data, spec = read_model_file(folder / "model.onnx")
     variant = convert(onnx.load_from_string(data), precision, dataset)
+    if spec.familiarity is not None:
+        if familiarity is None:
+            raise ModelFileError("wanted images for the familiarity that model.onnx has, got none")
+        variant, fitted = add_familiarity(variant, familiarity, spec.input, spec.prepare)
+        spec = dataclasses.replace(spec, familiarity=fitted)
     expected = run_onnx(data, dataset.test.images)
     found = run_onnx(variant.SerializeToString(), dataset.test.images)
     parity = measure_parity(expected, found)
@@ -70,7 +80,7 @@ def convert(model: onnx.ModelProto, precision: str, dataset: Dataset) -> onnx.Mo
 
     A second view is taken away before and added afterwards, so that both views have the same converted weights.
     """
-    bare, below = remove_second_view(restore(model))
+    bare, below = remove_second_view(remove_familiarity(restore(model)))
     del bare.metadata_props[:]
     if precision == "float16":
         converted = make_float16(bare)

@@ -3,6 +3,7 @@
 `shipped.py` has the recipes of the models that ship, `notebooks.py` those that repeat an experiment.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -153,8 +154,22 @@ class Recipe:
     """Path of a model file whose weights the training starts from; None starts from random weights."""
     distillation: Distillation | None = None
     """Another model's share in the targets; None has only the labels."""
+    gives_familiarity: bool = False
+    """Whether the exported file has the output `familiarity`. Beside a net of a few microseconds it is not cheap."""
     halves_weights: bool = False
     """Whether the exported file has its kernels in 16 bits: half the size, and still float32 arithmetic."""
+
+
+def read_augmentation(facts: Mapping[str, Any]) -> Augmentation | Crop | None:
+    """The augmentation in the description of a recipe, as a model file holds it. Raises TypeError for another one."""
+    described = facts.get("augmentation")
+    if not described:
+        return None
+    settings = {key: value for key, value in described.items() if key != "kind"}
+    if described["kind"] != "crop":
+        return Augmentation(**settings)
+    degradation = settings.pop("degradation", None)
+    return Crop(**settings, degradation=Degradation(**degradation) if degradation else None)
 
 
 def describe(recipe: Recipe) -> dict[str, Any]:

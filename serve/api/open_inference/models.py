@@ -7,7 +7,7 @@ Does not know: requests, where statistics come from, who loads models.
 import json
 from collections.abc import Iterable, Sequence
 
-from serve.api.open_inference.tensors import INPUT, OUTPUT
+from serve.api.open_inference.tensors import FAMILIARITY, INPUT, OUTPUT
 from serve.images.decode import FORMAT_NAMES
 from serve.inference.registry import Refusal
 from serve.inference.runner import Runner
@@ -34,6 +34,8 @@ def to_metadata(runner: Runner, versions: Iterable[int]) -> pb.ModelMetadataResp
     )
     metadata.inputs.add(name=INPUT, datatype="UINT8", shape=(ANY, *spec.input.shape))
     metadata.outputs.add(name=OUTPUT, datatype="FP32", shape=(ANY, spec.class_count))
+    if spec.familiarity is not None:
+        metadata.outputs.add(name=FAMILIARITY, datatype="FP32", shape=(ANY,))
     return metadata
 
 
@@ -58,6 +60,8 @@ def to_config(runner: Runner, max_request_images: int) -> pb.ModelConfig:
     config = pb.ModelConfig(name=runner.name, platform=PLATFORM, backend=BACKEND, max_batch_size=max_request_images)
     config.input.add(name=INPUT, data_type=pb.TYPE_UINT8, format=pb.ModelInput.FORMAT_NHWC, dims=spec.input.shape)
     config.output.add(name=OUTPUT, data_type=pb.TYPE_FP32, dims=[spec.class_count])
+    if spec.familiarity is not None:
+        config.output.add(name=FAMILIARITY, data_type=pb.TYPE_FP32)
     config.dynamic_batching.preferred_batch_size.append(runner.max_batch)
     config.dynamic_batching.max_queue_delay_microseconds = runner.limits.max_queue_delay_us
     return config

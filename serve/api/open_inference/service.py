@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.metadata import PackageNotFoundError, version
 
 from serve.api.gate import CallGate
-from serve.api.inkling_v1 import find_labels
 from serve.api.open_inference.control import ModelControl
 from serve.api.open_inference.models import READY, to_config, to_index, to_metadata, to_statistics
 from serve.api.open_inference.parameters import check_repository, read_deadline_s
 from serve.api.open_inference.tensors import read_images, read_outputs, write_outputs
+from serve.api.options import find_labels
 from serve.api.status import to_status
 from serve.api.streams import Requests, answer_in_order
 from serve.api.wire import Handler
@@ -164,7 +164,7 @@ class OpenInferenceService:
         runner = self._registry.find(request.model_name, request.model_version)
         call.served_by = runner.identity
         labels = find_labels(runner.spec.labels, _NO_OPTIONS)
-        outputs = read_outputs(request.outputs)
+        outputs = read_outputs(request.outputs, runner.spec.familiarity is not None)
         deadline_s = read_deadline_s(request.parameters, call.deadline_s)
         images = read_images(request, runner.spec.input.shape, self._max_request_images)
         answers = await runner.classify_together(images, deadline_s, call.client, admitted)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from serve.api.open_inference.parameters import read_class_count, refuse_shared_memory
+from serve.api.open_inference.parameters import CLASSIFICATION, read_class_count, refuse_shared_memory
 from serve.errors import TensorError, list_some, quote
 from serve.images.pixels import Pixels
 from serve.inference.runner import Answer
@@ -19,7 +19,8 @@ from serve.pb import open_inference_pb2 as pb
 INPUT = "images"
 OUTPUT = "probabilities"
 """FP32 [N, K]. Clients see the names of the model file's tensors."""
-OUTPUTS = (OUTPUT,)
+FAMILIARITY = "familiarity"
+"""FP32 [N], of models whose file has it."""
 LENGTH_BYTES = 4
 """Before each element of raw BYTES stands its length, little-endian."""
 LONGEST_SHAPE = 8
@@ -48,14 +49,17 @@ def read_images(request: pb.ModelInferRequest, shape: Shape, max_images: int) ->
     raise TensorError(f"input {INPUT}: wanted the datatype UINT8 or BYTES, got {quote(tensor.datatype)}")
 
 
-def read_outputs(outputs: Sequence[pb.ModelInferRequest.InferRequestedOutputTensor]) -> Sequence[Output]:
-    """The outputs that a request asks for; all, if it names none. Raises TensorError."""
+def read_outputs(
+    outputs: Sequence[pb.ModelInferRequest.InferRequestedOutputTensor], has_familiarity: bool
+) -> Sequence[Output]:
+    """The outputs that a request asks for; all of the model's, if it names none. Raises TensorError."""
+    known = _BOTH if has_familiarity else _ONE
     if not outputs:
-        return _ALL
+        return known
     names = [output.name for output in outputs]
     for name in names:
-        if name not in OUTPUTS:
-            raise TensorError(f"wanted outputs of {list_some(OUTPUTS)}; got {quote(name)}")
+        if name not in (output.name for output in known):
+            raise TensorError(f"wanted outputs of {list_some(output.name for output in known)}; got {quote(name)}")
     if len(set(names)) < len(names):
         raise TensorError(f"wanted each output at most once, got {list_some(names)}")
     return [_read_output(output) for output in outputs]
@@ -68,6 +72,12 @@ def write_outputs(
     for output in outputs:
         tensor = response.outputs.add()
         tensor.name = output.name
+        if output.name == FAMILIARITY:
+            tensor.datatype = "FP32"
+            tensor.shape.append(len(answers))
+            shares = [answer.familiarity for answer in answers]
+            response.raw_output_contents.append(struct.pack(f"<{len(shares)}f", *shares))
+            continue
         if output.class_count:
             count = min(output.class_count, len(labels))
             tensor.datatype, pack = "BYTES", _pack_classes(labels, count)
@@ -81,7 +91,10 @@ def write_outputs(
 def _read_output(output: pb.ModelInferRequest.InferRequestedOutputTensor) -> Output:
     place = f"output {output.name}: "
     refuse_shared_memory(output.parameters, place)
-    return Output(output.name, read_class_count(output.parameters, place))
+    count = read_class_count(output.parameters, place)
+    if count and output.name == FAMILIARITY:
+        raise TensorError(f"{place}wanted no {CLASSIFICATION}, for it has no classes")
+    return Output(output.name, count)
 
 
 def _find_input(inputs: Sequence[Tensor]) -> Tensor:
@@ -194,4 +207,5 @@ def _pack_classes(labels: Sequence[str], count: int) -> Callable[[Answer], bytes
     return pack
 
 
-_ALL = tuple(Output(name, 0) for name in OUTPUTS)
+_ONE = (Output(OUTPUT, 0),)
+_BOTH = (*_ONE, Output(FAMILIARITY, 0))

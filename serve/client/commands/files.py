@@ -1,28 +1,44 @@
 """The names on a command line -> image files, and their bytes.
 
 Enters: names of files, folders and globs, or `-` for standard input. Leaves: names in order, and bytes, or CallError.
-Does not know: gRPC, or what an image is beyond its suffix.
+Does not know: gRPC, or what an image is (`serve/folders.py` knows which files of a folder are pictures).
 """
 
 import glob
 import os
 import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from serve.errors import CallError
-from serve.folders import has_image_suffix
+from serve.folders import LeftOut, list_pictures
 
 STANDARD_INPUT = "-"
 """The name that stands for standard input. A file of that name is `./-`."""
 
 
-def find_images(names: Iterable[str]) -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class Images:
+    """The names of files, in order, and what folders among the given names hold besides."""
+
+    names: list[str] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+
+
+def find_images(names: Iterable[str]) -> Images:
     """The files that names, folders and globs stand for. A name without a match and an empty folder are kept."""
+    images = Images()
     for name in names:
         for path in [name] if name in ("", STANDARD_INPUT) else _match(name):
-            yield from _search(path) or [path] if is_folder(path) else [path]
+            if not is_folder(path):
+                images.names.append(path)
+                continue
+            listing = list_pictures(Path(path))
+            images.names.extend(map(str, listing.files) if listing.files else [path])
+            images.left_out.extend(listing.left_out)
+    return images
 
 
 def _match(name: str) -> list[str]:
@@ -30,15 +46,6 @@ def _match(name: str) -> list[str]:
     if os.path.lexists(name):
         return [name]
     return sorted(glob.glob(name, recursive=True)) or [name]  # noqa: PTH207  # Path.glob takes no absolute patterns
-
-
-def _search(folder: str) -> list[str]:
-    return sorted(str(file) for file in Path(folder).rglob("*") if is_image(file))
-
-
-def is_image(file: Path) -> bool:
-    """Whether a path has an image's suffix and is not a folder."""
-    return has_image_suffix(file.name) and not is_folder(file)
 
 
 def is_folder(path: Path | str) -> bool:

@@ -142,6 +142,7 @@ def describe(model: pb.Model) -> list[str]:
         "precision": model.precision,
         "device": model.device,
         "accuracy": tell_accuracy(model) + (f" of {model.test_count:,} test images" if model.test_count else ""),
+        "familiarity": _tell_familiarity(model),
         "parameters": f"{model.parameter_count:,}",
         "created": model.create_time.ToJsonString(),
         "commit": model.source_commit,
@@ -149,6 +150,14 @@ def describe(model: pb.Model) -> list[str]:
     }
     width = max(map(len, facts))
     return [escape(f"{name:{width}}  {fact}") for name, fact in facts.items()]
+
+
+def _tell_familiarity(model: pb.Model) -> str:
+    """How it was fitted, and what a threshold turns away; `none` if the model gives no familiarity."""
+    facts = model.familiarity
+    if "method" not in facts:
+        return "none"
+    return f"{facts['method']}; below {facts['threshold']:g} are {facts['turned_away']:.1%} of the test images"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -22,6 +22,18 @@ ORDINARY_NOTE = "ONE_PART"
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells have it: 128 and the number of the signal."""
 
+UNKNOWN = {
+    "en": "unknown",
+    "ru": "неизвестно",
+    "de": "unbekannt",
+    "fr": "inconnu",
+    "es": "desconocido",
+    "it": "sconosciuto",
+    "pt": "desconhecido",
+    "uk": "невідомо",
+}
+"""The word by language, for an image that shows none of the classes."""
+
 Outcome: TypeAlias = Classification | CallError
 
 
@@ -48,16 +60,28 @@ def check_answer(outcome: Outcome) -> Outcome:
     return outcome
 
 
-def to_row(name: str, outcome: Outcome, width: int) -> str:
-    """A row of the table: the name, the best label with a bar, the other labels."""
+def to_row(name: str, outcome: Outcome, width: int, language: str = "") -> str:
+    """A row of the table: the name, the best label with a bar, the other labels, and the familiarity if there is one.
+
+    An unknown image has that word in the label's place, the familiarity in the bar's, and then all labels.
+    """
     shown = f"{escape(name):{width}}"
     if isinstance(outcome, CallError):
         return f"{shown}  FAILED  {escape(str(outcome))}"
     best, *others = outcome.classes
-    runners_up = "  ".join(f"{escape(each.label)} {each.probability:.1%}" for each in others)
-    row = f"{shown}  {escape(best.label):<10} {bar(best.probability)} {best.probability:6.1%}  {runners_up}"
+    first, share, rest = escape(best.label), best.probability, others
     notes = [note.replace("_", " ").lower() for note in outcome.notes if note != ORDINARY_NOTE]
-    return f"{row}  ({escape(', '.join(notes))})" if notes else row
+    ending = [] if outcome.familiarity is None else [f"familiarity {outcome.familiarity:.1%}"]
+    if outcome.unknown and outcome.familiarity is not None:
+        first, share, rest = name_unknown(language), outcome.familiarity, [best, *others]
+    labels = [f"{escape(each.label)} {each.probability:.1%}" for each in rest]
+    ending += [f"({escape(', '.join(notes))})"] if notes else []
+    return f"{shown}  {first:<10} {bar(share)} {share:6.1%}  {'  '.join([*labels, *ending])}"
+
+
+def name_unknown(language: str) -> str:
+    """The word for an image of no class, in the language of a tag such as `ru-RU`, or in English."""
+    return UNKNOWN.get(language.lower().partition("-")[0], UNKNOWN["en"])
 
 
 def measure_width(names: Iterable[str]) -> int:
@@ -83,6 +107,9 @@ def to_json(name: str, outcome: Outcome) -> str:
         return dump({"file": name, **describe_error(outcome)})
     facts = dataclasses.asdict(outcome)
     facts = {name: fact for name, fact in facts.items() if name not in ("prepared_png", "steps")}
+    if outcome.familiarity is None:
+        facts.pop("familiarity")
+        facts.pop("unknown")
     return dump({"file": name, **facts})
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from serve.api.inkling_v1 import find_labels
+from serve.api.options import find_labels
 from serve.client.client import Client
 from serve.errors import CallError
 from serve.pb import classifier_pb2 as pb

@@ -71,9 +71,12 @@ def test_a_folder_without_images_is_shown_as_failed_with_exit_code_1(
 ) -> None:
     empty = images / "empty"
     (empty / "no-image.png").mkdir(parents=True)
+    (empty / "._1.png").write_bytes(b"of a Mac")
     (empty / "notes.txt").write_text("no image")
     assert run(server, images / "a-top.png", empty) == 1
-    _, failed, summary = capsys.readouterr().out.splitlines()
+    printed = capsys.readouterr()
+    _, failed, summary = printed.out.splitlines()
+    assert printed.err == "serve.client: left out 1 hidden (._1.png); 1 no picture (notes.txt)\n"
     assert failed.startswith(str(empty))
     assert "FAILED  INVALID_ARGUMENT: wanted images in the folder, found none" in failed
     assert summary == "1 of 2 failed"
@@ -90,7 +93,7 @@ def test_an_impossible_number_of_labels_is_bad_usage(
 
 
 def test_globs_are_expanded_if_the_shell_does_not_do_it(images: Path) -> None:
-    assert list(find_images([f"{images}/*.png", f"{images}/**/*.JPG"])) == [
+    assert find_images([f"{images}/*.png", f"{images}/**/*.JPG"]).names == [
         str(images / "a-top.png"),
         str(images / "deep" / "b-bottom.JPG"),
     ]
@@ -101,7 +104,7 @@ def test_the_name_of_an_existing_file_is_not_a_glob(images: Path, png: Png) -> N
     for name in ("photo1.png", "photo[1].png", "set[ab]/1.png", "seta/1.png"):
         (images / name).parent.mkdir(exist_ok=True)
         (images / name).write_bytes(png(0))
-    assert list(find_images([f"{images}/photo[1].png", f"{images}/set[ab]"])) == [
+    assert find_images([f"{images}/photo[1].png", f"{images}/set[ab]"]).names == [
         str(images / "photo[1].png"),
         str(images / "set[ab]" / "1.png"),
     ]
@@ -116,7 +119,7 @@ def test_a_name_that_is_not_utf_8_is_printed_with_escapes(
     command = [sys.executable, "-m", "serve.client", "--address", server.address, "--model", "bands", *json_flag]
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
     ran = subprocess.run([*command, images], check=False, capture_output=True, text=True, env=environment)
-    assert (ran.returncode, ran.stderr) == (0, "")
+    assert (ran.returncode, ran.stderr) == (0, "serve.client: left out 1 no picture (notes.txt)\n")
     (name,) = [line for line in ran.stdout.splitlines() if "caf" in line]
     assert "caf\\udce9.png" in name
 

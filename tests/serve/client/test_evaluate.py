@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from serve.client.evaluate import MAX_CALL_BYTES, find_language, main, split_into_calls, take_sample
+from serve.client.commands.examples import MAX_CALL_BYTES, Example, find_language, split_into_calls
+from serve.client.evaluate import main, take_sample
 from serve.errors import InklingError
 from serve.pb import classifier_pb2 as pb
 from tests.support import LABELS, Png, RunningServer, write_tiny_model
@@ -35,7 +36,9 @@ def test_accuracy_is_measured_over_all_images_and_per_class(
 ) -> None:
     assert run(server, "--json", examples) == 0
     summary = json.loads(capsys.readouterr().out)
-    assert summary == {"accuracy": 0.75, "right": 3, "images": 4, "classes": {"bottom": 1, "top": pytest.approx(2 / 3)}}
+    classes = {"bottom": 1, "top": pytest.approx(2 / 3)}
+    nothing = {"skipped": 0, "left_out": 0, "part": ""}
+    assert summary == {"accuracy": 0.75, "right": 3, "images": 4, "classes": classes, **nothing}
 
 
 def test_calls_are_filled_and_a_larger_file_is_sent_alone(tmp_path: Path) -> None:
@@ -44,8 +47,9 @@ def test_calls_are_filled_and_a_larger_file_is_sent_alone(tmp_path: Path) -> Non
     for file, size in zip(files, sizes, strict=True):
         with file.open("wb") as opened:
             opened.truncate(size)
-    parts = split_into_calls(files)
-    assert [file for part in parts for file in part] == files
+    examples = [Example(file, "top") for file in files]
+    parts = split_into_calls(examples)
+    assert [example for part in parts for example in part] == examples
     assert [len(part) for part in parts] == [2, 1, 1, 64, 7]
     assert split_into_calls([]) == []
 
@@ -71,7 +75,6 @@ def test_answers_are_in_the_language_of_the_folders(
     file = tmp_path / "images" / name / "1.png"
     file.parent.mkdir(parents=True)
     file.write_bytes(png(0))
-    (tmp_path / "images" / "folder" / "no-image.png").mkdir(parents=True)
     assert run(start_server(tmp_path / "models"), "--json", tmp_path / "images") == 0
     assert json.loads(capsys.readouterr().out)["accuracy"] == 1
 
@@ -81,7 +84,8 @@ def test_a_file_that_cannot_be_read_is_a_message(
 ) -> None:
     (examples / "top" / "gone.png").symlink_to("nowhere")
     assert run(server, examples) == 1
-    assert "serve.evaluate: [Errno 2] No such file" in capsys.readouterr().out
+    wanted = f"{examples / 'top' / 'gone.png'}: wanted a file that can be read: [Errno 2] No such file"
+    assert wanted in capsys.readouterr().out
 
 
 def test_a_pipe_among_the_images_is_a_message_with_its_path(
@@ -94,8 +98,9 @@ def test_a_pipe_among_the_images_is_a_message_with_its_path(
 
 
 def test_a_failure_is_json_if_that_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for folder, reason in ((tmp_path, "NOT_EVALUATED"), (tmp_path.parent, "GRPC")):
-        (tmp_path / "top.png").touch()
+    (tmp_path / "classes" / "top").mkdir(parents=True)
+    (tmp_path / "classes" / "top" / "1.png").touch()
+    for folder, reason in ((tmp_path / "classes" / "top", "NOT_EVALUATED"), (tmp_path / "classes", "GRPC")):
         assert main(["--address", "127.0.0.1:1", "--json", str(folder)]) == 1
         assert json.loads(capsys.readouterr().out)["error"]["reason"] == reason
 
@@ -135,6 +140,75 @@ def test_a_folder_that_is_not_named_by_a_label_is_refused(
 def test_an_empty_folder_is_refused(server: RunningServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(server, tmp_path) == 1
     assert "found none" in capsys.readouterr().out
+
+
+def test_broken_files_are_skipped_and_counted_if_that_is_asked_for(
+    server: RunningServer, examples: Path, png: Png, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (examples / "top" / "half.png").write_bytes(png(0)[:40])
+    (examples / "top" / "gone.png").symlink_to("nowhere")
+    assert run(server, examples) == 1
+    assert "gone.png: wanted a file that can be read" in capsys.readouterr().out
+    assert run(server, "--json", "--skip-broken", examples) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["images"], summary["skipped"]) == (4, 2)
+    assert run(server, "--skip-broken", examples) == 0
+    printed = capsys.readouterr().out
+    assert "skipped 2 files that cannot be used" in printed
+    assert f"{examples / 'top' / 'half.png'}: wanted" in printed
+
+
+def test_a_folder_of_broken_files_alone_is_no_accuracy(
+    server: RunningServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "top").mkdir()
+    (tmp_path / "top" / "empty.png").touch()
+    assert run(server, "--skip-broken", tmp_path) == 1
+    assert "wanted images that can be classified, all 1 were skipped" in capsys.readouterr().out
+
+
+def test_what_is_no_picture_is_left_out_and_said(
+    server: RunningServer, examples: Path, png: Png, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("top/._1.png", "__MACOSX/top/._1.png", "top/.ipynb_checkpoints/1-checkpoint.png", "top/notes.txt"):
+        (examples / name).parent.mkdir(parents=True, exist_ok=True)
+        (examples / name).write_bytes(b"none")
+    (examples / "top" / "no suffix").write_bytes(png(0))
+    assert run(server, examples) == 0
+    printed = capsys.readouterr().out
+    assert "(4 of 5)" in printed
+    assert "left out 1 left by another program (__MACOSX); 2 hidden (._1.png, .ipynb_checkpoints)" in printed
+    assert "1 no picture (notes.txt)" in printed
+
+
+def test_of_a_split_folder_the_test_part_is_evaluated(
+    server: RunningServer, examples: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for part in ("train", "Test"):
+        (examples / part).mkdir()
+    for name in ("top", "bottom"):
+        (examples / name).rename(examples / "Test" / name)
+    (examples / "train" / "middle").mkdir()
+    assert run(server, examples) == 0
+    printed = capsys.readouterr().out
+    assert "(3 of 4)" in printed
+    assert "evaluated the part test of the folder's split" in printed
+
+
+@pytest.mark.parametrize(("label", "folder"), [("caf\u00e9", "cafe\u0301"), ("cafe\u0301", "caf\u00e9")])
+def test_composed_and_decomposed_names_are_the_same_class(  # noqa: PLR0917  # fixtures
+    start_server: Callable[..., RunningServer],
+    tmp_path: Path,
+    png: Png,
+    capsys: pytest.CaptureFixture[str],
+    label: str,
+    folder: str,
+) -> None:
+    write_tiny_model(tmp_path / "models" / "bands", labels={"fr": (label, "milieu", "bas")})
+    (tmp_path / "images" / folder).mkdir(parents=True)
+    (tmp_path / "images" / folder / "1.jfif").write_bytes(png(0, format_name="JPEG"))
+    assert run(start_server(tmp_path / "models"), "--json", tmp_path / "images") == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"] == 1
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from serve.client.client import Client
-from serve.client.evaluate import find_examples, judge, summarize
+from serve.client.commands.examples import find_examples, judge
+from serve.client.evaluate import summarize
 from serve.model_file.spec import from_metadata
 from tests.support import RunningServer
 from tests.train.data.test_files import make_sparse
@@ -57,8 +58,9 @@ def test_class_folders_become_a_model_that_classifies_new_pictures(
     assert training.returncode == 0, training.stderr
     server = start_server(out)
     with Client(server.address) as client:
-        verdicts = judge(client, find_examples(write_shapes(tmp_path / "new", 20, seed=1)), NAME, "")
-    summary = summarize(verdicts)
+        examples = find_examples(write_shapes(tmp_path / "new", 20, seed=1)).chosen
+        judged = judge(client, examples, NAME, "")
+    summary = summarize(judged.verdicts)
     assert summary["accuracy"] > 0.7, summary
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from serve.errors import FolderUnusable
 from serve.model_file.spec import InputSpec, PrepareSpec
 from tests.train.data.test_pictures import PHOTO, RGB, write_shapes
 from train.data import sources
 from train.data.files import UnusableFile, read_file
-from train.data.pictures import FolderUnusable, read_folder
+from train.data.pictures import read_folder
 from train.data.sources import SOURCES, DatasetError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="wanted FIFOs, which Windows has not")

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from serve.errors import FolderUnusable
 from serve.images.decode import decode
 from serve.images.policies.find import find_policy
 from serve.model_file.spec import InputSpec, PrepareSpec
 from tests.support import ROOT
 from train.commands.folder import choose_input, describe_pictures, make_recipe
-from train.data.pictures import FolderUnusable, Pictures, find_classes, read_folder
+from train.data.pictures import Pictures, read_folder
 
 SHAPES = ("disc", "square", "stripes")
 FORMATS = ("png", "jpeg", "webp", "gif", "bmp")
@@ -147,11 +148,14 @@ def test_hidden_files_and_files_beside_the_class_folders_do_not_count(few: Path)
     for name in (".DS_Store", "disc/.DS_Store", "disc/Thumbs.db", "square/desktop.ini", "labels.csv"):
         (few / name).write_bytes(b"none")
     (few / ".git").mkdir()
-    assert read(few).dataset.name == before
+    (few / "__MACOSX" / "disc").mkdir(parents=True)
+    after = read(few)
+    assert after.dataset.name == before
+    assert "left out 3 hidden (.DS_Store, .git, .DS_Store)" in describe_pictures(after)
 
 
 def test_broken_files_are_named_with_the_reason_or_left_out(few: Path) -> None:
-    (few / "disc" / "notes.txt").write_text("mine")
+    (few / "disc" / "notes.png").write_text("mine")
     (few / "disc" / "empty.png").write_bytes(b"")
     half = io.BytesIO()
     draw_shape("disc", np.random.default_rng(9)).save(half, "PNG")
@@ -160,7 +164,7 @@ def test_broken_files_are_named_with_the_reason_or_left_out(few: Path) -> None:
         read(few)
     for text in (
         "3 of the files",
-        "notes.txt: wanted a PNG",
+        "notes.png: wanted a PNG",
         "empty.png: wanted the bytes",
         "half.png: wanted a whole",
     ):
@@ -172,7 +176,7 @@ def test_broken_files_are_named_with_the_reason_or_left_out(few: Path) -> None:
 
 def test_of_many_broken_files_a_few_are_named(few: Path) -> None:
     for number in range(9):
-        (few / "disc" / f"{number}.txt").write_text("mine")
+        (few / "disc" / f"{number}.tiff").write_text("mine")
     with pytest.raises(FolderUnusable, match="and 4 more"):
         read(few)
 
@@ -186,13 +190,13 @@ def test_a_class_of_too_few_images_is_refused_with_the_number_wanted(few: Path) 
 def test_a_folder_inside_a_class_folder_is_refused(few: Path) -> None:
     (few / "disc" / "old").mkdir()
     with pytest.raises(FolderUnusable, match="found the folder old"):
-        find_classes(few)
+        read(few)
 
 
 def test_a_class_folder_whose_name_cannot_be_a_label_is_refused(few: Path) -> None:
     (few / "disc").rename(few / "di\nsc")
     with pytest.raises(FolderUnusable, match=r"found 'di\\nsc'"):
-        find_classes(few)
+        read(few)
 
 
 def test_a_folder_whose_name_cannot_name_a_dataset_is_refused(few: Path) -> None:
@@ -232,3 +236,54 @@ def test_reading_pictures_imports_no_tensorflow() -> None:
     script = "import train.commands.folder, train.data.pictures, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, capture_output=True, text=True)
     assert not {"tensorflow", "keras", "onnxruntime"} & set(done.stdout.split())
+
+
+def write_split(folder: Path, parts: tuple[str, ...], count: int = 20) -> Path:
+    """Class folders of shapes in each of the parts."""
+    for seed, part in enumerate(parts):
+        write_shapes(folder / part, count, seed)
+    return folder
+
+
+def test_a_given_split_is_taken_as_it_is(tmp_path: Path) -> None:
+    pictures = read(write_split(tmp_path / "given", ("train", "val", "test")))
+    given = write_split(tmp_path / "other", ("a", "b", "c"))
+    for part, name in ((pictures.dataset.train, "a"), (pictures.dataset.validation, "b"), (pictures.dataset.test, "c")):
+        assert rows(part.images) == set.union(
+            *(rows(each.images) for each in vars(read(given / name).dataset).values() if hasattr(each, "images"))
+        )
+    assert "the folder gives the parts test and train and validation" in describe_pictures(pictures)
+
+
+def test_what_a_given_split_lacks_is_held_out_of_its_training_part(tmp_path: Path) -> None:
+    dataset = read(write_split(tmp_path / "given", ("train", "test"))).dataset
+    assert [len(part) for part in (dataset.train, dataset.validation, dataset.test)] == [51, 9, 60]
+
+
+def test_a_copy_in_two_given_parts_is_not_trained_on(tmp_path: Path) -> None:
+    folder = write_split(tmp_path / "given", ("train", "test"))
+    (folder / "train" / "disc" / "copy.png").write_bytes((folder / "test" / "disc" / "0.png").read_bytes())
+    pictures = read(folder)
+    assert pictures.copy_count == 1
+    assert len(pictures.dataset.test) == 60
+    assert not rows(pictures.dataset.train.images) & rows(pictures.dataset.test.images)
+
+
+def test_parts_with_other_classes_are_refused(tmp_path: Path) -> None:
+    folder = write_split(tmp_path / "given", ("train", "test"))
+    (folder / "test" / "disc").rename(folder / "test" / "dot")
+    with pytest.raises(FolderUnusable, match=r"wanted the same class folders .* found disc not in both of test and"):
+        read(folder)
+
+
+def test_a_part_with_too_few_images_is_named(tmp_path: Path) -> None:
+    folder = write_split(tmp_path / "given", ("train", "test"))
+    for file in list((folder / "test" / "disc").iterdir())[1:]:
+        file.unlink()
+    with pytest.raises(FolderUnusable, match=r"wanted at least 2 .* in every class of the part test, found disc 1"):
+        read(folder)
+
+
+def test_class_names_are_composed(few: Path) -> None:
+    (few / "disc").rename(few / "disque\u0301")
+    assert read(few).dataset.labels["en"][0] == "disqu\u00e9"

@@ -1,5 +1,6 @@
 """`train.evaluation.card`: the front of a card is YAML, and every figure in the card comes from the arrays."""
 
+import dataclasses
 import json
 import re
 from datetime import UTC, datetime
@@ -8,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from serve.model_file.familiarity import FamiliaritySpec, StrangerFigures
 from serve.model_file.spec import InputSpec, ModelSpec, PrepareSpec, SelfTest
 from train.evaluation.calibration import apply_softmax, measure_calibration_error
-from train.evaluation.card import write_card
+from train.evaluation.card import replace_familiarity, write_card
 
 HISTORY = [{"epoch": 1, "seconds": 30.5}, {"epoch": 2, "seconds": 31.0}]
 TEMPERATURE = 0.5
@@ -108,3 +110,32 @@ def test_every_picture_of_a_report_is_shown(tmp_path: Path, logits: np.ndarray) 
         "mistakes.png",
         "curves.png",
     }
+
+
+FAMILIAR = FamiliaritySpec("Mahalanobis", 4000, 0.01, 0.0123, {"letters": StrangerFigures(0.9876, 0.75)})
+
+
+def test_a_card_has_the_figures_of_a_familiarity_and_others_do_not(tmp_path: Path, logits: np.ndarray) -> None:
+    shares, truth = apply_softmax(logits), np.arange(200) % 3
+    write_card(tmp_path / "without.md", make_spec(), HISTORY, shares, truth)
+    write_card(tmp_path / "with.md", dataclasses.replace(make_spec(), familiarity=FAMILIAR), HISTORY, shares, truth)
+    without, card = ((tmp_path / f"{name}.md").read_text() for name in ("without", "with"))
+    assert "amiliarity" not in without
+    assert "| letters | 0.988 | 0.750 |" in card
+    assert "Below 0.01 are\n1.23% of the test images" in card
+    assert card.index("## Results") < card.index("## Familiarity") < card.index("## Training")
+
+
+def test_a_card_that_exists_gets_the_section_and_then_a_new_one(tmp_path: Path, logits: np.ndarray) -> None:
+    path, shares, truth = tmp_path / "README.md", apply_softmax(logits), np.arange(200) % 3
+    familiar = dataclasses.replace(make_spec(), familiarity=FAMILIAR)
+    write_card(path, familiar, HISTORY, shares, truth)
+    wanted = path.read_text()
+    write_card(path, make_spec(), HISTORY, shares, truth)
+    for method in ("another", "Mahalanobis"):
+        fitted = dataclasses.replace(FAMILIAR, method=method)
+        replace_familiarity(path, dataclasses.replace(make_spec(), familiarity=fitted))
+        assert path.read_text().count("## Familiarity") == 1
+    assert path.read_text() == wanted
+    replace_familiarity(tmp_path / "none.md", familiar)
+    assert not (tmp_path / "none.md").exists()

@@ -1,0 +1,1 @@
+"""The second output of a model file: what it is fitted to, and its nodes in the graph."""
