@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from serve.errors import ImageError
+from serve.errors import FolderUnusable, ImageError
+from serve.folders import TEST, find_parts, is_visible, sort_files
 from serve.images.decode import find_detail
 from serve.images.policies.find import find_policy
 from serve.images.reader import ImageReader, Prepared
@@ -24,7 +25,7 @@ from serve.model_file.spec import InputSpec, PrepareSpec
 from train.data.datasets import Images, Part
 from train.data.files import UnusableFile, read_file
 from train.data.labels import Labels
-from train.data.pictures import MOST_BYTES, MOST_PIXELS, Broken, FolderUnusable, describe_broken, list_visible
+from train.data.pictures import MOST_BYTES, MOST_PIXELS, Broken, describe_broken
 
 MOST_EXAMPLE_BYTES = 2**30
 """Bytes of pixels that are taken; of a larger folder, the files are chosen by the digest of their names."""
@@ -77,18 +78,19 @@ def find_files(folder: Path, labels: Labels) -> list[tuple[Path, int]]:
     """The pictures of a folder, each with its class, or -1 if there are no class folders. Raises FolderUnusable."""
     if not folder.is_dir():
         raise FolderUnusable(f"wanted a folder of class folders or of pictures, found {folder}, which is none")
-    entries = list_visible(folder)
-    class_folders = [each for each in entries if each.is_dir()]
-    if not class_folders:
-        return [(file, -1) for file in entries]
-    found = {each: labels.find(each.name) for each in class_folders}
-    unknown = [each.name for each, label in found.items() if label is None]
+    pictures, _ = sort_files(folder.iterdir())
+    if not any(each.is_dir() for each in folder.iterdir() if is_visible(each)):
+        return [(file, -1) for file in pictures]
+    parts = find_parts(folder)
+    classes = (parts.get(TEST) or next(iter(parts.values()))).files
+    found = {name: labels.find(name) for name in classes}
+    unknown = [name for name, label in found.items() if label is None]
     if unknown:
         raise FolderUnusable(
             f"wanted class folders named by their labels, as {', '.join(labels.names['en'][:3])}; "
             f"found {', '.join(unknown[:5])} in {folder}"
         )
-    return [(file, label) for each, label in found.items() if label is not None for file in list_visible(each)]
+    return [(file, label) for name, label in found.items() if label is not None for file in classes[name]]
 
 
 def _limit(files: list[tuple[Path, int]], folder: Path, target: InputSpec) -> tuple[list[tuple[Path, int]], int]:
