@@ -170,6 +170,11 @@ def describe_left_out(left_out: Sequence[LeftOut]) -> str:
     return f"left out {'; '.join(kinds)}"
 
 
+def is_visible(path: Path) -> bool:
+    """Whether an entry is neither hidden nor left by another program."""
+    return not path.name.startswith(".") and path.name.lower() not in PROGRAMS
+
+
 def _sort_out(paths: Iterable[Path]) -> tuple[list[Path], list[LeftOut]]:
     """Divide entries, in order of their names, into visible ones and those of other programs."""
     visible, left_out = [], []

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from serve.errors import FolderUnusable, ImageError
-from serve.folders import find_classes, sort_files
+from serve.folders import TEST, find_parts, is_visible, sort_files
 from serve.images.decode import find_detail
 from serve.images.policies.find import find_policy
 from serve.images.reader import ImageReader, Prepared
@@ -78,9 +78,11 @@ def find_files(folder: Path, labels: Labels) -> list[tuple[Path, int]]:
     """The pictures of a folder, each with its class, or -1 if there are no class folders. Raises FolderUnusable."""
     if not folder.is_dir():
         raise FolderUnusable(f"wanted a folder of class folders or of pictures, found {folder}, which is none")
-    classes = find_classes(folder).files
-    if not classes:
-        return [(file, -1) for file in sort_files(folder.iterdir())[0]]
+    pictures, _ = sort_files(folder.iterdir())
+    if not any(each.is_dir() for each in folder.iterdir() if is_visible(each)):
+        return [(file, -1) for file in pictures]
+    parts = find_parts(folder)
+    classes = (parts.get(TEST) or next(iter(parts.values()))).files
     found = {name: labels.find(name) for name in classes}
     unknown = [name for name, label in found.items() if label is None]
     if unknown:

@@ -82,9 +82,9 @@ def check_file(path: Path, spec: ModelSpec) -> None:
     check_signature(*describe_signature(data), spec)
     test = spec.self_test
     images = self_test_images(test.seed, len(test.probabilities), spec.input.shape)
-    expected = {OUTPUT: test.probabilities} | ({FAMILIARITY: test.familiarity} if test.familiarity is not None else {})
-    for name, values in zip(expected, next(run_outputs(data, images, list(expected))), strict=True):
-        difference = float(np.abs(values - np.array(expected[name])).max())
+    answers = {OUTPUT: test.probabilities} | ({FAMILIARITY: test.familiarity} if test.familiarity is not None else {})
+    for name, values in zip(answers, next(run_outputs(data, images, list(answers))), strict=True):
+        difference = float(np.abs(values - np.array(answers[name])).max())
         if not difference <= test.tolerance:
             raise SelfTestFailed(f"wanted the {name} within {test.tolerance}, found a difference of {difference}")
 

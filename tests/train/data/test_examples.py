@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from serve.errors import FolderUnusable
 from serve.model_file.spec import InputSpec, PrepareSpec
 from train.data import examples
 from train.data.examples import Examples, read_examples
 from train.data.labels import Labels
-from train.data.pictures import FolderUnusable
 
 TARGET = InputSpec((8, 8, 3), "uint8", "rgb")
 PREPARE = PrepareSpec("photo", 1, {})
@@ -89,10 +89,10 @@ def test_a_folder_that_is_no_label_is_refused_with_the_labels(tmp_path: Path) ->
 
 def test_a_broken_picture_stops_unless_it_may_be_left_out(tmp_path: Path) -> None:
     folder = write_folders(tmp_path, "cat", "dog")
-    (folder / "cat" / "notes.txt").write_text("mine")
-    with pytest.raises(FolderUnusable, match=r"1 of the files cannot be used.*\n.*notes\.txt: wanted a PNG"):
+    (folder / "cat" / "notes.png").write_text("mine")
+    with pytest.raises(FolderUnusable, match=r"1 of the files cannot be used.*\n.*notes\.png: wanted a PNG"):
         read(folder)
-    assert [each.file.name for each in read(folder, skip_broken=True).broken] == ["notes.txt"]
+    assert [each.file.name for each in read(folder, skip_broken=True).broken] == ["notes.png"]
 
 
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
