@@ -161,7 +161,8 @@ def run_self_test(path: "Path") -> str:
     """What the self-test said. Raises ModelFileError if the file must not be served."""
     if not find_spec("onnxruntime"):
         return "not run, because onnxruntime is not installed"
-    from serve.inference.engine import Placement, load
+    from serve.inference.device import Placement
+    from serve.inference.engine import load
 
     load(path, Placement("cpu", threads=1, max_batch=16, gpu_memory_bytes=0))
     return "passed on the cpu"

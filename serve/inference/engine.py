@@ -4,11 +4,9 @@ Enters: the path of a model.onnx and a `Placement`. Leaves: an `Engine` that pas
 Does not know: image files, batches of many callers, gRPC, names and versions of folders.
 """
 
-import functools
 import re
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -18,6 +16,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from serve.errors import ModelFileError, SelfTestFailed
+from serve.inference.device import ONLY_FATAL, Placement, open_session
 from serve.machine.memory import as_file, measure_resident_bytes
 from serve.machine.scheduling import lower_thread_priority
 from serve.machine.watchdog import UNWATCHED, Watchdog
@@ -37,33 +36,10 @@ LARGEST_BATCH_BYTES = 2**28
 LARGE_INPUT_PIXELS = 128 * 128
 """Pixels of an input from which on the memory of a run is measured; smaller ones take too little to matter."""
 
-ONLY_FATAL = 4
-
 _PLACE = re.compile(r"[\w.]*[/\\][\w.]|\.(?:cc|h|hpp|cpp|cu)\b")
 """In a word that names a place on a disk or in a source file."""
 
 Outputs = dict[str, npt.NDArray[np.float32]]
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """Where a model runs, and with how much of it."""
-
-    device: str
-    """"cpu" or "cuda:<id>"."""
-    threads: int
-    """Threads of one run on the CPU."""
-    max_batch: int
-    """Most images in one run."""
-    gpu_memory_bytes: int
-    """Most memory that one model takes on CUDA; 0 for no limit."""
-    most_threads: int = 1
-    """Threads of a run on the CPU that spreads over cores which other workers leave idle."""
-
-    @property
-    def batch_sizes(self) -> tuple[int, ...]:
-        """The sizes that CUDA runs, padded: each new one costs a search for algorithms."""
-        return (*(2**power for power in range((self.max_batch - 1).bit_length())), self.max_batch)
 
 
 class Engine:
@@ -194,7 +170,7 @@ def load(path: Path, placement: Placement, watchdog: Watchdog = UNWATCHED, diges
     model = as_file(read_model_bytes(path, digest))  # bytes would stay in memory beside the weights
     try:
         with model as place:
-            session = ort.InferenceSession(place, _session_options(placement), providers=_providers(placement))
+            session = open_session(place, placement)
         meta = session.get_modelmeta()
         metadata, _ = meta.custom_metadata_map, meta.graph_name  # a text of ONNX is UTF-8; read, it raises if not
         inputs, outputs = (list(map(_describe, nodes)) for nodes in (session.get_inputs(), session.get_outputs()))
@@ -222,9 +198,10 @@ def _check_self_test(engine: Engine) -> None:
     try:
         # Not spread: other workers do the same at this moment.
         runs = [engine.run(images[at : at + size], spread=False) for at in range(0, len(images), size)]
-        difference = _measure_difference(runs, OUTPUT, test.probabilities)
+        differences = [_measure_difference(runs, OUTPUT, test.probabilities)]
         if test.familiarity is not None:
-            difference = max(difference, _measure_difference(runs, FAMILIARITY, test.familiarity))
+            differences.append(_measure_difference(runs, FAMILIARITY, test.familiarity))
+        difference = float(np.max(differences))
     except Exception as error:  # as in load()
         raise SelfTestFailed(f"the self-test broke off on {engine.placement.device}: {_name_fault(error)}") from error
     if not difference <= test.tolerance:  # also where it is not a number
@@ -235,9 +212,9 @@ def _check_self_test(engine: Engine) -> None:
 
 
 def _measure_difference(runs: list[Outputs], name: str, wanted: npt.ArrayLike) -> float:
-    """The largest difference of an output; infinite if one is not a number, which `max` would lose."""
+    """The largest difference of an output, which is not a number if one of its values is none."""
     found = np.concatenate([outputs[name] for outputs in runs])
-    return float(np.nan_to_num(np.abs(found - np.asarray(wanted)), nan=np.inf).max())
+    return float(np.abs(found - np.asarray(wanted)).max())
 
 
 def _name_fault(error: Exception) -> str:
@@ -247,48 +224,3 @@ def _name_fault(error: Exception) -> str:
     """
     line = f"{type(error).__name__}: {error}".splitlines()[0]
     return one_line(" ".join(word for word in line.split() if not _PLACE.search(word)))
-
-
-def _providers(placement: Placement) -> list[str | tuple[str, dict[str, str]]]:
-    if placement.device == "cpu":
-        return ["CPUExecutionProvider"]
-    options = {
-        "device_id": placement.device.removeprefix("cuda:"),
-        # An exhaustive search costs hundreds of milliseconds for every new batch size.
-        "cudnn_conv_algo_search": "HEURISTIC",
-        "arena_extend_strategy": "kSameAsRequested",
-        # float32 means float32: TF32's 10 bits would move probabilities by up to 1e-3.
-        "use_tf32": "0",
-    }
-    if placement.gpu_memory_bytes:
-        options["gpu_mem_limit"] = str(placement.gpu_memory_bytes)
-    return [("CUDAExecutionProvider", options)]
-
-
-@functools.cache
-def _share_arena() -> None:
-    """Keep the memory of runs on the CPU in one arena of this process, for all its models.
-
-    Without one, glibc may return the memory to the kernel after a run, and the next run gets it back page by page. An
-    arena for each model would take more memory (docs/benchmarks/history.md).
-    """
-    memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
-    # Grow by what is asked for, not to the next power of two; no limit; ONNX Runtime's defaults for the rest.
-    sizes = {"arena_extend_strategy": 1, "max_mem": 0, "initial_chunk_size_bytes": -1, "max_dead_bytes_per_chunk": -1}
-    ort.create_and_register_allocator(memory, ort.OrtArenaCfg(sizes))
-
-
-def _session_options(placement: Placement) -> ort.SessionOptions:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = max(placement.threads, placement.most_threads)
-    options.inter_op_num_threads = 1
-    if placement.device == "cpu":
-        _share_arena()
-        options.add_session_config_entry("session.use_env_allocators", "1")
-        # Weights stay as long as the model does; the arena would only round their size up.
-        options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a spinning thread burns a shared core
-    if placement.device != "cpu":
-        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")  # the fallback is silent otherwise
-    options.log_severity_level = ONLY_FATAL  # what it says of a fault is raised as well, and logged once and escaped
-    return options

@@ -13,7 +13,7 @@ from itertools import groupby
 
 from serve.errors import ModelFileError
 from serve.images.pool import DecodePool
-from serve.inference import engine
+from serve.inference import device, engine
 from serve.inference.registry import Refusal, Registry
 from serve.inference.runner import Runner, RunnerLimits
 from serve.machine.cpu_policy import CpuPolicy
@@ -33,7 +33,7 @@ class Loader:
     def __init__(
         self,
         registry: Registry,
-        placement: engine.Placement,
+        placement: device.Placement,
         *,
         limits: RunnerLimits,
         cpu: CpuPolicy,

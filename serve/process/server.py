@@ -26,8 +26,7 @@ from serve.api.standard import HEALTH, REFLECTIONS, Health, Reflection
 from serve.config import ServerConfig
 from serve.errors import NoModelLoaded, PortTaken
 from serve.images.pool import DecodePool
-from serve.inference.device import choose_device
-from serve.inference.engine import Placement
+from serve.inference.device import Placement, choose_device
 from serve.inference.loader import Loader
 from serve.inference.registry import Refusal, Registry
 from serve.inference.runner import RunnerLimits

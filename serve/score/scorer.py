@@ -18,8 +18,8 @@ from serve.errors import ConfigError, EmptyImage, InklingError, quote
 from serve.images.decode import find_detail
 from serve.images.policies.find import find_policy
 from serve.images.reader import ImageReader, Prepared
-from serve.inference.device import choose_device
-from serve.inference.engine import Outputs, Placement, load
+from serve.inference.device import Placement, choose_device
+from serve.inference.engine import Outputs, load
 from serve.model_file.spec import OUTPUT, ModelSpec
 from serve.score.model import Model, find_model
 

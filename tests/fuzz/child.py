@@ -25,7 +25,7 @@ from serve.api.inkling_v1 import check_description
 from serve.errors import ImageError, ModelFileError
 from serve.images.pool import DecodePool
 from serve.images.reader import ImageReader, Prepared
-from serve.inference.engine import Placement
+from serve.inference.device import Placement
 from serve.inference.loader import Loader
 from serve.inference.registry import Registry
 from serve.inference.runner import Answer, RunnerLimits

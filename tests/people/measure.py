@@ -22,7 +22,8 @@ from serve.client.client import Client
 from serve.images.decode import decode
 from serve.images.pixels import Report
 from serve.images.policies.find import find_policy
-from serve.inference.engine import Placement, load
+from serve.inference.device import Placement
+from serve.inference.engine import load
 from serve.model_file.spec import OUTPUT, PrepareSpec
 from tests.people.digits import DIGIT_ROWS, STRANGERS, draw_digit
 from tests.people.objects import OBJECT_ROWS, draw_object

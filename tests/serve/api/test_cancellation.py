@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from serve.client.client import Client
-from serve.inference import engine
+from serve.inference import device, engine
 from serve.model_file.spec import OUTPUT
 from serve.pb import classifier_pb2 as pb
 from serve.pb.classifier_pb2_grpc import ClassifierServiceStub
@@ -30,7 +30,7 @@ LONGEST_LEAVING_S = 20
 def expected(repository_folder: Path) -> dict[bytes, list[float]]:
     """Images that differ, and the probabilities of ONNX Runtime run alone on each."""
     alone = engine.load(
-        repository_folder / "bands/2/model.onnx", engine.Placement("cpu", threads=1, max_batch=1, gpu_memory_bytes=0)
+        repository_folder / "bands/2/model.onnx", device.Placement("cpu", threads=1, max_batch=1, gpu_memory_bytes=0)
     )
     pixels = np.random.default_rng(0).integers(0, 256, (50, 12, 12, 3), dtype=np.uint8)
     pixels[:, :4] //= np.arange(1, 51, dtype=np.uint8)[:, None, None, None]

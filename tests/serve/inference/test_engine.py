@@ -16,8 +16,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from serve.inference import engine as engine_module
-from serve.inference.device import choose_device
-from serve.inference.engine import Engine, Placement, load
+from serve.inference.device import Placement, choose_device
+from serve.inference.engine import Engine, load
 from serve.model_file.spec import OUTPUT
 from tests.support import ROOT, SHAPE, draw_images, make_graph, make_spec
 from train.export.onnx_file import measure_self_test, seal_model
@@ -91,7 +91,8 @@ def test_a_run_that_keeps_to_one_core_is_made_behind_the_event_loop(
 import os
 import numpy as np
 from pathlib import Path
-from serve.inference.engine import Placement, load
+from serve.inference.device import Placement
+from serve.inference.engine import load
 from serve.machine.scheduling import BATCH_THREAD_NICENESS
 engine = load(Path("{model_file}"), Placement("cpu", {threads}, 64, 0, most_threads=2))
 for _ in range(3):
@@ -115,7 +116,8 @@ def test_a_run_has_the_memory_of_the_run_before() -> None:
 import resource
 import numpy as np
 from pathlib import Path
-from serve.inference.engine import Placement, load
+from serve.inference.device import Placement
+from serve.inference.engine import load
 engine = load(Path("models/mnist-cnn/1/model.int8.onnx"), Placement("cpu", 1, 64, 0))
 images = np.zeros(({CPU.max_batch}, 28, 28, 1), np.uint8)
 engine.warm_up()
@@ -227,15 +229,15 @@ def test_a_self_test_of_more_images_than_a_batch_is_run_in_parts(model_file: Pat
 
 
 def test_a_second_output_is_returned_by_its_name(tmp_path: Path) -> None:
-    """As `familiarity`, which the format reserves."""
+    """Whatever it is called; `familiarity` has a key of its own in the metadata."""
     graph = make_graph(SHAPE)
-    graph.graph.node.append(helper.make_node("ReduceMax", ["probabilities"], ["familiarity"], axes=[1], keepdims=0))
-    graph.graph.output.append(helper.make_tensor_value_info("familiarity", TensorProto.FLOAT, ["N"]))
+    graph.graph.node.append(helper.make_node("ReduceMax", ["probabilities"], ["largest"], axes=[1], keepdims=0))
+    graph.graph.output.append(helper.make_tensor_value_info("largest", TensorProto.FLOAT, ["N"]))
     spec = make_spec(self_test=measure_self_test(graph, SHAPE))
     path = tmp_path / "model.onnx"
     path.write_bytes(seal_model(graph, spec))
     outputs = load(path, CPU).run(draw_images(5))
-    np.testing.assert_array_equal(outputs["familiarity"], outputs[OUTPUT].max(axis=1))
+    np.testing.assert_array_equal(outputs["largest"], outputs[OUTPUT].max(axis=1))
 
 
 @pytest.mark.skipif(bool(CUDA_PROBLEM), reason=f"no CUDA here: {CUDA_PROBLEM}")

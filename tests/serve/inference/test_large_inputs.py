@@ -12,7 +12,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from serve.images.pool import DecodePool
-from serve.inference.engine import LARGEST_BATCH_BYTES, Placement, load
+from serve.inference.device import Placement
+from serve.inference.engine import LARGEST_BATCH_BYTES, load
 from serve.inference.runner import Answer, Runner, RunnerLimits
 from serve.machine.cpu_policy import CpuPolicy
 from serve.machine.memory import measure_resident_bytes

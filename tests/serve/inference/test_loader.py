@@ -17,7 +17,7 @@ import pytest
 from serve.api.inkling_v1 import describe
 from serve.errors import Draining, ModelFileError
 from serve.images.pool import DecodePool
-from serve.inference import engine, runner
+from serve.inference import device, engine, runner
 from serve.inference.loader import Loader
 from serve.inference.registry import Refusal, Registry
 from serve.inference.runner import Answer, Runner, RunnerLimits
@@ -82,7 +82,7 @@ def run(scenario: Callable[[Live], Awaitable[None]]) -> None:
             registry = Registry()
             loader = Loader(
                 registry,
-                engine.Placement("cpu", threads=1, max_batch=8, gpu_memory_bytes=0),
+                device.Placement("cpu", threads=1, max_batch=8, gpu_memory_bytes=0),
                 limits=RunnerLimits(8, 2**24, max_queue_delay_us=0, max_image_pixels=2**22),
                 cpu=CpuPolicy(1, 0),
                 pool=DecodePool(side_thread, 1, 2**22, 2**22),
@@ -325,7 +325,7 @@ def test_what_was_replaced_is_gone_without_the_garbage_collector(
         made.append(weakref.ref(each))
 
     async def scenario(state: Live) -> None:
-        state.loader._placement = engine.Placement("cpu", threads, max_batch=8, gpu_memory_bytes=0)
+        state.loader._placement = device.Placement("cpu", threads, max_batch=8, gpu_memory_bytes=0)
         await state.follow(write(tmp_path, "bands", 1))
         note(state.registry.find("bands", ""))
         note(state.registry.find("bands", "")._engine)

@@ -13,7 +13,7 @@ import pytest
 from serve.api.inkling_v1 import describe
 from serve.errors import NotFound, list_some
 from serve.images.pool import DecodePool
-from serve.inference import engine
+from serve.inference import device
 from serve.inference.loader import Loader
 from serve.inference.registry import Registry
 from serve.inference.runner import RunnerLimits
@@ -52,7 +52,7 @@ def opened(folder: Path, precision: str = "float32") -> Iterator[Registry]:
 
         async def load_all() -> Registry:
             registry = Registry()
-            placement = engine.Placement("cpu", threads=1, max_batch=8, gpu_memory_bytes=0)
+            placement = device.Placement("cpu", threads=1, max_batch=8, gpu_memory_bytes=0)
             limits = RunnerLimits(8, 2**20, max_queue_delay_us=0, max_image_pixels=10_000)
             loader = Loader(
                 registry,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from serve.images.pool import DecodePool
-from serve.inference import engine, runner
+from serve.inference import device, engine, runner
 from serve.inference.batcher import Batcher
 from serve.inference.loop_batcher import LoopBatcher
 from serve.inference.runner import Runner, RunnerLimits
@@ -30,7 +30,7 @@ def make_runner(
     idle_cores: IdleCores | None = None,
 ) -> Runner:
     """A runner of a model file, warmed up, that takes up to 8 images."""
-    loaded = engine.load(path, engine.Placement("cpu", threads, max_batch=8, gpu_memory_bytes=0, most_threads=2))
+    loaded = engine.load(path, device.Placement("cpu", threads, max_batch=8, gpu_memory_bytes=0, most_threads=2))
     loaded.warm_up()
     limits = RunnerLimits(8, 2**20, max_queue_delay_us, max_image_pixels=2**20)
     cpu = CpuPolicy(2, 0, idle_cores or IdleCores(2))

@@ -12,7 +12,7 @@ from PIL import Image
 
 from serve.errors import Overloaded, TruncatedImage, UnreadableImage
 from serve.images.pool import DecodePool
-from serve.inference import engine
+from serve.inference import device, engine
 from serve.inference.runner import Answer, Runner, RunnerLimits
 from serve.machine.cpu_policy import CpuPolicy
 from serve.machine.idle_cores import IdleCores
@@ -34,7 +34,7 @@ def use_runner(repository_folder: Path, request: pytest.FixtureRequest) -> Itera
 
         def use(test: Use) -> Runner:
             async def main() -> Runner:
-                placement = engine.Placement("cpu", request.param, max_batch=4, gpu_memory_bytes=0, most_threads=2)
+                placement = device.Placement("cpu", request.param, max_batch=4, gpu_memory_bytes=0, most_threads=2)
                 loaded = engine.load(repository_folder / "bands/1/model.onnx", placement)
                 loaded.warm_up()
                 limits = RunnerLimits(8, 2**20, 0, max_image_pixels=2**20)

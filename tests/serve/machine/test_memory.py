@@ -192,7 +192,8 @@ def test_a_loaded_model_is_in_memory_once(tmp_path: Path) -> None:
     file = write_model_file(graph, make_spec(self_test=measure_self_test(graph, SHAPE)), tmp_path / "1")
     program = f"""
 from pathlib import Path
-from serve.inference.engine import Placement, load
+from serve.inference.device import Placement
+from serve.inference.engine import load
 from serve.machine.memory import return_free_memory
 from tests.serve.machine.test_memory import resident_bytes
 before = resident_bytes()

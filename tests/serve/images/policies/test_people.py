@@ -13,7 +13,8 @@ import pytest
 
 from serve.images.decode import decode
 from serve.images.pixels import Report
-from serve.inference.engine import Engine, Placement, load
+from serve.inference.device import Placement
+from serve.inference.engine import Engine, load
 from serve.model_file.spec import OUTPUT
 from tests.serve.images.policies.test_digit_2 import DIGIT
 from tests.support import ROOT
