@@ -100,3 +100,11 @@ def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
         read(tmp_path)
     with pytest.raises(FolderUnusable, match="which is none"):
         read(tmp_path / "gone")
+
+
+def test_of_a_folder_that_gives_a_split_the_test_part_is_taken(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        write_folders(tmp_path / "given" / part, "cat", "dog")
+    given, alone = read(tmp_path / "given"), read(tmp_path / "given" / "test")
+    assert np.array_equal(given.figures.images, alone.figures.images)
+    assert np.array_equal(given.figures.labels, alone.figures.labels)
