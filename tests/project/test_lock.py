@@ -65,7 +65,7 @@ def version_of(requirement: Requirement) -> str:
 
 
 def test_every_file_of_the_folder_is_known() -> None:
-    assert {path.name for path in FOLDER.iterdir()} == {f"{name}.txt" for name in EXTRAS}
+    assert {path.name for path in FOLDER.iterdir()} == {"base-image.txt", *(f"{name}.txt" for name in EXTRAS)}
 
 
 @pytest.mark.parametrize("name", EXTRAS)
@@ -97,8 +97,11 @@ def test_every_range_of_the_project_is_met(name: str) -> None:
 @pytest.mark.parametrize("name", EXTRAS)
 def test_only_packages_for_windows_are_left_out_on_linux(name: str, python: str) -> None:
     linux = {"python_version": python, "python_full_version": f"{python}.9", "sys_platform": "linux"}
-    left_out = {key for key, (each, _) in read_lock(name).items() if each.marker and not each.marker.evaluate(linux)}
-    assert left_out <= {"colorama"}
+    windows = linux | {"sys_platform": "win32", "platform_system": "Windows", "os_name": "nt"}
+    markers = {key: each.marker for key, (each, _) in read_lock(name).items() if each.marker}
+    left_out = {key for key, marker in markers.items() if not marker.evaluate(linux)}
+    assert left_out <= {"colorama", "cffi", "pycparser"}
+    assert all(markers[key].evaluate(windows) for key in left_out)
 
 
 @pytest.mark.parametrize("name", ["build", "cpu", "gpu"])

@@ -32,7 +32,12 @@ def test_a_described_recipe_tells_optimizers_and_augmentations_apart() -> None:
     recipe = dataclasses.replace(RECIPES["cifar10-cnn"], optimizer=Muon(), augmentation=Crop(2))
     described = describe(recipe)
     assert described["optimizer"] == {"kind": "muon", **dataclasses.asdict(Muon())}
-    assert described["augmentation"] == {"kind": "crop", "shift_pixels": 2, "cutout_pixels": 0}
+    assert described["augmentation"] == {
+        "kind": "crop",
+        "shift_pixels": 2,
+        "cutout_pixels": 0,
+        "degradation": None,
+    }
     assert described["net"] == spell(recipe.net)
 
 

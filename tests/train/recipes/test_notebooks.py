@@ -10,7 +10,7 @@ from train.nets.build import build
 from train.recipes.net import spell
 from train.recipes.notebooks import ALL, NOTEBOOKS
 from train.recipes.recipe import Adam, Recipe
-from train.recipes.shipped import DIGIT, NOTEBOOK_AUGMENTATION, PHOTO, QUICK, RECIPES
+from train.recipes.shipped import CANDIDATES, DIGIT, NOTEBOOK_AUGMENTATION, PHOTO, QUICK, RECIPES
 
 PAGE = ROOT / "docs/training/notebooks.md"
 SHAPES = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
@@ -145,7 +145,7 @@ def test_the_best_of_all_epochs_is_kept(row: Recipe) -> None:
 
 def test_every_recipe_has_a_name_of_its_own() -> None:
     assert not RECIPES.keys() & NOTEBOOKS.keys()
-    assert list(ALL) == [*RECIPES, *QUICK, *NOTEBOOKS]
+    assert list(ALL) == [*RECIPES, *QUICK, *CANDIDATES, *NOTEBOOKS]
     assert all(recipe.name == name for name, recipe in ALL.items())
 
 
