@@ -43,7 +43,7 @@ WAYS: dict[str, tuple[dict[str, object], ...]] = {
 }
 """Options of Pillow by format, each for a file of its own; a format that is not here is written without any."""
 LARGEST_SAMPLE_BYTES = 40_000
-CANDIDATES = (8, 1, 0.5, True, "rgb", "peel", (1, 1))
+CANDIDATES = (8, 1, 0.5, True, "rgb", "peel", "bilinear", 16, (1, 1))
 """Values for the parameters of a policy that needs some."""
 
 
