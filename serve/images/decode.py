@@ -75,6 +75,10 @@ _MAX_PARTS = 10_000
 one in Python, and a message has room for millions. A PNG of 16 MiB in chunks of 4 KiB has 4,096."""
 
 
+_MODES = frozenset(("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "I", "F"))
+"""Pillow's modes that it converts to RGB. A TIFF may have others, such as LAB."""
+
+
 def decode(image_bytes: bytes, max_pixels: int, detail: int = FULL_DETAIL) -> Image.Image:
     """Decode one image. An animation gives its first frame, and a document of pages its first page.
 
@@ -107,6 +111,8 @@ def _load(image_bytes: bytes, max_pixels: int, detail: int) -> Image.Image:
     """The image of a file that is in order. Raises ImageError."""
     image = _open(image_bytes)
     _check_size(image.size, max_pixels)
+    if image.mode not in _MODES and not image.mode.startswith("I;16"):
+        raise UnreadableImage(f"wanted grey, a palette, RGB, CMYK or YCbCr, with or without alpha, got {image.mode}")
     if image_bytes.startswith(JPEG):
         _check_scans(image_bytes, image.size)
     try:

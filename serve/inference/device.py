@@ -102,8 +102,12 @@ def _find_library_problem() -> str:
 
 
 def open_session(model: str | bytes, placement: Placement) -> ort.InferenceSession:
-    """A session for a model's file or bytes. Raises what ONNX Runtime raises: a class per fault, without a base."""
-    return ort.InferenceSession(model, _make_options(placement), providers=_choose_providers(placement))
+    """A session for a model's file or bytes. Raises what ONNX Runtime raises: a class per fault, without a base.
+
+    Without its fallback, which prints the fault to stdout and then tries the CPU, unasked.
+    """
+    options, providers = _make_options(placement), _choose_providers(placement)
+    return ort.InferenceSession(model, options, providers=providers, enable_fallback=0)
 
 
 def _choose_providers(placement: Placement) -> list[str | tuple[str, dict[str, str]]]:

@@ -34,7 +34,7 @@ from train.export.onnx_file import measure_self_test, seal_model
 
 SIDE = 12
 """Pixels of a side of the tiny models' inputs."""
-MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV", "I;16", "I", "F")
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "I;16", "I", "F")
 WAYS: dict[str, tuple[dict[str, object], ...]] = {
     "PNG": ({"bits": 2}, {"compress_level": 0}, {"transparency": 0}),
     "JPEG": ({"progressive": True}, {"quality": 100, "subsampling": 0}, {"comment": b"words"}),

@@ -13,6 +13,9 @@ from tests.fuzz.child import child
 from tests.fuzz.corpus import model_files, policies, sized_model
 from tests.fuzz.mutations import ODD_TEXTS, Draw, Seeds, change_bytes, change_message, mutated_json
 
+# hypothesis would rather print each case, which is a file or a message.
+pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
+
 FEW = 500
 MOST_GROWTH = 1.1
 """Resident memory after all cases over that before them."""

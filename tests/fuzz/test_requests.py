@@ -18,6 +18,9 @@ from tests.fuzz.mutations import Seeds, mutated_messages
 from tests.served import Served, resident_bytes, served
 from tests.support import Png
 
+# hypothesis would rather print each case, which is a file or a message.
+pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
+
 FEW = 1_000
 MOST_GROWTH = 1.1
 """Resident memory of the worker after all cases over that before them."""

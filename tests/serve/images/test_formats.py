@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from serve.errors import UnreadableImage
 from serve.images.decode import FORMAT_NAMES, decode
@@ -80,3 +81,10 @@ def test_any_bytes_have_a_name_of_one_short_line() -> None:
 
 def test_the_files_of_the_reports_are_there() -> None:
     assert {path.suffix for path in Path(REPORTED).iterdir()} == {".avif", ".heic", ".jpg", ".txt"}
+
+
+def test_a_picture_in_colours_that_pillow_does_not_convert_is_refused_by_their_name() -> None:
+    buffer = io.BytesIO()
+    Image.new("LAB", (9, 9)).save(buffer, "TIFF")
+    with pytest.raises(UnreadableImage, match=r"wanted grey, a palette, RGB, CMYK or YCbCr, .*, got LAB"):
+        decode(buffer.getvalue(), 1_000_000)

@@ -211,3 +211,15 @@ def test_a_graph_with_an_unknown_operator_is_refused_by_onnxruntime(model_file: 
 
     with pytest.raises(ModelFileError, match=r"ONNX Runtime cannot load it: .*HardestMax"):
         load(write(change_and_seal(model_file.read_bytes(), rename)), CPU)
+
+
+def test_a_refused_file_prints_nothing(model_file: Path, write: Write, capfd: pytest.CaptureFixture[str]) -> None:
+    """ONNX Runtime would print its own words about a fault whose text is no UTF-8, beside the log."""
+
+    def rename(model: onnx.ModelProto) -> None:
+        model.graph.node[0].op_type = "nnnn"
+
+    data = change_and_seal(model_file.read_bytes(), rename).replace(b"nnnn", b"\xff\xff\xff\xff")
+    with pytest.raises(ModelFileError, match="ONNX Runtime cannot load it"):
+        load(write(seal(data)), CPU)
+    assert capfd.readouterr() == ("", "")
