@@ -69,7 +69,7 @@ def main() -> int:
         return _list_commands(words)
     command = COMMANDS[name]
     if missing := [package for package in PACKAGES[command.extras] if not find_spec(package)]:
-        advice = f'install the extras [{command.extras}], in a checkout with: pip install ".[{command.extras}]"'
+        advice = f'install the extras [{command.extras}], in a checkout with: pip install -e ".[{command.extras}]"'
         print(f"inkling {name}: {missing[0]} is not installed; {advice}", file=sys.stderr)
         return 1
     if name == "inspect":

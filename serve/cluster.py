@@ -20,7 +20,7 @@ def connect(address: str) -> Any:
     try:
         import ray  # here: only who asks for a cluster needs the extra [ray]
     except ModuleNotFoundError as error:
-        raise ConfigError(f'--ray: {error.name} is not installed; pip install ".[ray]" installs it') from error
+        raise ConfigError(f'--ray: {error.name} is not installed; pip install -e ".[ray]" installs it') from error
     _check_answers(address)
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.WARNING)

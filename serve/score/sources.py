@@ -146,7 +146,7 @@ def _from_parquet(place: str, column: str) -> Source:
     try:
         import pyarrow.parquet as pq  # here: only this kind of input needs the extra [score]
     except ModuleNotFoundError as error:
-        raise ConfigError('IN: a Parquet file needs pyarrow; pip install ".[score]" installs it') from error
+        raise ConfigError('IN: a Parquet file needs pyarrow; pip install -e ".[score]" installs it') from error
     file = pq.ParquetFile(place)
     chosen = column or choose_column(place, file.schema_arrow)
     if chosen not in file.schema_arrow.names:

@@ -158,7 +158,7 @@ def test_a_command_whose_packages_are_missing_says_what_to_install(name: str) ->
     assert line.startswith(f"inkling {name}: ")
     extras = COMMANDS[name].extras
     assert line.endswith(
-        f' is not installed; install the extras [{extras}], in a checkout with: pip install ".[{extras}]"'
+        f' is not installed; install the extras [{extras}], in a checkout with: pip install -e ".[{extras}]"'
     )
 
 

@@ -48,7 +48,7 @@ def run(work: Callable[[], int], advise: Callable[[], str]) -> int:
     except ModuleNotFoundError as error:
         if error.name not in EXTRA_PACKAGES:
             raise
-        print(f'error: {error.name} is not installed; pip install ".[cpu,train]" installs it', file=sys.stderr)
+        print(f'error: {error.name} is not installed; pip install -e ".[cpu,train]" installs it', file=sys.stderr)
     return 1
 
 

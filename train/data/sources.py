@@ -113,7 +113,7 @@ def _fetch_file(source: Source, file: str, md5: str, place: Path, folder: Path) 
             return _download(address + file, md5, place / file)
         except ModuleNotFoundError as error:
             missing = (
-                f'{file} is not there, and {error.name}, which fetches it, comes with pip install ".[cpu,train]"\n'
+                f'{file} is not there, and {error.name}, which fetches it, comes with pip install -e ".[cpu,train]"\n'
             )
             raise DatasetError(missing + explain_placement(source, folder)) from error
         except Exception as error:  # get_file raises a plain Exception for every failure of the network

@@ -99,7 +99,7 @@ class Parquet:
         try:
             import pyarrow.parquet  # noqa: F401  # here and below: only Parquet needs the extra [score]
         except ModuleNotFoundError as error:
-            raise ConfigError('--out: Parquet needs pyarrow; pip install ".[score]" installs it') from error
+            raise ConfigError('--out: Parquet needs pyarrow; pip install -e ".[score]" installs it') from error
 
     def encode(self, columns: Columns) -> bytes:
         """One stream."""

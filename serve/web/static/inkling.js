@@ -18,6 +18,7 @@ const TEXTS = {
     failed: "No answer: {reason}", penDown: "Pen down", penUp: "Pen up", cleared: "Cleared",
     noModels: "The server has no model.", chosen: "Your picture, {name}", drawn: "Your drawing",
     facts: "{name}, version {version}: {accuracy} of {count} test images right. {precision} on {device}.",
+    unverified: "{name}, version {version}: unverified, for nobody has measured it. {precision} on {device}.",
     step_levels: "as it came", step_ink: "the ink", step_strokes: "the strokes",
     note_NO_INK: "There is nothing on the page.", note_SEVERAL_PARTS: "There seems to be more than one thing in the picture.",
     known: "This looks like what the model knows.",
@@ -40,6 +41,7 @@ const TEXTS = {
     failed: "Нет ответа: {reason}", penDown: "Перо опущено", penUp: "Перо поднято", cleared: "Очищено",
     noModels: "На сервере нет моделей.", chosen: "Ваша картинка, {name}", drawn: "Ваш рисунок",
     facts: "{name}, версия {version}: верно {accuracy} из {count} проверочных картинок. {precision} на {device}.",
+    unverified: "{name}, версия {version}: не проверена, точность никто не измерял. {precision} на {device}.",
     step_levels: "как пришла", step_ink: "чернила", step_strokes: "линии",
     note_NO_INK: "На листе ничего нет.", note_SEVERAL_PARTS: "Кажется, на картинке больше одного предмета.",
     known: "Это похоже на то, что модель знает.",
@@ -208,7 +210,7 @@ function fillLabelLanguages() {
 function showFacts() {
   const model = currentModel();
   if (!model) return;
-  find("facts").textContent = say("facts", {
+  find("facts").textContent = say(Number(model.testCount) ? "facts" : "unverified", {
     name: model.name, version: model.version, accuracy: formatShare(model.testAccuracy, 2),
     count: model.testCount.toLocaleString(state.language), precision: model.precision, device: model.device,
   });

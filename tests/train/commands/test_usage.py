@@ -45,7 +45,7 @@ def test_bad_usage_ends_with_2_before_tensorflow(flags: list[str], tmp_path: Pat
 @pytest.mark.parametrize(
     ("package", "said"),
     [
-        ("onnx", 'error: onnx is not installed; pip install ".[cpu,train]" installs it'),
+        ("onnx", 'error: onnx is not installed; pip install -e ".[cpu,train]" installs it'),
         ("serve", "ModuleNotFoundError: import of serve halted; None in sys.modules"),
     ],
 )

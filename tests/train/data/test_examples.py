@@ -98,7 +98,7 @@ def test_a_broken_picture_stops_unless_it_may_be_left_out(tmp_path: Path) -> Non
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FolderUnusable, match=r"wanted pictures in .*, found none"):
         read(tmp_path)
-    with pytest.raises(FolderUnusable, match="which is none"):
+    with pytest.raises(FolderUnusable, match="which does not exist"):
         read(tmp_path / "gone")
 
 

@@ -68,7 +68,7 @@ def test_a_dataset_that_cannot_be_fetched_says_what_to_put_where(tmp_path: Path)
 def test_without_keras_an_absent_dataset_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "keras.utils", None)
     with pytest.raises(
-        DatasetError, match=r'keras\S*, which fetches it, comes with pip install "\.\[cpu,train\]"'
+        DatasetError, match=r'keras\S*, which fetches it, comes with pip install -e "\.\[cpu,train\]"'
     ) as caught:
         read_files(SOURCES["mnist"], tmp_path)
     assert "INKLING_DATA" in str(caught.value)
