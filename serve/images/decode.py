@@ -19,7 +19,7 @@ from PIL import (
 )
 
 from serve.errors import EmptyImage, ImageError, ImageTooLarge, TruncatedImage, UnreadableImage
-from serve.images.containers import TIFF_LITTLE, first_page, is_avif, is_tiff, read_tiff_page
+from serve.images.containers import TIFF_LITTLE, check_avif, first_page, is_avif, is_tiff, read_tiff_page
 from serve.images.formats import name_content
 from serve.images.header import (
     BMP,
@@ -182,6 +182,8 @@ def _check_before_opening(image_bytes: bytes, max_pixels: int) -> None:
         page = read_tiff_page(image_bytes)
         _check_size(page.size, max_pixels)
         _check_size(page.tile, max_pixels)
+    if is_avif(image_bytes):
+        check_avif(image_bytes)
     if is_run_length_bmp(image_bytes):  # Pillow expands these pixels in Python, and few bytes make many pixels
         raise UnreadableImage("wanted a BMP without run-length compression, got one with it")
 

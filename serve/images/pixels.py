@@ -4,7 +4,7 @@ Enters: a `PIL.Image.Image`, or pixels. Leaves: another image, or a PNG of the p
 """
 
 from io import BytesIO
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +54,8 @@ class Policy(Protocol):
 
 
 _WHITE = 255
+_NO_LEVEL = 2**40
+"""Stands for the transparent level where there is none. It is beyond 32 bits."""
 _STEP_SIDE = 160
 """Pixels of the longer side of a step's picture, at least, where the image has them: a reply may hold hundreds."""
 _COMPOSITE_PIXELS = 250_000
@@ -110,9 +112,16 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     if not image.mode.startswith("I"):
         return image
     deep = np.asarray(image)
-    transparent = deep == image.info.get("transparency", -1)
+    transparent = deep == image.info.get("transparency", _NO_LEVEL)
     shift = max(8, int(deep.max()).bit_length() - 8) if image.mode == "I" else 8
-    return _with_info(Image.fromarray(np.where(transparent, _WHITE, deep >> shift).astype(np.uint8)), image)
+    return _with_info(Image.fromarray(_to_levels(deep, shift, transparent)), image)
+
+
+def _to_levels(deep: npt.NDArray[Any], shift: int, transparent: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+    """Deep levels as 8 bits: what is below black is black, and what is transparent white."""
+    levels = deep >> shift
+    np.maximum(levels, 0, out=levels)
+    return np.where(transparent, _WHITE, levels).astype(np.uint8)
 
 
 def _eight_bit_of_floats(image: Image.Image) -> Image.Image:
@@ -140,9 +149,9 @@ def eight_bits_of_range(image: Image.Image) -> Image.Image:
     if image.mode == "F" or not image.mode.startswith("I"):
         return _eight_bit(image)
     deep = np.asarray(image)
-    transparent = deep == image.info.get("transparency", -1)
+    transparent = deep == image.info.get("transparency", _NO_LEVEL)
     shift = max(0, int(deep.max()).bit_length() - 8)
-    return _with_info(Image.fromarray(np.where(transparent, _WHITE, deep >> shift).astype(np.uint8)), image)
+    return _with_info(Image.fromarray(_to_levels(deep, shift, transparent)), image)
 
 
 def shrink(image: Image.Image, factor: int) -> Image.Image:

@@ -57,6 +57,8 @@ def read_serving(path: Path) -> ServingSettings:
         raise ModelFileError(f"{FILE_NAME}: cannot be read: {error.strerror}") from error
     except ValueError as error:  # bytes that are no text, or a text that is not TOML
         raise ModelFileError(f"{FILE_NAME}: wanted TOML: {error}") from error
+    except RecursionError:
+        raise ModelFileError(f"{FILE_NAME}: wanted TOML, got lists or tables in each other, too deep to read") from None
     return check_serving(values)
 
 

@@ -12,7 +12,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 from serve.errors import ConfigError, ImageTooLarge, InklingError
 from serve.folders import has_image_suffix
@@ -116,15 +116,28 @@ def _read_lines(text: bytes) -> Iterator[Item]:
         start = end + 1
 
 
+class _Header(tarfile.TarInfo):
+    """A header whose damage is an error; tarfile takes it for the end of the archive."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if isinstance(error, tarfile.EOFHeaderError | tarfile.EmptyHeaderError):  # type: ignore[attr-defined]
+                raise
+            raise tarfile.ReadError(str(error)) from error
+
+
 def read_tar(place: str, file: IO[bytes] | None = None) -> Iterator[Item]:
     """The images of an archive, compressed or not, in one pass. Raises InklingError if it is damaged."""
     try:
-        with tarfile.open(place, "r|*", file) as archive:
+        with tarfile.open(place, "r|*", file, tarinfo=_Header) as archive:
             while (member := archive.next()) is not None:
                 if member.isreg() and has_image_suffix(member.name):
                     yield Item(member.name, functools.partial(_read_member, place, archive, member))
                 archive.members.clear()  # type: ignore[attr-defined]  # it would keep every one in memory
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
         raise _damaged(place, error) from error
 
 
@@ -134,7 +147,7 @@ def _read_member(place: str, archive: tarfile.TarFile, member: tarfile.TarInfo) 
     try:
         file = archive.extractfile(member)
         return file.read() if file else b""
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
         raise _damaged(place, error) from error
 
 

@@ -10,6 +10,8 @@ from PIL import Image
 from serve.images.pixels import Pixels, Policy, Report
 from serve.images.policies.photo_1 import photo_1, scale, upright_rgb
 
+_PIXELS_AT_ONCE = 250_000
+"""Pixels that are compared with a margin in one step."""
 _EVEN = 16
 """Levels by which a margin's pixels may differ from its colour: the ringing of a JPEG."""
 _STRAY = 0.01
@@ -36,6 +38,7 @@ def photo_2(width: int, height: int, *, margins: str) -> Policy:
 
     def prepare(image: Image.Image, report: Report | None = None, /) -> Pixels:
         rgb = upright_rgb(image)
+        del image  # a large one takes much memory
         box = find_picture(rgb)
         rgb = rgb if box == (0, 0, *rgb.size) else rgb.crop(box)
         if report:
@@ -56,7 +59,7 @@ def find_picture(image: Image.Image) -> tuple[int, int, int, int]:
     if np.abs(corners - corners[0]).max() > _EVEN:
         return 0, 0, *whole  # most pictures end here, quickly
     colour = np.median(corners, axis=0).astype(np.int16)
-    differs = (np.abs(np.asarray(image).astype(np.int16) - colour) > _EVEN).any(axis=2)
+    differs = _find_other(image, colour)
     top, bottom = _find_span(differs.mean(axis=1) > _STRAY)
     left, right = _find_span(differs.mean(axis=0) > _STRAY)
     if bottom - top < _LEAST_LEFT * height or right - left < _LEAST_LEFT * width:
@@ -69,6 +72,16 @@ def find_picture(image: Image.Image) -> tuple[int, int, int, int]:
     left, top, right, bottom = left + begin, top + first, left + end, top + last
     down, across = min(top, height - bottom) / height, min(left, width - right) / width
     return (left, top, right, bottom) if max(down, across) >= _LEAST_MARGIN else (0, 0, *whole)
+
+
+def _find_other(image: Image.Image, colour: npt.NDArray[np.int16]) -> npt.NDArray[np.bool_]:
+    """Where an RGB image differs from a colour, a few rows at a time, for the differences take six bytes a pixel."""
+    found = np.empty((image.height, image.width), bool)
+    step = max(1, _PIXELS_AT_ONCE // image.width)
+    for top in range(0, image.height, step):
+        rows = image.crop((0, top, image.width, min(top + step, image.height)))
+        found[top : top + step] = (np.abs(np.asarray(rows).astype(np.int16) - colour) > _EVEN).any(axis=2)
+    return found
 
 
 def _find_edges(shares: npt.NDArray[np.float64], has_margins: tuple[bool, bool]) -> tuple[int, int]:

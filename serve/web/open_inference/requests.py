@@ -32,8 +32,8 @@ def read_request(body: bytes, header: str | None) -> tuple[pb.ModelInferRequest,
     """The request in a body, and how it is to be answered. Raises HttpError."""
     length = len(body) if header is None else _read_length(header, len(body))
     given, rest = read_json(body[:length]), body[length:]
-    asked = pb.ModelInferRequest(id=_take(given, "id", str, ""))
-    parameters = dict(_take(given, "parameters", dict, {}))
+    asked = pb.ModelInferRequest(id=take(given, "id", str, ""))
+    parameters = dict(take(given, "parameters", dict, {}))
     is_binary = parameters.pop(ALL_BINARY, False) is True
     _fill(asked.parameters, parameters)
     for tensor in _take_tensors(given, "inputs"):
@@ -42,7 +42,7 @@ def read_request(body: bytes, header: str | None) -> tuple[pb.ModelInferRequest,
         raise invalid(f"wanted no bytes after the tensors, got {len(rest):,}", REASON)
     outputs = {}
     for tensor in _take_tensors(given, "outputs"):
-        name, own = _take(tensor, "name", str, ""), dict(_take(tensor, "parameters", dict, {}))
+        name, own = take(tensor, "name", str, ""), dict(take(tensor, "parameters", dict, {}))
         outputs[name] = own.pop(BINARY, is_binary) is True
         _fill(asked.outputs.add(name=name).parameters, own)
     return asked, Wanted(is_binary, outputs)
@@ -55,13 +55,14 @@ def _read_length(header: str, size: int) -> int:
 
 
 def _take_tensors(given: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
-    found: list[Mapping[str, Any]] = _take(given, name, list, [])
+    found: list[Mapping[str, Any]] = take(given, name, list, [])
     if len(found) > MOST_TENSORS or not all(isinstance(each, dict) for each in found):
         raise invalid(f"{name}: wanted a list of at most {MOST_TENSORS} objects", REASON)
     return found
 
 
-def _take(given: Mapping[str, Any], name: str, kind: type, default: Any) -> Any:
+def take(given: Mapping[str, Any], name: str, kind: type, default: Any) -> Any:
+    """The value of a name, if it has its type. Raises HttpError."""
     found = given.get(name, default)
     if not isinstance(found, kind):
         raise invalid(f"{name}: wanted {_NAMES[kind]}, got {quote(repr(found))}", REASON)
@@ -82,8 +83,8 @@ def _fill(parameters: Any, given: Mapping[str, Any]) -> None:
 
 def _read_input(tensor: Mapping[str, Any], asked: pb.ModelInferRequest, rest: bytes) -> bytes:
     """Add one input to a request; what is left of the bytes behind the JSON."""
-    name, datatype = _take(tensor, "name", str, ""), _take(tensor, "datatype", str, "")
-    shape, parameters = _take(tensor, "shape", list, []), dict(_take(tensor, "parameters", dict, {}))
+    name, datatype = take(tensor, "name", str, ""), take(tensor, "datatype", str, "")
+    shape, parameters = take(tensor, "shape", list, []), dict(take(tensor, "parameters", dict, {}))
     if not all(type(side) is int and 0 <= side < LARGEST_DIMENSION for side in shape):
         raise invalid(f"input {quote(name)}: wanted a shape of whole numbers, got {quote(repr(shape))}", REASON)
     size = parameters.pop(SIZE, None)
@@ -110,11 +111,23 @@ def _encode(name: str, datatype: str, data: Any) -> bytes:
         return b"".join(_encode_text(place, text) for text in _flatten(place, data))
     if datatype != "UINT8":
         raise invalid(f"{place}wanted the datatype UINT8 or BYTES, got {quote(datatype)}", REASON)
+    return _encode_levels(place, data)
+
+
+def _encode_levels(place: str, data: list[Any]) -> bytes:
     try:
-        levels = np.array(data)
+        found = np.array(data, object)  # of another type, each element would be as long as the longest text among them
     except ValueError:
-        raise invalid(f"{place}wanted lists of the same length in each dimension", REASON) from None
-    if levels.dtype.kind not in "iu" or (levels.size and (levels.min() < 0 or levels.max() > 255)):
+        kinds: set[type] = {list}
+    else:
+        kinds = set(map(type, found.flat))
+    if list in kinds:
+        raise invalid(f"{place}wanted lists of the same length in each dimension", REASON)
+    try:
+        levels = found.astype(np.int64) if kinds == {int} else None
+    except OverflowError:
+        levels = None
+    if levels is None or levels.min() < 0 or levels.max() > 255:
         raise invalid(f"{place}wanted whole numbers from 0 to 255 as data", REASON)
     return levels.astype(np.uint8).tobytes()
 

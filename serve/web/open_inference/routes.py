@@ -16,7 +16,7 @@ from starlette.routing import Route
 from serve.pb import open_inference_pb2 as pb
 from serve.web.failures import JsonResponse
 from serve.web.open_inference.plain import read_json, to_plain
-from serve.web.open_inference.requests import read_request
+from serve.web.open_inference.requests import read_request, take
 from serve.web.open_inference.responses import HEADER, write_response
 from serve.web.requests.caller import read_metadata, work_for_caller
 from serve.web.requests.limits import Bodies
@@ -119,7 +119,7 @@ class OpenInference:
         async with self._bodies.read(request) as body:
             given = read_json(body) if body else {}
         asked.model_name = request.path_params["model"]
-        for name in given.get("parameters") or ():
+        for name in take(given, "parameters", dict, {}):
             asked.parameters[name].SetInParent()  # the server knows which it takes
         await self._call(request, method, asked)
         return JsonResponse({})

@@ -50,7 +50,9 @@ class Bodies:
         self._check_room()
         held = [0]
         try:
-            body = self._decompress(await self._receive(request, held), request.headers.get("content-encoding", ""))
+            received = await self._receive(request, held)
+            body = self._decompress(received, request.headers.get("content-encoding", ""))
+            self._hold(held, len(body))
             self._check_room()  # only now is a place taken: bodies that stall take none from others
             self._requests += 1
             try:

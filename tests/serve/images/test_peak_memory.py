@@ -32,12 +32,14 @@ from serve.images.reader import ImageReader, Prepared
 from tests.serve.images.policies.test_digit_1 import DIGIT
 from tests.serve.images.policies.test_digit_2 import DIGIT as DIGIT_2
 from tests.serve.images.policies.test_photo_1 import PHOTO
+from serve.images.policies.photo_2 import photo_2
 
 def peak_kb():
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 
 small, large = (Path(name).read_bytes() for name in sys.argv[2:])
-reader = ImageReader({"digit": DIGIT, "digit_2": DIGIT_2, "photo": PHOTO}[sys.argv[1]], 50_000_000)
+policies = {"digit": DIGIT, "digit_2": DIGIT_2, "photo": PHOTO, "photo_2": photo_2(32, 32, margins="peel")}
+reader = ImageReader(policies[sys.argv[1]], 50_000_000)
 assert isinstance(reader.read(small), Prepared)
 before = peak_kb()
 assert isinstance(reader.read(large), Prepared)
@@ -93,7 +95,7 @@ MAKERS: dict[str, Callable[[int], bytes]] = {
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc to see resident memory")
-@pytest.mark.parametrize("policy", ["digit", "digit_2", "photo"])
+@pytest.mark.parametrize("policy", ["digit", "digit_2", "photo", "photo_2"])
 @pytest.mark.parametrize("name", MAKERS)
 def test_an_image_takes_at_most_the_stated_memory_a_pixel(name: str, policy: str, tmp_path: Path) -> None:
     small, large = tmp_path / "small", tmp_path / "large"

@@ -8,7 +8,7 @@ from PIL import Image
 
 from serve.errors import UnreadableImage
 from serve.images.decode import decode
-from serve.images.pixels import over_white, to_png, upright
+from serve.images.pixels import eight_bits_of_range, over_white, to_png, upright
 from tests.serve.images.test_decode import PNG_SIGNATURE, chunk, idat
 from tests.support import reopen
 
@@ -127,3 +127,11 @@ def test_levels_with_fractions_are_scaled_by_their_range(levels: list[float], fo
     """What is no number is black."""
     rows = np.array([levels, [float("nan"), float("inf"), -1]], np.float32)
     assert np.asarray(over_white(Image.fromarray(rows))).tolist() == [found, [0, 0, 0]]
+
+
+@pytest.mark.parametrize("level", [-1, -300, -(2**31)])
+def test_a_level_below_black_is_black(level: int) -> None:
+    """A TIFF of signed levels may have some."""
+    levels = np.array([[level, 0, 60_000]], np.int32)
+    for scale in (over_white, eight_bits_of_range):
+        assert np.asarray(scale(Image.fromarray(levels))).tolist() == [[0, 0, 60_000 >> 8]]

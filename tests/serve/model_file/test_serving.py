@@ -44,6 +44,7 @@ def test_a_file_gives_its_settings_and_leaves_the_others(tmp_path: Path, text: s
         ("precision = 'int4'", "precision: wanted one of float32, float16, int8; got 'int4'"),
         ("precision = 8", "precision: wanted one of float32, float16, int8; got 8"),
         ("max_batch 4", "wanted TOML: "),
+        ("max_batch = " + "[" * 20_000, "wanted TOML, got lists or tables in each other, too deep"),
         ("#" * 70_000, "wanted at most 65,536 bytes, got more"),
     ],
 )

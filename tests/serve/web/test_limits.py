@@ -1,5 +1,6 @@
 """Bounds of size, time and number: slow callers, callers that leave, and a server with no room."""
 
+import gzip
 import socket
 import threading
 import time
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from serve.web.listening.connection import HEAD_S
+from serve.web.requests.limits import MOST_HELD
 from tests.serve.web.doors import Door, ask, is_complete, open_door
 from tests.served import wait_until
 from tests.support import Png, RunningServer
@@ -151,3 +153,20 @@ def test_a_stop_finishes_what_was_accepted(
         asking.join(30)
         assert found == [200]
         assert door.process.wait(30) == 0
+
+
+def test_bodies_count_as_large_as_they_are_once_decompressed(
+    start_server: Callable[..., RunningServer], repository_folder: Path, png: Png
+) -> None:
+    """Sixteen of the largest size wait for a batch to fill. The seventeenth is refused, whose few bytes would fit."""
+    server = start_server(repository_folder, max_queue_delay_us=4_000_000, max_pending=64)
+    largest = 64 * 1024
+    packed = gzip.compress(png(1) + bytes(largest - len(png(1))))
+    with open_door(server.address, "--max-body-bytes", str(largest)) as door, ThreadPoolExecutor(MOST_HELD) as pool:
+        headers = {"Content-Encoding": "gzip"}
+        waiting = [pool.submit(ask, door.url, PATH, packed, headers) for _ in range(MOST_HELD)]
+        assert wait_until(lambda: count_waiting(server) == MOST_HELD)
+        answer = ask(door.url, PATH, packed, headers)
+        assert (answer.code, answer.reason) == (429, "OVERLOADED")
+        assert "bytes under way" in answer.json["message"]
+        assert {each.result(30).code for each in waiting} == {200}

@@ -97,6 +97,11 @@ def describe(**changes: object) -> bytes:
         (describe(data=[True] * 432), "whole numbers"),
         (describe(data=[[1, 2], [3]]), "the same length"),
         (describe(data=["x"] * 432), "whole numbers"),
+        (describe(data=["x" * 50_000, *[""] * 50_000]), "whole numbers"),  # would be 10 GB as an array of texts
+        (describe(data=[2**70] * 432), "from 0 to 255"),
+        (describe(data=[]), "whole numbers"),
+        (describe(data=[[1], [[2], [3]]]), "the same length"),
+        (describe(data=[[[1, 2], [3, 4]], [1, 2]]), "the same length"),
         (describe(data=None), "got neither"),
         (describe(data=[0] * 431), "wanted 432 bytes"),
         (describe(shape=[-1]), "a shape of whole numbers"),
@@ -152,3 +157,10 @@ def test_base64_of_nothing_is_no_image(get: Ask) -> None:
     assert base64.b64encode(b"") == b""
     answer = get(PATH, b'{"image": ""}', {"Content-Type": JSON})
     assert (answer.code, answer.reason) == (400, "IMAGE_EMPTY")
+
+
+@pytest.mark.parametrize("parameters", [b"5", b"[1]", b"[[1]]", b'"abc"', b"true"])
+def test_parameters_of_a_load_that_are_no_object_are_the_callers_fault(get: Ask, parameters: bytes) -> None:
+    answer = get("/v2/repository/models/bands/load", b'{"parameters": ' + parameters + b"}")
+    assert answer.code == 400
+    assert "parameters: wanted an object" in answer.json["error"]

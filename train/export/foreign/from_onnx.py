@@ -24,6 +24,13 @@ LEAST_OPSET = 10
 
 def from_onnx(path: Path) -> Source:
     """Read a file. Raises Unconvertible and OSError."""
+    try:
+        return _read(path)
+    except (ValueError, LookupError) as error:  # an operation without inputs, a type or a file that cannot be
+        raise Unconvertible(f"{path}: wanted a whole ONNX model, got one that is damaged ({error})") from error
+
+
+def _read(path: Path) -> Source:
     model = read_graph(path)
     notes = [*tidy(model)]
     require_one_image(model)

@@ -39,8 +39,11 @@ def open_source(path: Path) -> Source:
 
 
 def _from_zip(path: Path) -> Source:
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile as error:
+        raise Unconvertible(f"{WANTED}; {path} is a damaged archive") from error
     if "config.json" in names and any(name.endswith(".weights.h5") for name in names):
         return _from_keras(path, ".keras")
     found = PYTORCH if any(name.endswith("data.pkl") for name in names) else "another archive"

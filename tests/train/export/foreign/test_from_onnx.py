@@ -144,3 +144,31 @@ def test_operations_of_older_and_newer_opsets_are_taken(opset: int, tmp_path: Pa
     images = np.random.default_rng(1).random((2, 3, 8, 8), np.float32)
     weights = numpy_helper.to_array(make_classifier().graph.initializer[0])
     np.testing.assert_allclose(source.run(images)["output"], images.mean(axis=(2, 3)) @ weights, atol=1e-6)
+
+
+def add_bad_data(model: onnx.ModelProto) -> None:
+    """Trips of a loop whose bytes are no whole number."""
+    trips = TensorProto(name="trips", data_type=TensorProto.INT64, dims=[1], raw_data=b"abc")
+    model.graph.initializer.append(trips)
+    model.graph.node.append(helper.make_node("Loop", ["trips"], ["late"]))
+
+
+def set_bad_type(model: onnx.ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.elem_type = 77
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        add_bad_data,
+        set_bad_type,
+        lambda model: model.graph.node.append(helper.make_node("ZipMap", [], [], domain="ai.onnx.ml")),
+        lambda model: model.graph.node.append(helper.make_node("Loop", [], ["late"])),
+    ],
+    ids=["data", "type", "ZipMap", "Loop"],
+)
+def test_a_graph_that_is_damaged_is_refused_with_a_sentence(change: Change, tmp_path: Path) -> None:
+    model = make_classifier()
+    change(model)
+    with pytest.raises(Unconvertible, match="got one that is damaged"):
+        from_onnx(write(model, tmp_path))

@@ -26,13 +26,14 @@ def make_folder(path: Path) -> None:
     [
         (lambda path: write_zip(path, "net/data.pkl"), r"a PyTorch file.*torch\.onnx\.export"),
         (lambda path: write_zip(path, "a.txt"), "is another archive"),
+        (lambda path: path.write_bytes(b"PK\3\4damaged"), "is a damaged archive"),
         (lambda path: path.write_bytes(pickle.dumps({"a": 1})), r"a pickle, .*skl2onnx\.to_onnx"),
         (lambda path: path.write_bytes(b"\x1c\0\0\0TFL3"), "a TensorFlow Lite file"),
         (lambda path: path.write_bytes(b'{"a": 1}'), "a file of weights without their net"),
         (lambda path: path.write_bytes(b""), "is empty"),
         (make_folder, r"has no saved_model\.pb: found weights\.bin"),
     ],
-    ids=["PyTorch", "archive", "pickle", "TensorFlow Lite", "weights", "empty", "folder"],
+    ids=["PyTorch", "archive", "damaged archive", "pickle", "TensorFlow Lite", "weights", "empty", "folder"],
 )
 def test_what_is_no_model_is_refused_with_what_it_is(make, sentence: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     path = tmp_path / "model.onnx"
