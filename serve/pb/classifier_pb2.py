@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1binkling/v1/classifier.proto\x12\ninkling.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"n\n\x0f\x43lassifyRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05image\x18\x03 \x01(\x0c\x12,\n\x07options\x18\x04 \x01(\x0b\x32\x1b.inkling.v1.ClassifyOptions\"\x7f\n\x0f\x43lassifyOptions\x12\r\n\x05top_k\x18\x01 \x01(\x05\x12\x15\n\rlanguage_code\x18\x02 \x01(\t\x12\x17\n\x0freturn_prepared\x18\x03 \x01(\x08\x12\x14\n\x0creturn_steps\x18\x04 \x01(\x08\x12\x17\n\x0fmin_familiarity\x18\x05 \x01(\x02\"y\n\x10\x43lassifyResponse\x12\x32\n\x0e\x63lassification\x18\x01 \x01(\x0b\x32\x1a.inkling.v1.Classification\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x11\n\tprecision\x18\x04 \x01(\t\"\xe4\x01\n\x0e\x43lassification\x12-\n\x07\x63lasses\x18\x01 \x03(\x0b\x32\x1c.inkling.v1.ClassProbability\x12\"\n\x06timing\x18\x02 \x01(\x0b\x32\x12.inkling.v1.Timing\x12\x14\n\x0cprepared_png\x18\x03 \x01(\x0c\x12\x1f\n\x05steps\x18\x04 \x03(\x0b\x32\x10.inkling.v1.Step\x12\r\n\x05notes\x18\x05 \x03(\t\x12\x18\n\x0b\x66\x61miliarity\x18\x06 \x01(\x02H\x00\x88\x01\x01\x12\x0f\n\x07unknown\x18\x07 \x01(\x08\x42\x0e\n\x0c_familiarity\"!\n\x04Step\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03png\x18\x02 \x01(\x0c\"E\n\x10\x43lassProbability\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x05\x12\x13\n\x0bprobability\x18\x03 \x01(\x02\"}\n\x06Timing\x12\x10\n\x08queue_us\x18\x01 \x01(\x03\x12\x11\n\tdecode_us\x18\x02 \x01(\x03\x12\x12\n\nprepare_us\x18\x03 \x01(\x03\x12\x14\n\x0cinference_us\x18\x04 \x01(\x03\x12\x10\n\x08total_us\x18\x05 \x01(\x03\x12\x12\n\nbatch_size\x18\x06 \x01(\x05\"t\n\x14\x42\x61tchClassifyRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06images\x18\x03 \x03(\x0c\x12,\n\x07options\x18\x04 \x01(\x0b\x32\x1b.inkling.v1.ClassifyOptions\"|\n\x15\x42\x61tchClassifyResponse\x12\x30\n\x07results\x18\x01 \x03(\x0b\x32\x1f.inkling.v1.BatchClassifyResult\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x11\n\tprecision\x18\x04 \x01(\t\"{\n\x13\x42\x61tchClassifyResult\x12\x34\n\x0e\x63lassification\x18\x01 \x01(\x0b\x32\x1a.inkling.v1.ClassificationH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"\x80\x01\n\x15StreamClassifyRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\r\n\x05image\x18\x04 \x01(\x0c\x12,\n\x07options\x18\x05 \x01(\x0b\x32\x1b.inkling.v1.ClassifyOptions\"\xbd\x01\n\x16StreamClassifyResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x34\n\x0e\x63lassification\x18\x02 \x01(\x0b\x32\x1a.inkling.v1.ClassificationH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12\r\n\x05model\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\t\x12\x11\n\tprecision\x18\x06 \x01(\tB\t\n\x07outcome\"\x13\n\x11ListModelsRequest\"i\n\x12ListModelsResponse\x12!\n\x06models\x18\x01 \x03(\x0b\x32\x11.inkling.v1.Model\x12\x30\n\x0erefused_models\x18\x02 \x03(\x0b\x32\x18.inkling.v1.RefusedModel\"1\n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"4\n\x10GetModelResponse\x12 \n\x05model\x18\x01 \x01(\x0b\x32\x11.inkling.v1.Model\"\xa4\x04\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x03 \x01(\t\x12(\n\nlabel_sets\x18\x04 \x03(\x0b\x32\x14.inkling.v1.LabelSet\x12\x13\n\x0binput_shape\x18\x05 \x03(\x05\x12\x14\n\x0cinput_colour\x18\x06 \x01(\t\x12\x16\n\x0eprepare_policy\x18\x07 \x01(\t\x12\x11\n\tprecision\x18\x08 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\t \x01(\t\x12\x15\n\rtest_accuracy\x18\n \x01(\x01\x12\x12\n\ntest_count\x18\x0b \x01(\x05\x12\x17\n\x0fparameter_count\x18\x0c \x01(\x03\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rsource_commit\x18\x0e \x01(\t\x12\'\n\x06recipe\x18\x0f \x01(\x0b\x32\x17.google.protobuf.Struct\x12@\n\x10library_versions\x18\x10 \x03(\x0b\x32&.inkling.v1.Model.LibraryVersionsEntry\x12,\n\x0b\x66\x61miliarity\x18\x11 \x01(\x0b\x32\x17.google.protobuf.Struct\x1a\x36\n\x14LibraryVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"1\n\x08LabelSet\x12\x15\n\rlanguage_code\x18\x01 \x01(\t\x12\x0e\n\x06labels\x18\x02 \x03(\t\"=\n\x0cRefusedModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t2\xa1\x03\n\x11\x43lassifierService\x12\x45\n\x08\x43lassify\x12\x1b.inkling.v1.ClassifyRequest\x1a\x1c.inkling.v1.ClassifyResponse\x12T\n\rBatchClassify\x12 .inkling.v1.BatchClassifyRequest\x1a!.inkling.v1.BatchClassifyResponse\x12[\n\x0eStreamClassify\x12!.inkling.v1.StreamClassifyRequest\x1a\".inkling.v1.StreamClassifyResponse(\x01\x30\x01\x12K\n\nListModels\x12\x1d.inkling.v1.ListModelsRequest\x1a\x1e.inkling.v1.ListModelsResponse\x12\x45\n\x08GetModel\x12\x1b.inkling.v1.GetModelRequest\x1a\x1c.inkling.v1.GetModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1binkling/v1/classifier.proto\x12\ninkling.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"n\n\x0f\x43lassifyRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05image\x18\x03 \x01(\x0c\x12,\n\x07options\x18\x04 \x01(\x0b\x32\x1b.inkling.v1.ClassifyOptions\"\x7f\n\x0f\x43lassifyOptions\x12\r\n\x05top_k\x18\x01 \x01(\x05\x12\x15\n\rlanguage_code\x18\x02 \x01(\t\x12\x17\n\x0freturn_prepared\x18\x03 \x01(\x08\x12\x14\n\x0creturn_steps\x18\x04 \x01(\x08\x12\x17\n\x0fmin_familiarity\x18\x05 \x01(\x02\"y\n\x10\x43lassifyResponse\x12\x32\n\x0e\x63lassification\x18\x01 \x01(\x0b\x32\x1a.inkling.v1.Classification\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x11\n\tprecision\x18\x04 \x01(\t\"\xda\x01\n\x0e\x43lassification\x12-\n\x07\x63lasses\x18\x01 \x03(\x0b\x32\x1c.inkling.v1.ClassProbability\x12\"\n\x06timing\x18\x02 \x01(\x0b\x32\x12.inkling.v1.Timing\x12\x14\n\x0cprepared_png\x18\x03 \x01(\x0c\x12\x1f\n\x05steps\x18\x04 \x03(\x0b\x32\x10.inkling.v1.Step\x12\r\n\x05notes\x18\x05 \x03(\t\x12\x15\n\x0b\x66\x61miliarity\x18\x06 \x01(\x02H\x00\x12\x0f\n\x07unknown\x18\x07 \x01(\x08\x42\x07\n\x05share\"!\n\x04Step\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03png\x18\x02 \x01(\x0c\"E\n\x10\x43lassProbability\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x05\x12\x13\n\x0bprobability\x18\x03 \x01(\x02\"}\n\x06Timing\x12\x10\n\x08queue_us\x18\x01 \x01(\x03\x12\x11\n\tdecode_us\x18\x02 \x01(\x03\x12\x12\n\nprepare_us\x18\x03 \x01(\x03\x12\x14\n\x0cinference_us\x18\x04 \x01(\x03\x12\x10\n\x08total_us\x18\x05 \x01(\x03\x12\x12\n\nbatch_size\x18\x06 \x01(\x05\"t\n\x14\x42\x61tchClassifyRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06images\x18\x03 \x03(\x0c\x12,\n\x07options\x18\x04 \x01(\x0b\x32\x1b.inkling.v1.ClassifyOptions\"|\n\x15\x42\x61tchClassifyResponse\x12\x30\n\x07results\x18\x01 \x03(\x0b\x32\x1f.inkling.v1.BatchClassifyResult\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x11\n\tprecision\x18\x04 \x01(\t\"{\n\x13\x42\x61tchClassifyResult\x12\x34\n\x0e\x63lassification\x18\x01 \x01(\x0b\x32\x1a.inkling.v1.ClassificationH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"\x80\x01\n\x15StreamClassifyRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\r\n\x05image\x18\x04 \x01(\x0c\x12,\n\x07options\x18\x05 \x01(\x0b\x32\x1b.inkling.v1.ClassifyOptions\"\xbd\x01\n\x16StreamClassifyResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x34\n\x0e\x63lassification\x18\x02 \x01(\x0b\x32\x1a.inkling.v1.ClassificationH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12\r\n\x05model\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\t\x12\x11\n\tprecision\x18\x06 \x01(\tB\t\n\x07outcome\"\x13\n\x11ListModelsRequest\"i\n\x12ListModelsResponse\x12!\n\x06models\x18\x01 \x03(\x0b\x32\x11.inkling.v1.Model\x12\x30\n\x0erefused_models\x18\x02 \x03(\x0b\x32\x18.inkling.v1.RefusedModel\"1\n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"4\n\x10GetModelResponse\x12 \n\x05model\x18\x01 \x01(\x0b\x32\x11.inkling.v1.Model\"\xa4\x04\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x03 \x01(\t\x12(\n\nlabel_sets\x18\x04 \x03(\x0b\x32\x14.inkling.v1.LabelSet\x12\x13\n\x0binput_shape\x18\x05 \x03(\x05\x12\x14\n\x0cinput_colour\x18\x06 \x01(\t\x12\x16\n\x0eprepare_policy\x18\x07 \x01(\t\x12\x11\n\tprecision\x18\x08 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\t \x01(\t\x12\x15\n\rtest_accuracy\x18\n \x01(\x01\x12\x12\n\ntest_count\x18\x0b \x01(\x05\x12\x17\n\x0fparameter_count\x18\x0c \x01(\x03\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rsource_commit\x18\x0e \x01(\t\x12\'\n\x06recipe\x18\x0f \x01(\x0b\x32\x17.google.protobuf.Struct\x12@\n\x10library_versions\x18\x10 \x03(\x0b\x32&.inkling.v1.Model.LibraryVersionsEntry\x12,\n\x0b\x66\x61miliarity\x18\x11 \x01(\x0b\x32\x17.google.protobuf.Struct\x1a\x36\n\x14LibraryVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"1\n\x08LabelSet\x12\x15\n\rlanguage_code\x18\x01 \x01(\t\x12\x0e\n\x06labels\x18\x02 \x03(\t\"=\n\x0cRefusedModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t2\xa1\x03\n\x11\x43lassifierService\x12\x45\n\x08\x43lassify\x12\x1b.inkling.v1.ClassifyRequest\x1a\x1c.inkling.v1.ClassifyResponse\x12T\n\rBatchClassify\x12 .inkling.v1.BatchClassifyRequest\x1a!.inkling.v1.BatchClassifyResponse\x12[\n\x0eStreamClassify\x12!.inkling.v1.StreamClassifyRequest\x1a\".inkling.v1.StreamClassifyResponse(\x01\x30\x01\x12K\n\nListModels\x12\x1d.inkling.v1.ListModelsRequest\x1a\x1e.inkling.v1.ListModelsResponse\x12\x45\n\x08GetModel\x12\x1b.inkling.v1.GetModelRequest\x1a\x1c.inkling.v1.GetModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,39 +43,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CLASSIFYRESPONSE']._serialized_start=372
   _globals['_CLASSIFYRESPONSE']._serialized_end=493
   _globals['_CLASSIFICATION']._serialized_start=496
-  _globals['_CLASSIFICATION']._serialized_end=724
-  _globals['_STEP']._serialized_start=726
-  _globals['_STEP']._serialized_end=759
-  _globals['_CLASSPROBABILITY']._serialized_start=761
-  _globals['_CLASSPROBABILITY']._serialized_end=830
-  _globals['_TIMING']._serialized_start=832
-  _globals['_TIMING']._serialized_end=957
-  _globals['_BATCHCLASSIFYREQUEST']._serialized_start=959
-  _globals['_BATCHCLASSIFYREQUEST']._serialized_end=1075
-  _globals['_BATCHCLASSIFYRESPONSE']._serialized_start=1077
-  _globals['_BATCHCLASSIFYRESPONSE']._serialized_end=1201
-  _globals['_BATCHCLASSIFYRESULT']._serialized_start=1203
-  _globals['_BATCHCLASSIFYRESULT']._serialized_end=1326
-  _globals['_STREAMCLASSIFYREQUEST']._serialized_start=1329
-  _globals['_STREAMCLASSIFYREQUEST']._serialized_end=1457
-  _globals['_STREAMCLASSIFYRESPONSE']._serialized_start=1460
-  _globals['_STREAMCLASSIFYRESPONSE']._serialized_end=1649
-  _globals['_LISTMODELSREQUEST']._serialized_start=1651
-  _globals['_LISTMODELSREQUEST']._serialized_end=1670
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1672
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1777
-  _globals['_GETMODELREQUEST']._serialized_start=1779
-  _globals['_GETMODELREQUEST']._serialized_end=1828
-  _globals['_GETMODELRESPONSE']._serialized_start=1830
-  _globals['_GETMODELRESPONSE']._serialized_end=1882
-  _globals['_MODEL']._serialized_start=1885
-  _globals['_MODEL']._serialized_end=2433
-  _globals['_MODEL_LIBRARYVERSIONSENTRY']._serialized_start=2379
-  _globals['_MODEL_LIBRARYVERSIONSENTRY']._serialized_end=2433
-  _globals['_LABELSET']._serialized_start=2435
-  _globals['_LABELSET']._serialized_end=2484
-  _globals['_REFUSEDMODEL']._serialized_start=2486
-  _globals['_REFUSEDMODEL']._serialized_end=2547
-  _globals['_CLASSIFIERSERVICE']._serialized_start=2550
-  _globals['_CLASSIFIERSERVICE']._serialized_end=2967
+  _globals['_CLASSIFICATION']._serialized_end=714
+  _globals['_STEP']._serialized_start=716
+  _globals['_STEP']._serialized_end=749
+  _globals['_CLASSPROBABILITY']._serialized_start=751
+  _globals['_CLASSPROBABILITY']._serialized_end=820
+  _globals['_TIMING']._serialized_start=822
+  _globals['_TIMING']._serialized_end=947
+  _globals['_BATCHCLASSIFYREQUEST']._serialized_start=949
+  _globals['_BATCHCLASSIFYREQUEST']._serialized_end=1065
+  _globals['_BATCHCLASSIFYRESPONSE']._serialized_start=1067
+  _globals['_BATCHCLASSIFYRESPONSE']._serialized_end=1191
+  _globals['_BATCHCLASSIFYRESULT']._serialized_start=1193
+  _globals['_BATCHCLASSIFYRESULT']._serialized_end=1316
+  _globals['_STREAMCLASSIFYREQUEST']._serialized_start=1319
+  _globals['_STREAMCLASSIFYREQUEST']._serialized_end=1447
+  _globals['_STREAMCLASSIFYRESPONSE']._serialized_start=1450
+  _globals['_STREAMCLASSIFYRESPONSE']._serialized_end=1639
+  _globals['_LISTMODELSREQUEST']._serialized_start=1641
+  _globals['_LISTMODELSREQUEST']._serialized_end=1660
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1662
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1767
+  _globals['_GETMODELREQUEST']._serialized_start=1769
+  _globals['_GETMODELREQUEST']._serialized_end=1818
+  _globals['_GETMODELRESPONSE']._serialized_start=1820
+  _globals['_GETMODELRESPONSE']._serialized_end=1872
+  _globals['_MODEL']._serialized_start=1875
+  _globals['_MODEL']._serialized_end=2423
+  _globals['_MODEL_LIBRARYVERSIONSENTRY']._serialized_start=2369
+  _globals['_MODEL_LIBRARYVERSIONSENTRY']._serialized_end=2423
+  _globals['_LABELSET']._serialized_start=2425
+  _globals['_LABELSET']._serialized_end=2474
+  _globals['_REFUSEDMODEL']._serialized_start=2476
+  _globals['_REFUSEDMODEL']._serialized_end=2537
+  _globals['_CLASSIFIERSERVICE']._serialized_start=2540
+  _globals['_CLASSIFIERSERVICE']._serialized_end=2957
 # @@protoc_insertion_point(module_scope)
