@@ -77,8 +77,8 @@ def read_examples(
 def find_files(folder: Path, labels: Labels) -> list[tuple[Path, int]]:
     """The pictures of a folder, each with its class, or -1 if there are no class folders. Raises FolderUnusable."""
     if not folder.is_dir():
-        found = "which is a file" if folder.exists() else "which does not exist"
-        raise FolderUnusable(f"wanted a folder of class folders or of pictures, found {folder}, {found}")
+        problem = "which is a file" if folder.exists() else "which does not exist"
+        raise FolderUnusable(f"wanted a folder of class folders or of pictures, found {folder}, {problem}")
     pictures, _ = sort_files(folder.iterdir())
     if not any(each.is_dir() for each in folder.iterdir() if is_visible(each)):
         return [(file, -1) for file in pictures]
