@@ -124,15 +124,20 @@ def as_file(data: bytes) -> Iterator[str | bytes]:
 
     For a library that keeps bytes which it is given, and lets go of a file. No other process can change them meanwhile.
     """
-    if not hasattr(os, "memfd_create"):
+    try:
+        descriptor = os.memfd_create("inkling")
+    except (AttributeError, OSError):  # another system, one that forbids it, or no file is left
         yield data
         return
-    descriptor = os.memfd_create("inkling")
     try:
+        path = f"/proc/self/fd/{descriptor}"
+        if not os.path.exists(path):  # noqa: PTH110  # no /proc
+            yield data
+            return
         with os.fdopen(descriptor, "wb", closefd=False) as file:
             file.write(data)
         del data
-        yield f"/proc/self/fd/{descriptor}"
+        yield path
     finally:
         os.close(descriptor)
 
