@@ -19,7 +19,8 @@ from PIL import (
 )
 
 from serve.errors import EmptyImage, ImageError, ImageTooLarge, TruncatedImage, UnreadableImage
-from serve.images.containers import TIFF_LITTLE, check_avif, first_page, is_avif, is_tiff, read_tiff_page
+from serve.images.containers.avif import is_avif, read_avif_size
+from serve.images.containers.tiff import TIFF_LITTLE, first_page, is_tiff, read_tiff_page
 from serve.images.formats import name_content
 from serve.images.header import (
     BMP,
@@ -183,7 +184,7 @@ def _check_before_opening(image_bytes: bytes, max_pixels: int) -> None:
         _check_size(page.size, max_pixels)
         _check_size(page.tile, max_pixels)
     if is_avif(image_bytes):
-        check_avif(image_bytes)
+        _check_size(read_avif_size(image_bytes), max_pixels)
     if is_run_length_bmp(image_bytes):  # Pillow expands these pixels in Python, and few bytes make many pixels
         raise UnreadableImage("wanted a BMP without run-length compression, got one with it")
 

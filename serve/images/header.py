@@ -13,7 +13,8 @@ import struct
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from serve.images.containers import announced_avif, announced_tiff, is_avif, is_tiff
+from serve.images.containers.avif import announced_avif, is_avif
+from serve.images.containers.tiff import announced_tiff, is_tiff
 
 PNG, JPEG, RIFF, GIF, BMP = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF", b"GIF8", b"BM"
 

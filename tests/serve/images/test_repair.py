@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from serve.errors import ImageError, ImageTooLarge, TruncatedImage, UnreadableImage
-from serve.images.containers import announced_avif, announced_tiff, is_avif, is_tiff
+from serve.images.containers.avif import announced_avif, is_avif
+from serve.images.containers.tiff import announced_tiff, is_tiff
 from serve.images.decode import decode, estimate_cost, find_detail, is_large
 from tests.serve.images.test_decode import LIMIT, PNG_SIGNATURE, chunk, draw, draw_noise, idat, ihdr, pixels_of
 from tests.support import ROOT, encode

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from serve.errors import UnreadableImage
-from serve.images.containers import check_avif
+from serve.images.containers.avif import check_avif
 from serve.images.decode import decode
 from tests.serve.images.test_decode import LIMIT
 from tests.support import encode
