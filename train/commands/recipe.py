@@ -103,7 +103,8 @@ def _list_model(recipe: Recipe) -> str:
     notebook = ""
     if recipe.name in NOTEBOOKS:
         notebook = f", notebook {recipe.target_accuracy:.4f}" if recipe.target_accuracy else ", notebook none"
-    return f"  {recipe.name:28} {recipe.measured_accuracy:.4f}{notebook}, {recipe.epochs} epochs"
+    measured = f"{recipe.measured_accuracy:.4f}" if recipe.measured_accuracy else "not measured"
+    return f"  {recipe.name:28} {measured}{notebook}, {recipe.epochs} epochs"
 
 
 def train(flags: RecipeFlags, checkpoint: Path) -> int:

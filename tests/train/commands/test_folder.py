@@ -98,7 +98,7 @@ def test_counts_figures_and_commands_are_printed(training: subprocess.CompletedP
     [
         (lambda folder: folder.rename(folder.with_name("moved")), "wanted a folder of class folders, found nothing at"),
         (lambda folder: [(folder / name).rename(folder.with_name(name)) for name in SHAPES[1:]], "at least 2 class"),
-        (lambda folder: (folder / "blob").mkdir(), "found an empty class folder"),
+        (lambda folder: (folder / "blob").mkdir(), "found a class folder without any"),
         (lambda folder: (folder / "disc" / "0.png").unlink(), "found disc 9"),
         (
             lambda folder: (folder / "disc" / "a.png").write_bytes(b"GIF8"),

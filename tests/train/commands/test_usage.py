@@ -11,7 +11,7 @@ from serve.errors import ConfigError
 from train.commands.recipe import adapt, exit_code
 from train.flags import RunFlags
 from train.recipes.notebooks import ALL, NOTEBOOKS
-from train.recipes.shipped import QUICK, RECIPES
+from train.recipes.shipped import CANDIDATES, QUICK, RECIPES
 
 WITHOUT_TENSORFLOW = "import sys; sys.modules['tensorflow'] = sys.modules['keras'] = None"
 
@@ -92,11 +92,12 @@ def test_help_lists_the_recipes_of_the_dataset_with_their_accuracy(
     )
     rows = [line.split(maxsplit=1) for line in done.stdout.splitlines() if line.endswith(" epochs")]
     figures = {name: f"{recipe.measured_accuracy:.4f}" for name, recipe in ALL.items()}
+    figures |= dict.fromkeys(CANDIDATES, "not measured")
     for name, recipe in NOTEBOOKS.items():
         figures[name] += f", notebook {f'{recipe.target_accuracy:.4f}' if recipe.target_accuracy else 'none'}"
     assert rows == [
         [name, f"{figures[name]}, {ALL[name].epochs} epochs"]
-        for name in (*RECIPES, *QUICK, *NOTEBOOKS)
+        for name in (*RECIPES, *QUICK, *CANDIDATES, *NOTEBOOKS)
         if name.startswith(module)
     ]
 
