@@ -16,10 +16,8 @@ pytest.importorskip("skimage", reason="wanted scikit-image, which has textures a
 from tests.strangers.images import list_kinds
 from tests.strangers.measure import measure, prepare_all
 
-has_data = all(
-    (default_folder() / name).is_file()
-    for name in ("mnist/train-images-idx3-ubyte.gz", "cifar-10-batches-py/test_batch")
-)
+FILES = ("mnist/train-images-idx3-ubyte.gz", "cifar-10-batches-py/test_batch")
+has_data = all((default_folder() / name).is_file() for name in FILES)
 
 
 @pytest.mark.parametrize("name", ["mnist", "cifar10"])
