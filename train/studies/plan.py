@@ -19,6 +19,9 @@ DECISIVE = (
 )
 """The settings of a recipe that a run's figures depend on. Others may change without making finished runs foreign."""
 
+LATER: Mapping[str, Any] = {"averaging": 0.0, "distillation": None, "initial": None}
+"""Decisive settings that older runs do not have, each with what these did."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -74,7 +77,8 @@ def describe_trial(trial: Trial, plan: Plan) -> dict[str, Any]:
 def select_decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that determine a run. Older runs have more of them, and never balanced the classes."""
     names = (*DECISIVE, "pretraining_epochs", "train_count", "precision")
-    return {name: settings[name] for name in names} | {"is_balanced": settings.get("is_balanced", False)}
+    later = {name: settings.get(name, default) for name, default in LATER.items()}
+    return {name: settings[name] for name in names} | later | {"is_balanced": settings.get("is_balanced", False)}
 
 
 def is_comparable(run: Run, plan: Plan) -> bool:

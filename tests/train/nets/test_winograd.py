@@ -38,7 +38,8 @@ def test_the_results_are_those_of_the_definition_at_every_size(height: int, widt
 def test_images_of_a_batch_do_not_mix(count: int) -> None:
     values, kernel = draw(count, 6, 6, 4), draw(3, 3, 4, 4)
     alone = np.concatenate([np.asarray(convolve(each[None], kernel)) for each in values])
-    np.testing.assert_allclose(convolve(values, kernel), alone, atol=1e-5)
+    # A batch may sum in another order than one image: on AVX2 the last bits differ. Images that mix differ by ones.
+    np.testing.assert_allclose(convolve(values, kernel), alone, atol=5e-5)
 
 
 @pytest.mark.parametrize(("height", "width"), [(15, 15), (7, 9), (3, 3)])
