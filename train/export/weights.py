@@ -20,6 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from serve.errors import ModelFileError
 from train.data.datasets import Images
+from train.export.familiarity.nodes import remove_familiarity
 from train.export.graph import Links, restore
 from train.export.onnx_file import open_session, read_model_file
 from train.export.second_view import remove_second_view
@@ -47,7 +48,7 @@ def read_weights(path: Path, model: keras.Model, images: Images) -> None:
     Raises ModelFileError if the file is damaged, is of another net, or the model's logits are not the file's.
     """
     data, _ = read_model_file(path)
-    graph, _ = remove_second_view(restore(onnx.load_from_string(data)))
+    graph, _ = remove_second_view(remove_familiarity(restore(onnx.load_from_string(data))))
     products = list_products(graph.graph)
     _assign(path, model, products)
     chosen = images[:IMAGE_COUNT]

@@ -47,6 +47,7 @@ def training(tmp_path_factory: pytest.TempPathFactory, out: Path) -> subprocess.
     """Train on three shapes of 40 pictures, with a file that is no picture."""
     folder = write_shapes(tmp_path_factory.mktemp("pictures") / "shapes")
     (folder / "disc" / "notes.txt").write_text("mine")
+    (folder / "disc" / "broken.png").write_text("mine")
     return run(folder, "--name", NAME, "--epochs", 24, "--size", 24, "--out", out, "--skip-broken")
 
 
@@ -85,6 +86,7 @@ def test_the_files_are_complete_and_describe_the_training(
 def test_counts_figures_and_commands_are_printed(training: subprocess.CompletedProcess[str], out: Path) -> None:
     for text in ("disc 40, square 40, stripes 40", "84 images to train, 18 to validate, 18 to test", "parity with"):
         assert text in training.stdout
+    assert "left out 1 no picture (notes.txt)" in training.stdout
     assert "left out 1 files that cannot be used" in training.stdout
     assert "the probabilities are not calibrated: too few images were held out" in training.stdout
     assert training.stdout.splitlines()[-2:] == [
