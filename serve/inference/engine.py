@@ -17,7 +17,7 @@ import onnxruntime as ort
 
 from serve.errors import ModelFileError, SelfTestFailed
 from serve.inference.device import ONLY_FATAL, Placement, open_session
-from serve.machine.memory import as_file, measure_resident_bytes
+from serve.machine.memory import as_file, measure_resident_bytes, return_free_memory
 from serve.machine.scheduling import lower_thread_priority
 from serve.machine.watchdog import UNWATCHED, Watchdog
 from serve.model_file.familiarity import FAMILIARITY
@@ -127,6 +127,7 @@ class Engine:
     def _measure_bytes(self, shrinking: ort.RunOptions | None) -> int:
         """The bytes that a run of one image takes."""
         self._measure(1, shrinking)
+        return_free_memory()  # glibc may keep what the arena freed, and the run would take that
         before = measure_resident_bytes()
         self._measure(1)
         return measure_resident_bytes() - before
