@@ -3,6 +3,8 @@
 Enters: a `PIL.Image.Image`, or pixels. Leaves: another image, or a PNG of the pixels. Does not know: models.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -88,9 +90,29 @@ def upright(image: Image.Image) -> Image.Image:
 def over_white(image: Image.Image) -> Image.Image:
     """Scale an image to 8 bits a channel and lay its transparent parts over white. Raises UnreadableImage."""
     image = _eight_bit(image)
+    return _composite(image) if is_transparent(image) else image
+
+
+def convert(image: Image.Image, mode: str) -> Image.Image:
+    """An image in another of Pillow's modes. Raises UnreadableImage if its palette or transparency is broken."""
+    with _faults_of_palettes():
+        return image.convert(mode)
+
+
+def is_transparent(image: Image.Image) -> bool:
+    """Whether an image says of its pixels how opaque they are. Raises UnreadableImage as convert()."""
+    with _faults_of_palettes():
+        return image.has_transparency_data
+
+
+@contextmanager
+def _faults_of_palettes() -> Iterator[None]:
+    """What Pillow raises in here becomes UnreadableImage."""
     try:
-        return _composite(image) if image.has_transparency_data else image
-    except Exception as error:  # no palette, or more than 256 transparencies: each raises another exception
+        yield
+    except MemoryError:  # the server's fault
+        raise
+    except Exception as error:  # no palette, or more transparencies than colours: each raises another exception
         raise UnreadableImage("wanted a palette that fits its image, got one that does not") from error
 
 
@@ -99,7 +121,7 @@ def _composite(image: Image.Image) -> Image.Image:
     flat = Image.new("RGB", image.size)
     rows = max(1, _COMPOSITE_PIXELS // image.width)
     for top in range(0, image.height, rows):
-        strip = image.crop((0, top, image.width, min(top + rows, image.height))).convert("RGBA")
+        strip = convert(image.crop((0, top, image.width, min(top + rows, image.height))), "RGBA")
         paper = Image.new("RGBA", strip.size, (_WHITE,) * 4)
         flat.paste(Image.alpha_composite(paper, strip).convert("RGB"), (0, top))
     return flat
@@ -163,10 +185,7 @@ def shrink(image: Image.Image, factor: int) -> Image.Image:
         return image
     image = _eight_bit(image)
     if image.mode in {"P", "PA", "1"} or "transparency" in image.info:
-        try:
-            image = image.convert("L" if image.mode == "1" else "RGBA" if image.has_transparency_data else "RGB")
-        except Exception as error:  # as in over_white()
-            raise UnreadableImage("wanted a palette that fits its image, got one that does not") from error
+        image = convert(image, "L" if image.mode == "1" else "RGBA" if is_transparent(image) else "RGB")
     if image.mode == "RGBA":
         # Most pictures with four channels are opaque all over, and weights take ten times as long as averages.
         bands = Image.frombuffer("CMYK", image.size, image.tobytes(), "raw", "CMYK", 0, 1).reduce(factor).split()

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from serve.images.pixels import Pixels, Policy, Report, over_white, upright
+from serve.images.pixels import Pixels, Policy, Report, convert, over_white, upright
 from serve.images.policies.box import centre_by_mass, fit_in_box
 
 _DARK = 128
@@ -34,7 +34,7 @@ def digit_1(width: int, height: int, *, box: int) -> Policy:
             pixels = image.tobytes()
             if _is_dark(pixels[:width] + pixels[-width:] + pixels[::width] + pixels[width - 1 :: width]):
                 return np.frombuffer(pixels, np.uint8).reshape(height, width, 1)
-        grey = over_white(image).convert("L")
+        grey = convert(over_white(image), "L")
         # The box does not show finer strokes, and as float32 a photo takes four times its memory.
         small = _array(grey.reduce(max(1, max(grey.size) // _MAX_SIDE)))
         ink = _ink(small)

@@ -6,7 +6,7 @@ Enters: a decoded image. Leaves: uint8 [H, W, 3]. Does not know: image files, mo
 import numpy as np
 from PIL import Image
 
-from serve.images.pixels import Pixels, Policy, Report, over_white, upright
+from serve.images.pixels import Pixels, Policy, Report, convert, over_white, upright
 
 
 def photo_1(width: int, height: int) -> Policy:
@@ -26,7 +26,7 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     """The image upright, laid over white, in RGB."""
     image = upright(image)  # the caller's is let go of, for a large one takes much memory
     rgb = over_white(image)
-    return rgb if rgb.mode == "RGB" else rgb.convert("RGB")
+    return rgb if rgb.mode == "RGB" else convert(rgb, "RGB")
 
 
 def scale(rgb: Image.Image, width: int, height: int) -> Pixels:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from serve.images.pixels import Pixels, Policy, Report, over_white, upright
+from serve.images.pixels import Pixels, Policy, Report, convert, over_white, upright
 
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -94,7 +94,7 @@ def make_photo_3(mode: str) -> Callable[..., Policy]:
             image = upright(image)  # the caller's is let go of, for a large one takes much memory
             flat = over_white(image)
             if flat.mode != mode:
-                flat = flat.convert(mode)
+                flat = convert(flat, mode)
             return np.frombuffer(scaling.apply(flat).tobytes(), np.uint8).reshape(height, width, len(mode))
 
         return prepare

@@ -9,7 +9,7 @@ was drawn, and it is taken as dark ink on white.
 import numpy as np
 from PIL import Image, ImageChops
 
-from serve.images.pixels import eight_bits_of_range, over_white, shrink, upright
+from serve.images.pixels import convert, eight_bits_of_range, is_transparent, over_white, shrink, upright
 
 _OPAQUE = 128
 _ONE_COLOUR = 24
@@ -20,16 +20,19 @@ _WHITE = 255
 
 
 def grey_levels(image: Image.Image, most_side: int) -> Image.Image:
-    """Upright, of mode L, averaged down until a side has less than twice `most_side` pixels."""
+    """Upright, of mode L, averaged down until a side has less than twice `most_side` pixels.
+
+    Raises UnreadableImage.
+    """
     small = upright(shrink(eight_bits_of_range(image), max(image.size) // most_side))
-    if not small.has_transparency_data:
-        return small if small.mode == "L" else small.convert("RGB").convert("L")
-    return _drawn_opacity(small) or over_white(small).convert("L")
+    if not is_transparent(small):
+        return small if small.mode == "L" else convert(small, "RGB").convert("L")
+    return _drawn_opacity(small) or convert(over_white(small), "L")
 
 
 def _drawn_opacity(image: Image.Image) -> Image.Image | None:
     """The opacity as dark ink on white, if all that is opaque has one colour near white; else None."""
-    layered = image.convert("LA")
+    layered = convert(image, "LA")
     level, opacity = (np.frombuffer(band.tobytes(), np.uint8) for band in layered.split())
     opaque = level[opacity >= _OPAQUE]
     if not opaque.size or opaque.size == level.size:

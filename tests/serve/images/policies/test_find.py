@@ -1,16 +1,27 @@
 """serve.images.policies.find: an unknown policy is refused with the known ones; no policy takes much memory."""
 
+import struct
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from serve.errors import UnknownPolicy
+from serve.errors import UnknownPolicy, UnreadableImage
+from serve.images.decode import decode
 from serve.images.policies.find import find_policy
 from serve.model_file.spec import InputSpec, PrepareSpec
 from tests.serve.images.policies.test_digit_1 import GREY_28
 from tests.serve.images.policies.test_photo_1 import RGB_32
+from tests.serve.images.test_decode import PNG_SIGNATURE, chunk, idat
+
+EVERY_POLICY = [
+    PrepareSpec("digit", 1, {"box": 20}),
+    PrepareSpec("digit", 2, {"box": 20}),
+    PrepareSpec("photo", 1, {}),
+    PrepareSpec("photo", 2, {"margins": "peel"}),
+    PrepareSpec("photo", 3, {"resize": 40, "crop": True, "interpolation": "bilinear", "antialias": True}),
+]
 
 
 @pytest.mark.parametrize(
@@ -40,6 +51,21 @@ def test_an_unknown_policy_is_refused_with_the_known_ones(prepare: PrepareSpec, 
     """The error also shows the colour and the parameters that came."""
     with pytest.raises(UnknownPolicy, match=rf"wanted one of the policies digit/1 .*photo/1 .*{found}"):
         find_policy(prepare, target)
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [b"", chunk(b"PLTE", bytes(6)) + chunk(b"tRNS", b"\xff" * 260)],
+    ids=["no palette", "too many alphas"],
+)
+@pytest.mark.parametrize("prepare", EVERY_POLICY, ids=str)
+@pytest.mark.parametrize("side", [4, 300])
+def test_every_policy_refuses_a_palette_that_does_not_fit(prepare: PrepareSpec, chunks: bytes, side: int) -> None:
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 3, 0, 0, 0))
+    image = decode(PNG_SIGNATURE + header + chunks + idat(side, side) + chunk(b"IEND", b""), 100_000)
+    target = GREY_28 if prepare.policy == "digit" else RGB_32
+    with pytest.raises(UnreadableImage, match="wanted a palette that fits its image"):
+        find_policy(prepare, target)(image)
 
 
 @pytest.mark.parametrize("size", [(1, 20_000), (20_000, 1)])
