@@ -5,14 +5,15 @@ in the choice of how familiarity is measured, or in its calibration. scikit-imag
 matplotlib's has fonts.
 """
 
+import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 
 import matplotlib
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
-from skimage import data
 
 LETTERS = "ACEFHKMNPRUVWXacefhkmnpuvwx"  # none is shaped like a digit
 FONTS = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSerif-Italic", "DejaVuSansMono", "STIXGeneral", "cmr10", "cmtt10")
@@ -55,7 +56,7 @@ def draw_blank(random: Random) -> Image.Image:
 
 def draw_texture(random: Random) -> Image.Image:
     """A part of a photograph of bricks, grass or gravel, in grey or tinted."""
-    photo = getattr(data, TEXTURES[random.integers(len(TEXTURES))])()
+    photo = getattr(skimage_data(), TEXTURES[random.integers(len(TEXTURES))])()
     side = int(random.integers(48, 256))
     top, left = (int(random.integers(0, length - side)) for length in photo.shape[:2])
     part = photo[top : top + side, left : left + side]
@@ -101,7 +102,15 @@ def show(images: Pixels) -> Callable[[Random], Image.Image]:
 
 def find_faces() -> Pixels:
     """Faces, uint8 [N, 25, 25]."""
-    return np.asarray(data.lfw_subset()[:FACES] * 255, np.uint8)
+    return np.asarray(skimage_data().lfw_subset()[:FACES] * 255, np.uint8)
+
+
+def skimage_data() -> ModuleType:
+    """scikit-image's pictures. Exits with a sentence where it is not installed, for only these two kinds need it."""
+    try:
+        return importlib.import_module("skimage.data")
+    except ModuleNotFoundError:
+        raise SystemExit("wanted scikit-image for its textures and faces: python -m pip install scikit-image") from None
 
 
 def find_font(random: Random, size: int) -> ImageFont.FreeTypeFont:
