@@ -4,11 +4,13 @@ Enters: the options of the command. Leaves: a row for each model and pair. Does 
 """
 
 import contextlib
+import statistics
 import sys
 import tempfile
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +25,10 @@ from serve.bench.target import Target, start_server
 from serve.bench.workload import make_subject
 
 SCRAPE_S = 1.0
+SLOT_S = 1.0
+"""Seconds of load until it is the other server's turn. A shared machine gets slower and faster within some seconds."""
+SETTLE_S = 0.3
+"""Seconds at the beginning of a slot that are not counted."""
 
 
 def measure_costs_of_features(options: Options) -> list[dict[str, Any]]:
@@ -38,28 +44,29 @@ def measure_costs_of_features(options: Options) -> list[dict[str, Any]]:
 
 
 def _measure_pair(pair: Pair, model: str, options: Options) -> CostRow:
-    without, with_it = (_measure(setup, model, options) for setup in (pair.without, pair.with_it))
-    row = CostRow(
-        model,
-        pair.name,
-        without.images_per_s,
-        with_it.images_per_s,
-        with_it.images_per_s / without.images_per_s,
-        without.errors + with_it.errors,
-    )
+    """Load both servers in turn, a slot each, until each had its seconds. The one without load does nothing."""
+    with _serve(pair.without, model, options) as without, _serve(pair.with_it, model, options) as with_it:
+        for run in (without, with_it):
+            run(options.warm_up)
+        slots = [(without(SLOT_S), with_it(SLOT_S)) for _ in range(max(1, round(options.seconds / SLOT_S)))]
+    speeds = [statistics.mean(each.images_per_s for each in turns) for turns in zip(*slots, strict=True)]
+    errors = sum((each.errors for turns in slots for each in turns), Counter[str]())
+    row = CostRow(model, pair.name, speeds[0], speeds[1], speeds[1] / speeds[0], errors)
     print(f"\r{model}, {pair.name}: {row.ratio:.3f} of {row.without_per_s:,.0f} images/s", file=sys.stderr)
     return row
 
 
-def _measure(setup: Setup, model: str, options: Options) -> Measurement:
-    """Start a server, load it, and stop it."""
+@contextmanager
+def _serve(setup: Setup, model: str, options: Options) -> Iterator[Callable[[float], Measurement]]:
+    """Start a server, give what loads it for some seconds, and stop it."""
     flags = ["--models", str(options.models.resolve()), "--workers", str(options.workers)]
     flags += ["--precision", options.precision, *setup.flags]
     with start_server(flags, setup.code) as target, _scrape(setup.metrics_port):
         endpoint = setup.to_endpoint(str(target.server))
         requests = setup.make_requests(make_subject(Target(endpoint, target.pid), model, batch=0))
         fetch_replies(endpoint, setup.method, requests[0], 1)
-        return load(endpoint, requests, replace(options.make_plan(), method=setup.method), options.generator)
+        plan = replace(options.make_plan(), method=setup.method, warm_up_s=SETTLE_S)
+        yield lambda seconds: load(endpoint, requests, replace(plan, seconds=seconds), options.generator)
 
 
 @contextmanager
