@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from serve.images.pixels import Pixels
 from tests.people.objects import encode
-from train.data.people import ROWS, draw_row
+from train.data.handwriting.people import ROWS, draw_row
 
 PLAIN = ("own form", "8 times", "RGBA", "EXIF", "CMYK")
 DIGIT_ROWS = (*PLAIN, *ROWS)

@@ -61,7 +61,9 @@ ROOMS: dict[str, set[str]] = {
     "train.evaluation": {"serve.model_file"},
     "train.data": {"train.flags", "serve.images", "serve.model_file", "serve.folders", "serve.errors"},
     "train.nets": {"train.recipes", "train.data", "train.evaluation"},
-    "train.fitting": {"train.nets", "train.recipes", "train.data", "train.evaluation", "serve.errors"},
+    "train.fitting": {
+        *("train.nets", "train.recipes", "train.data", "train.evaluation", "serve.errors", "serve.model_file"),
+    },
     "train.export": {
         *("train.nets", "train.data", "train.evaluation", "serve.model_file", "serve.images", "serve.errors"),
     },

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from serve.errors import ModelFileError
-from serve.model_file.spec import ModelSpec
+from serve.model_file.spec import ModelSpec, PrepareSpec
 from train.commands.ending import run
 from train.data.datasets import Dataset, Part, load
 from train.evaluation.card import replace_familiarity
@@ -69,7 +69,7 @@ def change(flags: FamiliarityFlags) -> int:
     except ModelFileError as error:
         raise ModelFileError(f"{flags.folder / name}: {error}") from error
     with name_errors(flags.folder):
-        images = gather_images(load_for(before, flags.data), read_augmentation(before.recipe))
+        images = gather_images(load_for(before, flags.data), read_augmentation(before.recipe), before.prepare)
         model, familiarity = add_familiarity(onnx.load_from_string(data), images, before.input, before.prepare)
         tolerance = before.self_test.tolerance
         self_test = dataclasses.replace(measure_self_test(model, before.input.shape), tolerance=tolerance)
@@ -88,14 +88,16 @@ def load_for(spec: ModelSpec, data: Path | None) -> Dataset:
     return load(spec.dataset, data, count if isinstance(count, int) else 0)
 
 
-def gather_images(dataset: Dataset, augmentation: Augmentation | Crop | None) -> FamiliarityImages:
+def gather_images(
+    dataset: Dataset, augmentation: Augmentation | Crop | None, prepare: PrepareSpec
+) -> FamiliarityImages:
     """The images that a familiarity is fitted to and calibrated on, each as it is and drawn anew."""
-    from train.fitting.views import draw_views  # not above: it imports Keras
+    from train.fitting.augmentation.views import draw_views  # not above: it imports Keras
 
     train, test = take_some(dataset.train, FITTED_COUNT), take_some(dataset.test, TEST_COUNT)
     return FamiliarityImages(
-        fitted=[(images, train.labels) for images in draw_views(train.images, augmentation, seed=0)],
-        held_out=draw_views(dataset.validation.images, augmentation, seed=1),
+        fitted=[(images, train.labels) for images in draw_views(train.images, augmentation, prepare, seed=0)],
+        held_out=draw_views(dataset.validation.images, augmentation, prepare, seed=1),
         test=test.images,
     )
 

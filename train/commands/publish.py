@@ -63,7 +63,7 @@ def publish_run(
             halves_weights=recipe.halves_weights,
             limit=LARGEST_DIFFERENCE,
             second_view=(single, progress.second_view.below) if single and progress.second_view else None,
-            familiarity=gather_images(dataset, recipe.augmentation) if can_be_familiar else None,
+            familiarity=gather_images(dataset, recipe.last_augmentation, recipe.prepare) if can_be_familiar else None,
         )
         model.save(partial / "model.keras")
         write_history(progress.history, partial / "history.csv")
@@ -97,7 +97,7 @@ def describe_run(recipe: Recipe, progress: "Progress", precision: str) -> dict[s
         "seed": progress.settings.seed,
         "precision": precision,
         "best_epoch": progress.best_epoch,
-        "stopped_early": len(progress.history) < recipe.epochs,
+        "stopped_early": len(progress.history) < recipe.total_epochs,
         "validation_accuracy": progress.final_accuracy,
         "balanced": progress.is_balanced,
         "averaged": progress.is_averaged,

@@ -104,7 +104,7 @@ def _list_model(recipe: Recipe) -> str:
     if recipe.name in NOTEBOOKS:
         notebook = f", notebook {recipe.target_accuracy:.4f}" if recipe.target_accuracy else ", notebook none"
     measured = f"{recipe.measured_accuracy:.4f}" if recipe.measured_accuracy else "not measured"
-    return f"  {recipe.name:28} {measured}{notebook}, {recipe.epochs} epochs"
+    return f"  {recipe.name:28} {measured}{notebook}, {recipe.total_epochs} epochs"
 
 
 def train(flags: RecipeFlags, checkpoint: Path) -> int:
@@ -143,6 +143,7 @@ def restore(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
         epochs=settings.get("epochs", 0),
         patience=settings.get("patience"),  # older files have none
         augmentation=recipe.augmentation if settings.get("augmentation") else None,
+        tuning=recipe.tuning if settings.get("tuning") else None,
         initial=settings.get("initial"),
         distillation=Distillation(**settings["distillation"]) if settings.get("distillation") else None,
     )
@@ -167,7 +168,7 @@ def _train_locked(recipe: Recipe, dataset: "Dataset", flags: RunFlags, checkpoin
             f"starting over; the checkpoint of an interrupted run is {checkpoint}, and --resume would continue from it"
         )
     chosen, seed = precision.choose_precision(flags.precision), flags.seed or 0
-    print(f"{recipe.name}: {recipe.epochs} epochs in {chosen} on {keras.backend.backend()}, seed {seed}")
+    print(f"{recipe.name}: {recipe.total_epochs} epochs in {chosen} on {keras.backend.backend()}, seed {seed}")
     keras.utils.set_random_seed(seed)
     model = build.build(recipe.net, dataset.shape, len(dataset.labels["en"]), precision.POLICIES[chosen], recipe.name)
     if recipe.initial:
@@ -214,7 +215,8 @@ def adapt(recipe: Recipe, flags: RunFlags) -> Recipe:
             f"--patience: wanted fewer than the run's {epochs} epochs, or it has no effect; got {patience}"
         )
     augmentation = None if flags.no_augment else recipe.augmentation
-    return replace(recipe, epochs=epochs, patience=patience, augmentation=augmentation)
+    tuning = None if flags.no_augment or flags.epochs else recipe.tuning
+    return replace(recipe, epochs=epochs, patience=patience, augmentation=augmentation, tuning=tuning)
 
 
 @contextmanager

@@ -20,9 +20,12 @@ if TYPE_CHECKING:
 
 
 def start_from(recipe: Recipe, initial: Path | None, teacher: Path | None) -> Recipe:
-    """The recipe with the files of the flags, so that the metadata of the new file name them."""
+    """The recipe with the files of the flags, so that the metadata of the new file name them.
+
+    From a file's weights a recipe with a tuning does that alone.
+    """
     if initial:
-        recipe = replace(recipe, initial=str(initial))
+        recipe = replace(recipe, initial=str(initial), epochs=0 if recipe.tuning else recipe.epochs)
     return replace(recipe, distillation=Distillation(str(teacher))) if teacher else recipe
 
 

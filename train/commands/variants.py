@@ -95,7 +95,9 @@ def convert(flags: VariantFlags) -> int:
         raise ModelFileError(f"{path}: {error}") from error
     dataset = read_own(before, flags) if flags.images else load_published(before, flags.data)
     with name_errors(flags.folder):
-        images = gather_images(dataset, read_augmentation(before.recipe)) if before.familiarity else None
+        images = (
+            gather_images(dataset, read_augmentation(before.recipe), before.prepare) if before.familiarity else None
+        )
         after = write_variant(flags.folder, flags.precision, dataset, images)
     parity = after.recipe["variant_parity"]
     print(f"test accuracy {after.accuracy}, of the float32 file {before.accuracy}")

@@ -18,13 +18,16 @@ import numpy as np
 import numpy.typing as npt
 
 from train.data.datasets import Images, Part, choose_batch_size
+from train.data.handwriting.prepared import draw_as_people
 from train.evaluation.calibration import CALIBRATION_LEAST, calibrate
 from train.evaluation.metrics import measure_accuracy
 from train.evaluation.second_view import choose_second_view
-from train.fitting.augment import Augment
+from train.fitting.augmentation.augment import Augment
+from train.fitting.augmentation.crop import Cropper, move_often
+from train.fitting.augmentation.views import Redrawer
 from train.fitting.averages import take_averages
 from train.fitting.checkpoint import Progress, Settings, load_checkpoint, record, save_checkpoint
-from train.fitting.crop import Cropper, move_often
+from train.fitting.learning_rate import schedule_learning_rate
 from train.fitting.logit_biases import balance_classes
 from train.nets.build import predict_logits, prepare_first_layer, take_logits
 from train.nets.optimizer import make_optimizer
@@ -32,6 +35,7 @@ from train.nets.precision import find_precision
 from train.recipes.recipe import Augmentation, Crop, Recipe
 
 Targets = npt.NDArray[np.floating]
+Change = Callable[[Images, npt.NDArray[np.int64]], Images]
 
 CALIBRATION_VIEWS = 4  # of each validation image, moved as in training
 FIGURES = ("loss", "accuracy")
@@ -66,10 +70,11 @@ def fit(
     progress = Progress(Settings(recipe, seed, find_precision(model)))
     if resume:
         load_checkpoint(checkpoint, trained, progress)
+    drawn = draw_pictures(train.images, recipe, seed=seed)
     while not is_over(progress.history, recipe):
         epoch, started_s = len(progress.history), time.monotonic()
-        print(f"epoch {epoch + 1} of {recipe.epochs}", flush=True)
-        figures = train_epoch(trained, train, targets, recipe, seed=seed, epoch=epoch)
+        print(f"epoch {epoch + 1} of {recipe.total_epochs}", flush=True)
+        figures = train_epoch(trained, train, targets, recipe, seed=seed, epoch=epoch, drawn=drawn)
         everything, batch_size = np.arange(len(validation)), choose_batch_size(validation.images)
         tested = run_epoch(trained.test_on_batch, validation.images, tested_labels, everything, batch_size)
         figures |= {f"val_{name}": value for name, value in tested.items()}
@@ -89,7 +94,7 @@ def average(
     train, validation = parts
 
     def show(batch: Part) -> Images:
-        change = make_cropper(recipe, batch, seed=progress.settings.seed, epoch=recipe.epochs)
+        change = make_change(recipe, batch, None, seed=progress.settings.seed, epoch=recipe.total_epochs)
         return change(batch.images, np.arange(len(batch))) if change else batch.images
 
     progress.is_averaged = take_averages(
@@ -105,7 +110,7 @@ def finish(model: keras.Model, train: Part, validation: Part, recipe: Recipe, pr
     is no calibration. The threshold of a second view comes before it, as it decides the logits.
     """
     progress.final_accuracy = _measure(model, validation, recipe, progress)
-    if isinstance(recipe.augmentation, Augmentation):
+    if isinstance(recipe.last_augmentation, Augmentation):
         balance_classes(model, train.images, train.labels)
         balanced = _measure(model, validation, recipe, progress)
         progress.is_balanced = balanced >= progress.final_accuracy
@@ -135,11 +140,24 @@ def _answer(model: keras.Model, images: Images, recipe: Recipe, progress: Progre
 def show_as_in_training(images: Images, recipe: Recipe) -> Images:
     """Images uint8 [N, H, W, C] for the calibration; with a `Crop` each is moved CALIBRATION_VIEWS times.
 
-    Users do not frame pictures as the dataset does. A net is slightly less accurate on moved images, so a temperature
-    for images as they are would be too low.
+    If training sees people's pictures, each is there once more as one of them. Users do not frame pictures as the
+    dataset does. A net is slightly less accurate on moved images, so a temperature for images as they are would be too
+    low.
     """
-    crop = recipe.augmentation
-    return move_often(images, crop, CALIBRATION_VIEWS) if isinstance(crop, Crop) else images
+    augmentation = recipe.last_augmentation
+    if isinstance(augmentation, Crop):
+        return move_often(images, augmentation, CALIBRATION_VIEWS)
+    drawn = draw_pictures(images, recipe, seed=0)
+    return images if drawn is None else np.concatenate([images, drawn])
+
+
+def draw_pictures(images: Images, recipe: Recipe, *, seed: int) -> Images | None:
+    """Images uint8 [N, H, W, C] as people's pictures give them, same shape; None if the recipe shows none."""
+    augmentation = recipe.last_augmentation
+    if not (isinstance(augmentation, Augmentation) and augmentation.people):
+        return None
+    print(f"drawing {len(images):,} pictures as people have them", flush=True)
+    return draw_as_people(images, recipe.prepare, seed=seed)
 
 
 def train_epoch(
@@ -150,17 +168,25 @@ def train_epoch(
     *,
     seed: int,
     epoch: int,
+    drawn: Images | None = None,
 ) -> dict[str, float]:
-    """Train a compiled model for one epoch; `targets` are one-hot float [N, K]. Returns the mean loss and accuracy."""
+    """Train a compiled model for one epoch; `targets` are one-hot float [N, K]. Returns the mean loss and accuracy.
+
+    `drawn` uint8 [N, H, W, C] are people's pictures of the training images, if the recipe shows them.
+    """
     order = draw_order(len(train), seed, epoch)
-    change = make_cropper(recipe, train, seed=seed, epoch=epoch)
+    change = make_change(recipe, train, drawn, seed=seed, epoch=epoch)
     return run_epoch(trained.train_on_batch, train.images, targets, order, recipe.batch_size, change=change)
 
 
-def make_cropper(recipe: Recipe, part: Part, *, seed: int, epoch: int) -> Cropper | None:
-    """The crops of an epoch for the images of a part; None if the recipe has other augmentations or none."""
-    crop = recipe.augmentation
-    return Cropper(crop, part.places, seed=seed, epoch=epoch) if isinstance(crop, Crop) else None
+def make_change(recipe: Recipe, part: Part, drawn: Images | None, *, seed: int, epoch: int) -> Change | None:
+    """What changes the images of a part in an epoch before the model gets them; None if nothing does."""
+    augmentation = recipe.find_augmentation(epoch)
+    if isinstance(augmentation, Crop):
+        return Cropper(augmentation, part.places, seed=seed, epoch=epoch)
+    if augmentation and (augmentation.cutout_pixels or augmentation.people):
+        return Redrawer(augmentation, drawn, seed=seed, epoch=epoch)
+    return None
 
 
 def run_epoch(
@@ -170,7 +196,7 @@ def run_epoch(
     order: npt.NDArray[np.int64],
     batch_size: int,
     *,
-    change: Cropper | None = None,
+    change: Change | None = None,
 ) -> dict[str, float]:
     """Give images uint8 [N, H, W, C] to a training or test step, batch by batch. Returns the mean loss and accuracy.
 
@@ -193,9 +219,9 @@ def is_over(history: Sequence[Mapping[str, float]], recipe: Recipe) -> bool:
     """Whether a run has done all its epochs, or as many as its patience without a better one."""
     accuracies = [row["val_accuracy"] for row in history]
     if recipe.patience is None or not accuracies:
-        return len(history) >= recipe.epochs
+        return len(history) >= recipe.total_epochs
     since_best = len(accuracies) - 1 - accuracies.index(max(accuracies))  # equal is not better
-    return len(history) >= recipe.epochs or since_best >= recipe.patience
+    return len(history) >= recipe.total_epochs or since_best >= recipe.patience
 
 
 def draw_order(count: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
@@ -219,14 +245,3 @@ def compile_for_training(model: keras.Model, recipe: Recipe, seed: int, steps_pe
         jit_compile=keras.backend.backend() == "jax",
     )
     return trained
-
-
-def schedule_learning_rate(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.schedules.LearningRateSchedule:
-    """A linear warm-up from 0 to the peak, then half a cosine down to 0 (Loshchilov & Hutter 2017, no restarts)."""
-    warmup_steps = min(recipe.warmup_epochs, recipe.epochs - 1) * steps_per_epoch
-    return keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0 if warmup_steps else recipe.peak_learning_rate,
-        decay_steps=recipe.epochs * steps_per_epoch - warmup_steps,
-        warmup_target=recipe.peak_learning_rate if warmup_steps else None,
-        warmup_steps=warmup_steps,
-    )

@@ -29,6 +29,13 @@ class Augmentation:
     """Largest mix, 0 to 1, of each pixel with the darkest or the lightest of its 3 x 3 pixels."""
     blur: float = 0.0
     """Largest mix, 0 to 1, of each pixel with the mean of its 3 x 3 pixels."""
+    people: float = 0.0
+    """Share of the images, 0 to 1, that are seen as `prepare` gives them from people's pictures of digits on paper.
+
+    Each training image has one such picture, drawn before the first epoch.
+    """
+    cutout_pixels: int = 0
+    """Side of a square that is made black (DeVries & Taylor 2017); 0 makes none."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +113,19 @@ class Distillation:
 
 
 @dataclass(frozen=True)
+class Tuning:
+    """The last epochs of a run, on images as people have them, after all others on the dataset's own.
+
+    So little of such images is enough, and the first epochs are spent on the classes (measured in `docs/training`).
+    """
+
+    epochs: int
+    peak_learning_rate: float
+    """Learning rate of the first step; a cosine falls from there to 0."""
+    augmentation: Augmentation | Crop
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Everything that determines a training run, except its seed and its precision."""
 
@@ -158,11 +178,27 @@ class Recipe:
     """Whether the exported file has the output `familiarity`. Beside a net of a few microseconds it is not cheap."""
     halves_weights: bool = False
     """Whether the exported file has its kernels in 16 bits: half the size, and still float32 arithmetic."""
+    tuning: Tuning | None = None
+    """What follows the `epochs`; with 0 of them, and `initial`, it is all that is done. None ends there."""
+
+    @property
+    def total_epochs(self) -> int:
+        """All epochs of a run."""
+        return self.epochs + (self.tuning.epochs if self.tuning else 0)
+
+    def find_augmentation(self, epoch: int) -> Augmentation | Crop | None:
+        """How the images of an epoch, from 0, are changed."""
+        return self.tuning.augmentation if self.tuning and epoch >= self.epochs else self.augmentation
+
+    @property
+    def last_augmentation(self) -> Augmentation | Crop | None:
+        """How the images of the last epoch are changed."""
+        return self.find_augmentation(self.total_epochs - 1)
 
 
 def read_augmentation(facts: Mapping[str, Any]) -> Augmentation | Crop | None:
-    """The augmentation in the description of a recipe, as a model file holds it. Raises TypeError for another one."""
-    described = facts.get("augmentation")
+    """The last augmentation in a recipe's description, as a model file holds it. Raises TypeError for another one."""
+    described = (facts.get("tuning") or facts).get("augmentation")
     if not described:
         return None
     settings = {key: value for key, value in described.items() if key != "kind"}
@@ -175,5 +211,11 @@ def read_augmentation(facts: Mapping[str, Any]) -> Augmentation | Crop | None:
 def describe(recipe: Recipe) -> dict[str, Any]:
     """A recipe as JSON values, for the metadata of a model file and for the checkpoint of a run."""
     kinds = {"optimizer": recipe.optimizer, "augmentation": recipe.augmentation}
-    named = {key: {"kind": type(part).__name__.lower(), **asdict(part)} for key, part in kinds.items() if part}
+    named = {key: _describe_kind(part) for key, part in kinds.items() if part}
+    if recipe.tuning:
+        named["tuning"] = asdict(recipe.tuning) | {"augmentation": _describe_kind(recipe.tuning.augmentation)}
     return asdict(recipe) | {"net": spell(recipe.net)} | named
+
+
+def _describe_kind(part: Adam | Muon | Augmentation | Crop) -> dict[str, Any]:
+    return {"kind": type(part).__name__.lower(), **asdict(part)}

@@ -10,14 +10,19 @@ import dataclasses
 
 from serve.model_file.spec import PrepareSpec
 from train.recipes.net import Conv, Dense, Drop, Flatten, GlobalMax, Net, NormConv, Pool, Residual, Whitening
-from train.recipes.recipe import Adam, Augmentation, Crop, Degradation, Muon, Recipe
+from train.recipes.recipe import Adam, Augmentation, Crop, Degradation, Muon, Recipe, Tuning
 
 DIGIT = PrepareSpec("digit", 1, {"box": 20})
+DIGIT_ON_PAPER = PrepareSpec("digit", 2, {"box": 20})
 PHOTO = PrepareSpec("photo", 1, {})
+PHOTO_WITHOUT_MARGINS = PrepareSpec("photo", 2, {"margins": "peel"})
 NOTEBOOK_AUGMENTATION = Augmentation(rotation_degrees=10, shift=0.1, zoom=0.2, horizontal_flip=True)
 OTHER_HANDS = Augmentation(
     rotation_degrees=12, shift=0.08, zoom=0.12, horizontal_flip=False, shear=0.15, stroke=0.4, blur=0.4
 )
+
+_ON_PAPER = dataclasses.replace(OTHER_HANDS, people=0.5, cutout_pixels=8)
+_DEGRADED = Crop(shift_pixels=4, cutout_pixels=8, degradation=Degradation())
 
 _ALL = (
     Recipe(
@@ -39,7 +44,8 @@ _ALL = (
         validation_count=2000,
         gives_familiarity=True,
         keeps_last=True,
-        prepare=DIGIT,
+        tuning=Tuning(epochs=8, peak_learning_rate=0.04, augmentation=_ON_PAPER),
+        prepare=DIGIT_ON_PAPER,
         target_accuracy=0.9955,
         measured_accuracy=0.997,
     ),
@@ -62,10 +68,11 @@ _ALL = (
         label_smoothing=0.2,
         validation_count=2000,
         keeps_last=True,
-        mirrors=True,
+        second_view_share=0.2,
+        tuning=Tuning(epochs=2, peak_learning_rate=0.02, augmentation=_DEGRADED),
         gives_familiarity=True,
         halves_weights=True,
-        prepare=PHOTO,
+        prepare=PHOTO_WITHOUT_MARGINS,
         target_accuracy=0.947,
         measured_accuracy=0.9528,
     ),
@@ -139,6 +146,10 @@ _HALF_HOUR = dataclasses.replace(  # the duration on two cores with bfloat16 ins
         GlobalMax(),
     ),
     epochs=12,
+    tuning=None,
+    second_view_share=0.0,
+    mirrors=True,
+    prepare=PHOTO,
     augmentation=Crop(shift_pixels=2),  # larger shifts need more epochs
     target_accuracy=0.94,
     measured_accuracy=0.9412,
@@ -157,15 +168,13 @@ def _narrow(first: int, rest: int) -> Net:
     )
 
 
-_SEEN = Crop(shift_pixels=4, cutout_pixels=8, degradation=Degradation())
 _ROBUST = dataclasses.replace(
     RECIPES["cifar10"],
     name="cifar10-robust",
     net=_narrow(64, 256),
     epochs=60,
-    augmentation=_SEEN,
-    mirrors=False,
-    second_view_share=0.2,
+    augmentation=_DEGRADED,
+    tuning=None,
     averaging=0.995,
     target_accuracy=0.945,
     measured_accuracy=0.0,
@@ -176,17 +185,11 @@ _CANDIDATES = (
     dataclasses.replace(
         RECIPES["cifar10"],
         name="cifar10-large",
-        augmentation=_SEEN,
+        augmentation=_DEGRADED,
+        tuning=None,
+        second_view_share=0.0,
+        mirrors=True,
         averaging=0.995,
-        target_accuracy=0.953,
-        measured_accuracy=0.0,
-    ),
-    dataclasses.replace(  # for `--initial`, from the weights of a file that was trained on images as they are
-        RECIPES["cifar10"],
-        name="cifar10-large-tuned",
-        epochs=2,
-        augmentation=_SEEN,
-        peak_learning_rate=0.02,
         target_accuracy=0.953,
         measured_accuracy=0.0,
     ),

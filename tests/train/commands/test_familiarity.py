@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from serve.inference.engine import load as load_engine
+from serve.model_file.spec import PrepareSpec
 from tests.serve.inference.test_engine import CPU
 from tests.support import ROOT, write_tiny_model
 from train.commands.familiarity import gather_images, main
@@ -48,11 +49,10 @@ def test_a_file_of_an_unknown_dataset_stays_as_it_is(tmp_path: Path, capsys: pyt
 
 
 @needs_mnist
-@needs_mnist
 def test_no_image_is_both_fitted_to_and_held_out() -> None:
     """Nor is a test image either. The first held-out images are as they are."""
     dataset = load("mnist", None, 2000)
-    images = gather_images(dataset, Crop(shift_pixels=2))
+    images = gather_images(dataset, Crop(shift_pixels=2), PrepareSpec("digit", 1, {"box": 20}))
     assert np.array_equal(images.held_out[0], dataset.validation.images)
     assert [len(each) for each in images.held_out] == [2000, 2000]
     assert len(images.fitted) == 2

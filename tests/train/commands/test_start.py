@@ -92,7 +92,7 @@ def test_flags_name_both_files(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_recipe_that_started_from_a_file_is_not_the_shipped_one() -> None:
     recipe = RECIPES["cifar10"]
-    settings = {"epochs": recipe.epochs, "augmentation": {"kind": "crop"}}
+    settings = {"epochs": recipe.epochs, "augmentation": {"kind": "crop"}, "tuning": {"epochs": 2}}
     assert restore(recipe, settings) == recipe
     assert restore(recipe, settings | {"initial": "one.onnx"}) != recipe
     assert restore(recipe, settings | {"distillation": {"teacher": "two.onnx"}}) != recipe

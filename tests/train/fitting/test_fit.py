@@ -13,8 +13,8 @@ import pytest
 from tests.train.data.test_datasets import draw_bars
 from train.data.datasets import Part, split
 from train.evaluation.calibration import calibrate
+from train.fitting.augmentation.crop import move_often
 from train.fitting.checkpoint import Progress, Settings
-from train.fitting.crop import move_often
 from train.fitting.fit import finish, fit
 from train.nets.build import build, complete, predict_logits
 from train.recipes.net import Flatten

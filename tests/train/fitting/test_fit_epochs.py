@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 
 from train.data.datasets import Part, split
-from train.fitting.crop import Cropper
-from train.fitting.fit import compile_for_training, draw_order, fit, is_over, run_epoch, schedule_learning_rate
+from train.fitting.augmentation.crop import Cropper
+from train.fitting.fit import compile_for_training, draw_order, fit, is_over, run_epoch
 from train.nets.build import build
 from train.recipes.recipe import Augmentation, Crop
 from train.recipes.shipped import NOTEBOOK_AUGMENTATION, RECIPES
@@ -139,13 +139,6 @@ def test_every_epoch_has_every_image_once_in_an_order_of_its_own() -> None:
     assert tuple(draw_order(10, 1, 2)) == orders[-1]
 
 
-def test_the_learning_rate_rises_linearly_and_falls_to_0() -> None:
-    recipe = dataclasses.replace(BASE, epochs=10, warmup_epochs=2, peak_learning_rate=1e-3)
-    schedule = schedule_learning_rate(recipe, steps_per_epoch=50)
-    rates = [float(schedule(step)) for step in (0, 50, 100, 300, 500)]
-    assert rates == pytest.approx([0, 5e-4, 1e-3, 5e-4, 0], abs=1e-9)
-
-
 def test_the_learning_rate_is_0_after_the_last_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An epoch has 100 images in batches of 30. The fourth batch, of ten images, is a step too."""
     compiled: list[keras.Model] = []
@@ -162,11 +155,6 @@ def test_the_learning_rate_is_0_after_the_last_batch(tmp_path: Path, monkeypatch
     assert float(optimizer.learning_rate) == pytest.approx(0, abs=1e-9)
     optimizer.iterations.assign(7)
     assert float(optimizer.learning_rate) > 1e-6
-
-
-def test_a_single_epoch_begins_at_the_peak() -> None:
-    schedule = schedule_learning_rate(dataclasses.replace(BASE, epochs=1, warmup_epochs=2), steps_per_epoch=50)
-    assert [float(schedule(step)) for step in (0, 50)] == pytest.approx([BASE.peak_learning_rate, 0], abs=1e-9)
 
 
 @pytest.mark.parametrize("step_name", ["test_on_batch", "train_on_batch"])

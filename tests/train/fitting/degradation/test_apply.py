@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from train.fitting.crop import Cropper
+from train.fitting.augmentation.crop import Cropper
 from train.fitting.degradation.apply import degrade, list_kinds
 from train.fitting.degradation.files import HIGHEST_QUALITY, QUALITY_STEP, compress, lose_pixels, reduce_palette
 from train.fitting.degradation.grids import filter_each, find_sources, interpolate, make_kernels, turn_and_scale

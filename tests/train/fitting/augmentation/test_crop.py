@@ -1,9 +1,9 @@
-"""`train.fitting.crop`: shifts, mirroring and cutouts, which a seed repeats."""
+"""`train.fitting.augmentation.crop`: shifts, mirroring and cutouts, which a seed repeats."""
 
 import numpy as np
 import pytest
 
-from train.fitting.crop import Cropper, cut_out, move_often, shift_images
+from train.fitting.augmentation.crop import Cropper, cut_out, move_often, shift_images
 from train.recipes.recipe import Crop
 
 INDICES = np.arange(40)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
-from train.data.paper import Levels, add_border, add_light, lay_on_desk, rule
+from train.data.handwriting.paper import Levels, add_border, add_light, lay_on_desk, rule
 
 Strokes: TypeAlias = npt.NDArray[np.uint8]
 Colour: TypeAlias = tuple[int, int, int]

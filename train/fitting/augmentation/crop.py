@@ -13,6 +13,8 @@ from train.recipes.recipe import Crop
 
 Indices = npt.NDArray[np.int64]
 
+GREY = 128
+
 
 class Cropper:
     """The crops of one epoch. They depend only on seed, epoch and the part's `places`: a resumed run draws the same."""
@@ -55,10 +57,10 @@ def shift_images(images: Images, shifts: Indices) -> Images:
     return np.ascontiguousarray(chosen.transpose(0, 2, 3, 1))
 
 
-def cut_out(images: Images, side: int, random: np.random.Generator) -> None:
-    """Make a square of `side` pixels grey in each image uint8 [N, H, W, C], in place, at a random position."""
+def cut_out(images: Images, side: int, random: np.random.Generator, level: int = GREY) -> None:
+    """Give a square of `side` pixels one level in each image uint8 [N, H, W, C], in place, at a random position."""
     height, width = images.shape[1:3]
     tops, lefts = (random.integers(0, length - side + 1, len(images))[:, None, None] for length in (height, width))
     rows, columns = np.arange(height)[None, :, None], np.arange(width)[None, None, :]
     inside = (rows >= tops) & (rows < tops + side) & (columns >= lefts) & (columns < lefts + side)
-    images[inside] = 128
+    images[inside] = level

@@ -1,4 +1,4 @@
-"""`train.fitting.augment`: images move as bilinear sampling in NumPy moves them, within the recipe's ranges."""
+"""`train.fitting.augmentation.augment`: images move as by NumPy, within the recipe's ranges."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from train.fitting.augment import Augment, draw_strokes, draw_transforms, redraw_strokes, transform_images
+from train.fitting.augmentation.augment import Augment, draw_strokes, draw_transforms, redraw_strokes, transform_images
 from train.recipes.recipe import Augmentation
 from train.recipes.shipped import NOTEBOOK_AUGMENTATION
 

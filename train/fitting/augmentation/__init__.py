@@ -1,0 +1,1 @@
+"""Training images -> the same images as a net sees them in an epoch: moved, drawn anew, cut."""
