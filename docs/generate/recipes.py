@@ -15,8 +15,13 @@ def write_recipes() -> str:
     return make_table(head, map(write_recipe, (RECIPES | QUICK).values()))
 
 
+def _count(recipe: Recipe) -> str:
+    """The epochs, and those of the tuning."""
+    return f"{recipe.epochs} + {recipe.tuning.epochs}" if recipe.tuning else str(recipe.epochs)
+
+
 def write_recipe(recipe: Recipe) -> tuple[str, ...]:
     """The cells of one recipe."""
-    figures = (f"{recipe.measured_accuracy:.4f}", f"{recipe.target_accuracy:.4f}", recipe.epochs, recipe.batch_size)
+    figures = (f"{recipe.measured_accuracy:.4f}", f"{recipe.target_accuracy:.4f}", _count(recipe), recipe.batch_size)
     optimizer = type(recipe.optimizer).__name__
     return code(recipe.name), *map(str, figures), optimizer, f"{recipe.validation_count:,}", spell(recipe.net)

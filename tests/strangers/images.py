@@ -110,7 +110,7 @@ def skimage_data() -> ModuleType:
     try:
         return importlib.import_module("skimage.data")
     except ModuleNotFoundError:
-        raise SystemExit("wanted scikit-image for its textures and faces: python -m pip install scikit-image") from None
+        raise SystemExit("wanted scikit-image, which has textures and faces; the extra test-strangers has it") from None
 
 
 def find_font(random: Random, size: int) -> ImageFont.FreeTypeFont:
