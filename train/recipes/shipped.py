@@ -21,7 +21,7 @@ OTHER_HANDS = Augmentation(
     rotation_degrees=12, shift=0.08, zoom=0.12, horizontal_flip=False, shear=0.15, stroke=0.4, blur=0.4
 )
 
-_ON_PAPER = dataclasses.replace(OTHER_HANDS, people=0.5, cutout_pixels=8)
+_ON_PAPER = dataclasses.replace(OTHER_HANDS, people=0.3)
 _DEGRADED = Crop(shift_pixels=4, cutout_pixels=8, degradation=Degradation())
 
 _ALL = (
@@ -44,7 +44,7 @@ _ALL = (
         validation_count=2000,
         gives_familiarity=True,
         keeps_last=True,
-        tuning=Tuning(epochs=8, peak_learning_rate=0.04, augmentation=_ON_PAPER),
+        tuning=Tuning(epochs=4, peak_learning_rate=0.01, augmentation=_ON_PAPER),
         prepare=DIGIT_ON_PAPER,
         target_accuracy=0.9955,
         measured_accuracy=0.997,
@@ -69,7 +69,7 @@ _ALL = (
         validation_count=2000,
         keeps_last=True,
         second_view_share=0.2,
-        tuning=Tuning(epochs=2, peak_learning_rate=0.02, augmentation=_DEGRADED),
+        tuning=Tuning(epochs=2, peak_learning_rate=0.012, augmentation=_DEGRADED),
         gives_familiarity=True,
         halves_weights=True,
         prepare=PHOTO_WITHOUT_MARGINS,
