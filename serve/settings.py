@@ -63,4 +63,4 @@ def _take(setting: "Field[Any]", value: Any, source: str) -> Any:
     if type(value) is not wanted:  # a Boolean is an int to isinstance
         name = {int: "a whole number without quotes", str: "a text in quotes"}[wanted]
         raise ConfigError(f"{source}: wanted {name}, got {quote_value(value)}")
-    return parse(setting, value if wanted is str else quote_value(value), source)
+    return parse(setting, value if isinstance(value, str) else quote_value(value), source)

@@ -72,7 +72,11 @@ def find_compression(file: IO[bytes]) -> str:
 
 def _unpack(file: IO[bytes]) -> AbstractContextManager[Any]:
     """What reads the plain bytes of a file."""
-    openers: dict[str, Callable[[IO[bytes]], Any]] = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
+    openers: dict[str, Callable[[IO[bytes]], AbstractContextManager[Any]]] = {
+        "gzip": gzip.open,
+        "bzip2": bz2.open,
+        "xz": lzma.open,
+    }
     return openers.get(find_compression(file), nullcontext)(file)
 
 
