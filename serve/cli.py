@@ -12,6 +12,8 @@ from importlib.util import find_spec
 from runpy import run_module
 from typing import TYPE_CHECKING
 
+from serve.program import COMMAND
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -74,6 +76,7 @@ def main() -> int:
         return 1
     if name == "inspect":
         return inspect(words[1:])
+    COMMAND.set(name)
     sys.argv[1:] = words[len(name.split()) :]
     run_module(command.module, run_name="__main__", alter_sys=True)
     return 0

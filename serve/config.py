@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from serve.errors import ConfigError
+from serve.program import name_program
 from serve.settings import parse, read_file, write
 
 PREFIX = "INKLING_SERVE_"
@@ -231,7 +232,7 @@ def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m serve",
+        prog=name_program("serve"),
         allow_abbrev=False,
         description="Serve a folder of model files over gRPC.",
         epilog=f"Every setting is also a variable of the environment and a key of the TOML file: --max-batch is "

@@ -216,6 +216,15 @@ def quote(text: str) -> str:
     return repr(text) if len(text) <= MAX_QUOTE else f"{text[:MAX_QUOTE]!r}..."
 
 
+def quote_value(value: object) -> str:
+    """A value of a settings file for an error's message, or its type where Python cannot write it out."""
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # tables in each other, or an integer of more digits than Python writes
+        return f"a value of type {type(value).__name__}, too large to show"
+    return text if len(text) <= MAX_QUOTE else f"{text[:MAX_QUOTE]}..."
+
+
 def list_some(names: Iterable[str]) -> str:
     """The known names for an error's message: as many as fit into MAX_LIST characters, and the number of the others."""
     first, length, others = [], 0, list(names)

@@ -10,7 +10,7 @@ from dataclasses import Field
 from pathlib import Path
 from typing import Any
 
-from serve.errors import ConfigError
+from serve.errors import ConfigError, quote_value
 
 
 def parse(setting: "Field[Any]", text: str, source: str) -> Any:
@@ -49,6 +49,8 @@ def read_file(path: Path, settings: "Iterable[Field[Any]]") -> dict[str, Any]:
         raise ConfigError(f"--config: cannot read {path}; {error.strerror or error}") from error
     except ValueError as error:  # bytes that are no text, or a text that is not TOML
         raise ConfigError(f"--config: {path} is not TOML: {error}") from error
+    except RecursionError:
+        raise ConfigError(f"--config: {path}: wanted TOML, got lists or tables nested too deeply to read") from None
     known = {setting.name: setting for setting in settings}
     if unknown := sorted(values.keys() - known.keys()):
         raise ConfigError(f"{path}: unknown keys: {', '.join(unknown)}")
@@ -60,5 +62,5 @@ def _take(setting: "Field[Any]", value: Any, source: str) -> Any:
     wanted = int if setting.metadata["kind"] is int else str
     if type(value) is not wanted:  # a Boolean is an int to isinstance
         name = {int: "a whole number without quotes", str: "a text in quotes"}[wanted]
-        raise ConfigError(f"{source}: wanted {name}, got {value!r}")
-    return parse(setting, str(value), source)
+        raise ConfigError(f"{source}: wanted {name}, got {quote_value(value)}")
+    return parse(setting, value if isinstance(value, str) else quote_value(value), source)

@@ -14,6 +14,7 @@ from typing import Any
 from serve.bench.load import Plan
 from serve.bench.workload import BATCH_CLASSIFY, CLASSIFY
 from serve.client.endpoint import FILE_FLAGS, ConnectionFlags, Endpoint
+from serve.program import name_program
 
 
 def _flag(help_text: str, metavar: str = "N", **more: Any) -> dict[str, Any]:
@@ -116,7 +117,7 @@ def read_options(arguments: Sequence[str] | None) -> Options:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m serve.bench", description="Measure a server: a new one, or the one at --address."
+        prog=name_program("serve.bench"), description="Measure a server: a new one, or the one at --address."
     )
     for flag in fields(Options):
         name, help_text = "--" + flag.name.replace("_", "-"), flag.metadata["help"]

@@ -33,6 +33,7 @@ from serve.client.commands.output import (
 from serve.client.endpoint import ConnectionFlags, add_connection_flags
 from serve.errors import CallError, ConfigError
 from serve.folders import describe_left_out
+from serve.program import name_program
 
 CONNECTIONS = 4
 CALLS_IN_FLIGHT = 8
@@ -207,7 +208,7 @@ def _print_summary(options: Options, counts: Counts) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m serve.client", description="Classify images with a running server."
+        prog=name_program("serve.client"), description="Classify images with a running server."
     )
     add = parser.add_argument
     add(

@@ -30,6 +30,7 @@ from serve.client.corruptions.table import SEVERITIES, corrupt_file
 from serve.client.endpoint import ConnectionFlags, add_connection_flags
 from serve.errors import CallError, InklingError
 from serve.folders import describe_left_out
+from serve.program import name_program
 
 CONNECTIONS = 4
 SKIPPED_SHOWN = 10
@@ -155,7 +156,9 @@ def describe_rest(examples: Examples, judged: Judged) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m serve.evaluate", description="Measure a served model's accuracy.")
+    parser = argparse.ArgumentParser(
+        prog=name_program("serve.evaluate"), description="Measure a served model's accuracy."
+    )
     add = parser.add_argument
     add("folder", type=Path, metavar="DIR", help="evaluate the images in the class folders of DIR")
     add_connection_flags(parser)

@@ -17,6 +17,7 @@ from serve.client.channel import open_channel
 from serve.client.endpoint import ConnectionFlags, Endpoint, add_connection_flags, to_endpoint
 from serve.client.handshake import explain_failure
 from serve.errors import ConfigError
+from serve.program import name_program
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m serve.health", description="Ask a server for its health.")
+    parser = argparse.ArgumentParser(prog=name_program("serve.health"), description="Ask a server for its health.")
     parser.add_argument("service", nargs="?", default="", help="ask for one model by name (default: the whole server)")
     # In the image, the variable has the port of the container's own server.
     add_connection_flags(parser, port_variable="INKLING_SERVE_PORT")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from serve.errors import ModelFileError
+from serve.errors import ModelFileError, quote_value
 
 FILE_NAME = "serving.toml"
 LARGEST_FILE = 64 * 1024
@@ -69,9 +69,13 @@ def check_serving(values: Mapping[str, Any]) -> ServingSettings:
         raise ModelFileError(f"{FILE_NAME}: unknown keys: {', '.join(unknown)}; wanted some of {', '.join(known)}")
     precision = values.get("precision")
     if precision is not None and precision not in PRECISIONS:
-        raise ModelFileError(f"{FILE_NAME}: precision: wanted one of {', '.join(PRECISIONS)}; got {precision!r}")
+        raise ModelFileError(
+            f"{FILE_NAME}: precision: wanted one of {', '.join(PRECISIONS)}; got {quote_value(precision)}"
+        )
     for name, (least, most) in _BOUNDS.items():
         value = values.get(name, least)
         if type(value) is not int or not least <= value <= most:  # a Boolean is an int to isinstance
-            raise ModelFileError(f"{FILE_NAME}: {name}: wanted a whole number from {least} to {most}; got {value!r}")
+            raise ModelFileError(
+                f"{FILE_NAME}: {name}: wanted a whole number from {least} to {most}; got {quote_value(value)}"
+            )
     return ServingSettings(**values)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from serve.errors import ConfigError, InklingError
+from serve.program import name_program
 from serve.score.local import Options, Summary, score
 from serve.score.scorer import BATCH, MAX_IMAGE_PIXELS
 
@@ -63,7 +64,7 @@ def _count(least: int) -> "type[int]":
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m serve.score",
+        prog=name_program("serve.score"),
         allow_abbrev=False,
         description="Score images without a server: labels and probabilities of every one, in one file.",
         epilog="A run that was interrupted goes on with the same command.",

@@ -25,7 +25,8 @@ from serve.score.output.formats import find_format
 from serve.score.output.shards import Shards
 from serve.score.progress import Progress
 from serve.score.scorer import BATCH, MAX_IMAGE_PIXELS
-from serve.score.sources import Item, Source, open_source
+from serve.score.sources.find import open_source
+from serve.score.sources.items import Item, Source
 from serve.score.workers import Chunk, Settings, Workers
 
 CHUNK_IMAGES = 64

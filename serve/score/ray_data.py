@@ -19,7 +19,9 @@ from serve.score.local import CHUNK_IMAGES, Options
 from serve.score.model import Model, find_model
 from serve.score.output.formats import to_table
 from serve.score.scorer import Scorer, take_bytes
-from serve.score.sources import STANDARD_INPUT, choose_column, read_tar
+from serve.score.sources.archive import read_tar
+from serve.score.sources.find import STANDARD_INPUT
+from serve.score.sources.table import choose_column
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 LIGHT = {"num_cpus": 0}

@@ -20,7 +20,7 @@ from serve.errors import InklingError
 from serve.score.model import Model
 from serve.score.output.formats import Format, to_text
 from serve.score.scorer import Scorer
-from serve.score.sources import read_file
+from serve.score.sources.items import read_file
 
 AHEAD = 2
 """Chunks that a worker has at a time: it reads the next one while it scores the first."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from serve.client.endpoint import ADDRESS_VARIABLE, DEFAULT_ADDRESS, MAX_PORT, Endpoint
 from serve.errors import ConfigError
+from serve.program import name_program
 
 DEFAULT_PORT = 8080
 DEFAULT_BODY_BYTES = 16 * 2**20
@@ -71,7 +72,7 @@ def read_options(arguments: Sequence[str] | None = None) -> Options:
 def make_parser() -> argparse.ArgumentParser:
     """The flags."""
     parser = argparse.ArgumentParser(
-        prog="python -m serve.web", description="Serve a page and an HTTP API in front of a gRPC server."
+        prog=name_program("serve.web"), description="Serve a page and an HTTP API in front of a gRPC server."
     )
     _add_server(parser)
     _add_listening(parser)

@@ -20,6 +20,9 @@ from serve.web.requests.multipart import read_form
 from serve.web.requests.options import read_options
 from serve.web.upstream import Upstream
 
+JSON, FORM = "application/json", "multipart/form-data"
+PARSED = (JSON, FORM)
+"""Kinds of bodies that are parsed. Every other kind is an image as it is."""
 DEEPEST_JSON = 8
 """Levels of a request as JSON."""
 
@@ -55,7 +58,9 @@ class Rest:
         """One image."""
         metadata = read_metadata(request)
         async with self._bodies.read(request) as body:
-            asked = read_request(body, request.headers.get("content-type", ""), request.path_params["model"])
+            content_type, model = request.headers.get("content-type", ""), request.path_params["model"]
+            size = len(body) if read_kind(content_type) in PARSED else 0
+            asked = await self._bodies.parse(size, read_request, body, content_type, model)
             read_options(request.query_params.multi_items(), asked)
             if not asked.image:
                 raise invalid("wanted the bytes of an image, got none", "IMAGE_EMPTY")
@@ -66,12 +71,17 @@ class Rest:
         return to_json(request, await self._upstream.call(method, asked, read_metadata(request)))
 
 
+def read_kind(content_type: str) -> str:
+    """The kind of a body, without its parameters."""
+    return content_type.partition(";")[0].strip().lower()
+
+
 def read_request(body: bytes, content_type: str, model: str) -> pb.ClassifyRequest:
     """A request of its body, which is JSON, a form, or else the image itself. Raises HttpError."""
-    kind = content_type.partition(";")[0].strip().lower()
-    if kind == "application/json":
+    kind = read_kind(content_type)
+    if kind == JSON:
         return _read_json(body, model)
-    if kind != "multipart/form-data":
+    if kind != FORM:
         return pb.ClassifyRequest(model=model, image=body)
     form = read_form(body, content_type)
     asked = pb.ClassifyRequest(model=model, image=form.file)

@@ -75,6 +75,14 @@ def test_an_empty_variable_names_no_file() -> None:
         ("port = 65536", "port: wanted a whole number from 0 to 65535, got '65536'"),
         ("port = -1", "port: wanted a whole number from 0 to 65535, got '-1'"),
         ("[port]\nnumber = 1", "port: wanted a whole number without quotes, got {'number': 1}"),
+        (
+            "port" + ".a" * 20_000 + " = 1",
+            "port: wanted a whole number without quotes, got a value of type dict, too large to show",
+        ),
+        (
+            "port = 0x" + "f" * 5_000,
+            "port: wanted a whole number from 0 to 65535, got 'a value of type int, too large to show'",
+        ),
         ("host = 1", "host: wanted a text in quotes, got 1"),
         ('device = "CPU"', "device: wanted one of auto, cpu, cuda; got 'CPU'"),
         ("tls_cert = false", "tls_cert: wanted a text in quotes, got False"),
@@ -95,6 +103,13 @@ def test_what_is_not_toml_is_refused_with_the_file(tmp_path: Path, data: bytes) 
     file.write_bytes(data)
     with pytest.raises(ConfigError, match=r"inkling\.toml is not TOML: "):
         read_config([], {"INKLING_SERVE_CONFIG": str(file)})
+
+
+def test_toml_that_is_nested_too_deeply_is_refused_with_the_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_text(tmp_path, "port = " + "[" * 20_000)
+    file = tmp_path / "inkling.toml"
+    assert str(caught.value) == f"--config: {file}: wanted TOML, got lists or tables nested too deeply to read"
 
 
 @pytest.mark.parametrize("name", ["missing.toml", "."])

@@ -14,6 +14,7 @@ import numpy as np
 
 from serve.errors import ModelFileError
 from serve.model_file.spec import ModelSpec, PrepareSpec
+from serve.program import name_program
 from train.commands.ending import run
 from train.data.datasets import Dataset, Part, load
 from train.evaluation.card import replace_familiarity
@@ -40,7 +41,8 @@ class FamiliarityFlags:
 def parse_flags(arguments: Sequence[str] | None) -> FamiliarityFlags:
     """Read the flags. Exits with code 2 on bad usage."""
     parser = argparse.ArgumentParser(
-        prog="python -m train.familiarity", description="Add the output familiarity to a model file, or fit it anew."
+        prog=name_program("train.familiarity"),
+        description="Add the output familiarity to a model file, or fit it anew.",
     )
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="change FOLDER/model.onnx, as in models/mnist/1")
     parser.add_argument(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from serve.folders import describe_left_out
 from serve.model_file.spec import COLOUR_CHANNELS, InputSpec, PrepareSpec
+from serve.program import name_program
 from train.commands.ending import advise_resuming, run
 from train.commands.recipe import adapt, train_recipe
 from train.data.datasets import Dataset
@@ -48,7 +49,7 @@ def main() -> int:
 def parse_flags() -> FolderFlags:
     """Read the flags. Exits with code 2 on bad usage."""
     parser = argparse.ArgumentParser(
-        prog="python -m train.folder",
+        prog=name_program("train.folder"),
         description="Train a model on a folder that has a sub-folder of images for each class, named by its label. "
         f"It needs at least 2 classes of {LEAST_IMAGES} images: PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF of any size.",
     )

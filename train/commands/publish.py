@@ -7,6 +7,7 @@ or how anything was computed.
 
 import csv
 import dataclasses
+import math
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -201,4 +202,5 @@ def print_test_figures(probabilities: Floats, dataset: "Dataset") -> None:
     by_class = measure_class_accuracy(probabilities, truth)
     print(f"calibration error {measure_calibration_error(probabilities, truth):.4f} over the test images")
     print(f"test accuracy {measure_accuracy(probabilities, truth):.4f} over {len(truth)} images, by the ONNX file")
-    print("  " + ", ".join(f"{label} {accuracy:.3f}" for label, accuracy in zip(labels, by_class, strict=True)))
+    shown = ("no images" if math.isnan(accuracy) else f"{accuracy:.3f}" for accuracy in by_class)
+    print("  " + ", ".join(f"{label} {text}" for label, text in zip(labels, shown, strict=True)))

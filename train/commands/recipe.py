@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from serve.errors import ConfigError, InklingError
 from serve.model_file.folder import find_newest
+from serve.program import name_program
 from train.commands.ending import STDOUT_REMEDY, advise_resuming, run
 from train.commands.publish import print_outcome, print_test_figures, publish_run
 from train.commands.start import read_initial, start_from, teach
@@ -67,7 +68,7 @@ def parse_flags(module: str, default: str) -> RecipeFlags:
     dataset = RECIPES[default].dataset
     names = [name for name, recipe in ALL.items() if recipe.dataset == dataset]
     parser = argparse.ArgumentParser(
-        prog=f"python -m train.{module}",
+        prog=name_program(f"train.{module}"),
         description="Train a model, export it to one ONNX file, and check the file against the model.",
         epilog=list_models(dataset),
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from serve.errors import ConfigError
+from serve.program import name_program
 from train.commands.ending import run
 from train.commands.recipe import less_noise
 from train.data.datasets import Dataset, Part, load
@@ -56,7 +57,7 @@ def main() -> int:
 def parse_flags() -> StudyFlags | None:
     """Read the flags; None stands for `--list`. Exits with code 2 on bad usage."""
     about = "Compare values of one setting over several seeds."
-    parser = argparse.ArgumentParser(prog="python -m train.study", description=about)
+    parser = argparse.ArgumentParser(prog=name_program("train.study"), description=about)
     add = parser.add_argument
     add("name", nargs="?", choices=STUDIES, metavar="NAME", help=f"run this study: {', '.join(STUDIES)}")
     add("--list", action="store_true", help="print the studies with their questions, and exit")

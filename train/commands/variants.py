@@ -13,6 +13,7 @@ import numpy as np
 
 from serve.errors import ConfigError, ModelFileError
 from serve.model_file.spec import ModelSpec
+from serve.program import name_program
 from train.commands.converting.publish import CONVERTED
 from train.commands.ending import run
 from train.commands.familiarity import gather_images
@@ -41,7 +42,9 @@ class VariantFlags:
 
 def parse_flags(arguments: Sequence[str] | None) -> VariantFlags:
     """Read the flags. Exits with code 2 on bad usage."""
-    parser = argparse.ArgumentParser(prog="python -m train.variants", description="Convert a model file to fewer bits.")
+    parser = argparse.ArgumentParser(
+        prog=name_program("train.variants"), description="Convert a model file to fewer bits."
+    )
     add = parser.add_argument
     add("folder", type=Path, metavar="FOLDER", help="convert FOLDER/model.onnx, as in models/cifar10-cnn/1")
     add("--precision", choices=tuple(TOLERANCES), required=True, help="write FOLDER/model.<precision>.onnx")

@@ -29,6 +29,7 @@ from serve.client.handshake import explain_failure
 from serve.client.messages import read_rpc_error
 from serve.errors import CallError, ConfigError
 from serve.pb import classifier_pb2 as pb
+from serve.program import name_program
 
 LOAD_TIMEOUT_S = 600
 """Seconds that a load may take: the server tests and warms the model before it answers."""
@@ -162,7 +163,7 @@ def _tell_familiarity(model: pb.Model) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m serve.client.commands.models", description="Ask a server for its models, or change them."
+        prog=name_program("serve.client.commands.models"), description="Ask a server for its models, or change them."
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="list|show|load|unload")
     _add_action(actions.add_parser("list", help="list the models that are served, and the files that were refused"))

@@ -28,9 +28,8 @@ LARGEST_DIMENSION = 2**31
 REASON = "TENSOR_INVALID"
 
 
-def read_request(body: bytes, header: str | None) -> tuple[pb.ModelInferRequest, Wanted]:
-    """The request in a body, and how it is to be answered. Raises HttpError."""
-    length = len(body) if header is None else _read_length(header, len(body))
+def read_request(body: bytes, length: int) -> tuple[pb.ModelInferRequest, Wanted]:
+    """The request in a body whose first `length` bytes are JSON, and how it is to be answered. Raises HttpError."""
     given, rest = read_json(body[:length]), body[length:]
     asked = pb.ModelInferRequest(id=take(given, "id", str, ""))
     parameters = dict(take(given, "parameters", dict, {}))
@@ -48,7 +47,10 @@ def read_request(body: bytes, header: str | None) -> tuple[pb.ModelInferRequest,
     return asked, Wanted(is_binary, outputs)
 
 
-def _read_length(header: str, size: int) -> int:
+def read_length(header: str | None, size: int) -> int:
+    """The bytes of JSON in a body of that size; all of them without a header. Raises HttpError."""
+    if header is None:
+        return size
     if not (header.isascii() and header.isdecimal() and len(header) < 12 and int(header) <= size):
         raise invalid(f"wanted an Inference-Header-Content-Length from 0 to {size}, got {quote(header)}")
     return int(header)

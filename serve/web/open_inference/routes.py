@@ -16,7 +16,7 @@ from starlette.routing import Route
 from serve.pb import open_inference_pb2 as pb
 from serve.web.failures import JsonResponse
 from serve.web.open_inference.plain import read_json, to_plain
-from serve.web.open_inference.requests import read_request, take
+from serve.web.open_inference.requests import read_length, read_request, take
 from serve.web.open_inference.responses import HEADER, write_response
 from serve.web.requests.caller import read_metadata, work_for_caller
 from serve.web.requests.limits import Bodies
@@ -93,7 +93,8 @@ class OpenInference:
     async def list_repository(self, request: Request) -> Response:
         """What is served, and what was refused."""
         async with self._bodies.read(request) as body:
-            only_ready = (read_json(body) if body else {}).get("ready") is True
+            given = await self._bodies.parse(len(body), read_json, body) if body else {}
+            only_ready = given.get("ready") is True
         reply = await self._call(request, "RepositoryIndex", pb.RepositoryIndexRequest(ready=only_ready))
         return JsonResponse([to_plain(model) for model in reply.models])
 
@@ -109,7 +110,8 @@ class OpenInference:
         """Classify the images of a request."""
         metadata = read_metadata(request)
         async with self._bodies.read(request) as body:
-            asked, wanted = read_request(body, request.headers.get(HEADER))
+            length = read_length(request.headers.get(HEADER), len(body))
+            asked, wanted = await self._bodies.parse(length, read_request, body, length)
             names = _read_names(request)
             asked.model_name, asked.model_version = names["name"], names.get("version", "")
             reply = await work_for_caller(request, self._upstream.call("ModelInfer", asked, metadata))
@@ -117,7 +119,7 @@ class OpenInference:
 
     async def _change(self, request: Request, method: str, asked: Any) -> Response:
         async with self._bodies.read(request) as body:
-            given = read_json(body) if body else {}
+            given = await self._bodies.parse(len(body), read_json, body) if body else {}
         asked.model_name = request.path_params["model"]
         for name in take(given, "parameters", dict, {}):
             asked.parameters[name].SetInParent()  # the server knows which it takes

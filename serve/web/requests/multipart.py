@@ -13,7 +13,7 @@ from serve.web.failures import invalid
 
 MOST_FIELDS = 16
 MOST_FIELD_BYTES = 1024
-"""Bytes of a field that is no file, and of the headers of a part."""
+"""Bytes of a field that is no file. The parser itself bounds the headers of a part."""
 FILE_FIELD = "image"
 """A part of this name is the file, also if it has no name of a file."""
 

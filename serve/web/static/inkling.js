@@ -3,7 +3,8 @@
 
 const TEXTS = {
   en: {
-    skip: "Skip to the answer", tagline: "Draw a digit or drop a picture, and see what the model makes of it.",
+    skip: "Skip to the answer", tagline: "Draw or drop a picture, and see what the model makes of it.",
+    taglineDigits: "Draw a digit or drop a picture, and see what the model makes of it.",
     pageLanguage: "Language of the page", picture: "Your picture", pad: "Drawing area", hint: "Draw here",
     hintMore: "or drop, paste or choose a picture", tools: "Drawing tools", undo: "Undo", clear: "Clear",
     choose: "Choose a picture", helpTitle: "Without a mouse",
@@ -26,7 +27,8 @@ const TEXTS = {
     strange: "This does not look like anything that the model knows. Do not rely on the answer.",
   },
   ru: {
-    skip: "Перейти к ответу", tagline: "Нарисуйте цифру или перетащите картинку, и посмотрите, что скажет модель.",
+    skip: "Перейти к ответу", tagline: "Нарисуйте или перетащите картинку, и посмотрите, что скажет модель.",
+    taglineDigits: "Нарисуйте цифру или перетащите картинку, и посмотрите, что скажет модель.",
     pageLanguage: "Язык страницы", picture: "Ваша картинка", pad: "Поле для рисования", hint: "Рисуйте здесь",
     hintMore: "или перетащите, вставьте, выберите картинку", tools: "Инструменты рисования", undo: "Отменить",
     clear: "Очистить", choose: "Выбрать картинку", helpTitle: "Без мыши",
@@ -49,12 +51,13 @@ const TEXTS = {
     strange: "Это не похоже ни на что, что модель знает. Не полагайтесь на ответ.",
   },
 };
-const SAMPLES = {
-  grey: ["digits/3-slanted-pen.png", "digits/2-chalk.webp", "digits/7-palette.gif", "digits/8-slanted-brush.png",
-    "digits/6-transparent.png", "digits/4-28-pixels.png"],
-  rgb: ["objects/cat-chelsea.jpg", "objects/airplane-drawn.jpg", "objects/frog-drawn.jpg", "objects/bird-drawn.webp",
-    "objects/horse-silhouette.png", "objects/truck-drawn.jpg"],
-};
+// The name of a file begins with its label.
+const SAMPLES = [
+  "digits/3-slanted-pen.png", "digits/2-chalk.webp", "digits/7-palette.gif", "digits/8-slanted-brush.png",
+  "digits/6-transparent.png", "digits/4-28-pixels.png",
+  "objects/cat-chelsea.jpg", "objects/airplane-drawn.jpg", "objects/frog-drawn.jpg", "objects/bird-drawn.webp",
+  "objects/horse-silhouette.png", "objects/truck-drawn.jpg",
+];
 const RARE = 0.1, STRANGE = 0.01;      // shares of known pictures that are less typical
 const PEN = 0.062, STEP = 1 / 28;      // of the side of the drawing area
 const SENT_SIDE = 280;                 // pixels of the picture that is sent
@@ -113,7 +116,7 @@ function make(tag, properties = {}, ...children) {
 
 // The server
 
-async function call(path, init = {}) {
+async function request(path, init = {}) {
   const headers = { ...init.headers };
   if (state.token) headers.Authorization = `Bearer ${state.token}`;
   let response;
@@ -122,12 +125,16 @@ async function call(path, init = {}) {
   } catch {
     throw Object.assign(new Error("no server"), { isGone: true });
   }
-  if (response.ok) return response.json();
+  if (response.ok) return response;
   const status = await response.json().catch(() => ({}));
   throw Object.assign(new Error(status.message || response.statusText), {
     isGone: response.status === 502 || response.status === 503, needsToken: response.status === 401,
     isBusy: response.status === 429,
   });
+}
+
+async function call(path, init) {
+  return (await request(path, init)).json();
 }
 
 function noteFailure(error) {
@@ -193,6 +200,7 @@ function fillModels() {
 
 function changeModel() {
   fillLabelLanguages();
+  fillTagline();
   fillSamples();
   showFacts();
   askAgain();
@@ -216,10 +224,20 @@ function showFacts() {
   });
 }
 
+function currentLabels() {
+  const sets = currentModel()?.labelSets || [];
+  return new Set(sets.flatMap((set) => set.labels).map((label) => label.toLowerCase()));
+}
+
+function fillTagline() {
+  const labels = currentLabels(), isOfDigits = [..."0123456789"].every((digit) => labels.has(digit));
+  find("tagline").dataset.text = isOfDigits ? "taglineDigits" : "tagline";
+  find("tagline").textContent = say(find("tagline").dataset.text);
+}
+
 function fillSamples() {
-  const model = currentModel();
-  if (!model) return;
-  find("samples").replaceChildren(...SAMPLES[model.inputColour === "grey" ? "grey" : "rgb"].map((path) => {
+  const labels = currentLabels(), fitting = SAMPLES.filter((path) => labels.has(path.match(/\/(\w+)-/)[1]));
+  find("samples").replaceChildren(...fitting.map((path) => {
     const name = path.replace(/^.*\/|\.\w+$/g, "").replaceAll("-", " "), url = `/static/samples/${path}`;
     const button = make("button", { type: "button" }, make("img", { src: url, alt: say("sample", { name }), loading: "lazy" }));
     button.setAttribute("aria-pressed", String(state.source?.url === url));
@@ -387,10 +405,9 @@ function takePicture(blob, name, url = URL.createObjectURL(blob)) {
 
 async function takeSample(url, name) {
   try {
-    const response = await fetch(url);
-    takePicture(await response.blob(), name, url);
-  } catch {
-    noteGone();
+    takePicture(await (await request(url)).blob(), name, url);
+  } catch (error) {
+    noteFailure(error);
   }
 }
 

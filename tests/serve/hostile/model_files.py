@@ -178,6 +178,16 @@ def reads(location: str, inside: bool = False) -> bytes:
     return with_change(change)
 
 
+def reads_in_a_function(location: str) -> bytes:
+    """The value of a function's attribute is in another file."""
+    tensor = TensorProto(name="far", data_type=TensorProto.FLOAT, dims=[3], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value=location)
+    value = onnx.AttributeProto(name="far", type=onnx.AttributeProto.TENSOR, t=tensor)
+    opsets = [helper.make_opsetid("", 17)]
+    function = helper.make_function("own", "Same", [], [], [], opsets, attribute_protos=[value])
+    return with_change(lambda model: model.functions.append(function))
+
+
 def odd_files() -> dict[str, bytes]:
     """Files that must not be served, by name."""
     labels = {"en": ["a", "b", "\ud800"]}
@@ -204,6 +214,7 @@ def odd_files() -> dict[str, bytes]:
         "self-test-nothing": with_fact("self_test", '{"seed": 1, "probabilities": [], "tolerance": 0.1}'),
         "external": reads("passwd"),
         "external-inside": reads("etc/passwd", inside=True),
+        "external-function": reads_in_a_function("etc/passwd"),
         "not-onnx": b"text",
         "empty": b"",
     }

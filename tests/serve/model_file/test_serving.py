@@ -45,6 +45,14 @@ def test_a_file_gives_its_settings_and_leaves_the_others(tmp_path: Path, text: s
         ("precision = 8", "precision: wanted one of float32, float16, int8; got 8"),
         ("max_batch 4", "wanted TOML: "),
         ("max_batch = " + "[" * 20_000, "wanted TOML, got lists or tables in each other, too deep"),
+        (
+            "max_batch = 0x" + "f" * 5_000,
+            "max_batch: wanted a whole number from 1 to 65536; got a value of type int, too",
+        ),
+        (
+            "precision" + ".a" * 20_000 + " = 1",
+            "precision: wanted one of float32, float16, int8; got a value of type dict, too",
+        ),
         ("#" * 70_000, "wanted at most 65,536 bytes, got more"),
     ],
 )

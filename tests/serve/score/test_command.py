@@ -246,6 +246,13 @@ def test_a_tar_that_ends_too_early_ends_with_1(folder: Path) -> None:
     assert (code, "wanted a whole tar file" in errors) == (1, True), errors
 
 
+def test_a_parquet_file_that_is_damaged_ends_with_1(folder: Path) -> None:
+    (folder / "in.parquet").write_bytes(b"PAR1" + bytes(100))
+    pytest.importorskip("pyarrow", reason="needs the extra [score]")
+    code, errors = run(folder, "in.parquet", "--out", "out.csv")
+    assert (code, errors.startswith("serve.score: in.parquet: wanted a whole Parquet file")) == (1, True), errors
+
+
 def test_a_second_run_to_the_same_file_is_refused_at_once(many: Path, tmp_path: Path) -> None:
     out = str(tmp_path / "out.csv")
     with start(many, "images", "--out", out) as first:

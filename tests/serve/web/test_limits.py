@@ -114,6 +114,31 @@ def test_one_request_too_many_gets_a_429_with_retry_after(
         assert waiting.result(30).code == 200
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v2/models/bands/infer", b'{"inputs": [{"datatype": "BYTES", "data": [%s]}]}'),
+        (PATH, b'{"image": [%s]}'),
+    ],
+    ids=["open inference", "inkling.v1"],
+)
+def test_small_requests_are_answered_while_a_large_body_is_parsed(
+    web_server: RunningServer, path: str, body: bytes
+) -> None:
+    """A request takes its place before its body is parsed, so a small one that gets a 429 is answered meanwhile.
+
+    The large body is refused by its parser. The small one is empty, so that it takes no place from the large one.
+    """
+    large = body % b",".join([b'"AAAA"'] * 2_000_000 + [b'"?"'])
+    with open_door(web_server.address, "--max-requests", "1") as door, ThreadPoolExecutor(1) as pool:
+        parsed = pool.submit(ask, door.url, path, large, {"Content-Type": "application/json"})
+        codes = []
+        while not parsed.done():
+            codes.append(ask(door.url, PATH, b"").code)
+        assert 429 in codes[:-1], codes  # the last one may have ended after the large one
+        assert parsed.result().code == 400
+
+
 def test_an_overloaded_server_is_a_429_with_retry_after(
     start_server: Callable[..., RunningServer], repository_folder: Path, png: Png
 ) -> None:

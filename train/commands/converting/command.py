@@ -16,6 +16,7 @@ import numpy as np
 
 from serve.errors import ConfigError
 from serve.model_file.spec import InputSpec, PrepareSpec, self_test_images
+from serve.program import name_program
 from train.commands.converting.publish import Origin, publish_converted
 from train.commands.ending import run
 from train.commands.recipe import less_noise
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parse_flags(arguments: Sequence[str] | None = None) -> ConvertFlags:
     """Read the flags. Exits with code 2 on bad usage."""
     parser = argparse.ArgumentParser(
-        prog="python -m train.convert",
+        prog=name_program("train.convert"),
         description="Turn a trained model into a file that is served: a .keras or .h5 file of Keras, a SavedModel "
         "folder, or an ONNX file made elsewhere. What is not said is found out, or asked for.",
     )

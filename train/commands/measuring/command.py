@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from serve.errors import InklingError
+from serve.program import name_program
 from train.commands.ending import run
 from train.commands.publish import find_source_commit
 from train.data.datasets import load
@@ -41,7 +42,7 @@ class MeasureFlags:
 def parse_flags(arguments: Sequence[str] | None) -> MeasureFlags:
     """Read the flags. Exits with code 2 on bad usage."""
     parser = argparse.ArgumentParser(
-        prog="python -m train.measure", description="Measure what an answer of each model file costs on one core."
+        prog=name_program("train.measure"), description="Measure what an answer of each model file costs on one core."
     )
     add = parser.add_argument
     add("--models", type=Path, default=Path("models"), metavar="DIR", help="measure the files of DIR; default: models")

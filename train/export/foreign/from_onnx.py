@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from serve.model_file.spec import SEAL_KEY
 from serve.model_file.whole import LARGEST_FILE
@@ -68,19 +68,26 @@ def read_graph(path: Path) -> onnx.ModelProto:
         raise Unconvertible(f"{path}: wanted weights of at most {LARGEST_FILE:,} bytes in all, got {size:,}")
     if places:
         onnx.external_data_helper.load_external_data_for_model(model, str(path.parent))
+    if left := sorted(set(find_external_places(model))):  # sparse tensors and defaults of functions are not loaded
+        raise Unconvertible(f"{path}: wanted external data of weights and constants alone, others name {left[0]!r}")
     return model
 
 
 def find_external_places(model: onnx.ModelProto) -> Iterator[str]:
-    """The files in which tensors of a graph have their data."""
-    for graph in walk_graphs(model):
-        tensors = [
-            *graph.initializer,
-            *(each.t for node in graph.node for each in node.attribute if each.HasField("t")),
-        ]
-        for tensor in tensors:
-            if tensor.data_location == onnx.TensorProto.EXTERNAL:
-                yield next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
+    """The files in which tensors of a model have their data, wherever in it a tensor is."""
+    for tensor in walk_tensors(model):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            yield next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
+
+
+def walk_tensors(message: Message) -> Iterator[onnx.TensorProto]:
+    """The tensors in a message of ONNX and in the messages inside of it."""
+    for field, value in message.ListFields():
+        for each in value if field.is_repeated else [value]:
+            if isinstance(each, onnx.TensorProto):
+                yield each
+            elif isinstance(each, Message):
+                yield from walk_tensors(each)
 
 
 def walk_graphs(model: onnx.ModelProto) -> Iterator[Any]:

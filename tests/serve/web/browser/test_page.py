@@ -2,12 +2,14 @@
 
 import base64
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.serve.web.browser.strokes import DIGITS, draw, wait_for_answer
-from tests.support import ROOT
+from tests.serve.web.doors import open_door
+from tests.support import ROOT, RunningServer
 
 pytestmark = pytest.mark.slow
 
@@ -101,6 +103,46 @@ def test_samples_fit_the_model_and_are_classified(page: Any) -> None:
     page.click("#samples li:first-child button")
     wait_for_answer(page, "cat")
     assert page.locator("#samples button[aria-pressed=true] img").get_attribute("alt") == "Sample: cat chelsea"
+
+
+def test_the_tagline_speaks_of_digits_to_models_of_digits_alone(page: Any) -> None:
+    tagline = page.locator("#tagline")
+    assert tagline.text_content().startswith("Draw a digit or drop a picture")
+    page.select_option("#model", "cifar10/1")
+    assert tagline.text_content().startswith("Draw or drop a picture")
+    page.click("[data-language=ru]")
+    assert tagline.text_content().startswith("Нарисуйте или перетащите картинку")
+    page.select_option("#model", "mnist/1")
+    assert tagline.text_content().startswith("Нарисуйте цифру или перетащите картинку")
+
+
+def test_a_model_of_other_labels_has_no_samples(
+    start_server: Callable[..., RunningServer], repository_folder: Path, open_page: Open
+) -> None:
+    with open_door(start_server(repository_folder).address) as door:
+        page = open_page(door.url)
+        assert page.locator("#samples button").count() == 0
+        assert page.locator("#samples-title").is_hidden()
+        assert page.locator("#tagline").text_content().startswith("Draw or drop a picture")
+
+
+def test_a_sample_that_cannot_be_had_is_a_problem_and_no_picture(page: Any) -> None:
+    page.route("**/static/samples/**", lambda route: route.fulfill(status=404, json={"message": "no such sample"}))
+    page.click("#samples li:first-child button")
+    page.wait_for_selector("#problem:not([hidden])")
+    assert page.locator("#problem").text_content() == "No answer: no such sample"
+    assert page.locator("#shown").is_hidden()
+
+
+def test_a_browser_without_scripts_is_told_so_in_both_languages(browser: Any, url: str) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(url)
+    sentences = page.locator("noscript p")
+    assert sentences.first.is_visible()
+    assert "works only with JavaScript" in sentences.first.text_content()
+    assert "страница работает только" in sentences.last.text_content()
+    context.close()
 
 
 def test_the_samples_of_the_page_are_those_of_the_repository() -> None:

@@ -104,6 +104,16 @@ def test_class_folders_give_accuracy_a_card_and_pictures(
         assert client.list_models().models[0].test_count == 45
 
 
+def test_a_class_without_pictures_has_no_accuracy(convert: Convert, tmp_path: Path) -> None:
+    pictures = write_colours(tmp_path / "pictures", 4)
+    for picture in (pictures / "green").iterdir():
+        picture.unlink()
+    code, printed, errors = convert("--images", pictures, "--scale", "1/255", "--mean", "0.5")
+    assert code == 0, errors
+    assert "green no images, blue " in printed
+    assert "nan" not in printed
+
+
 def test_without_labelled_pictures_the_file_is_unverified(convert: Convert, tmp_path: Path) -> None:
     code, printed, _ = convert("--scale", "1/255")
     assert code == 0

@@ -74,6 +74,66 @@ def make_external(location: str) -> Change:
     return change
 
 
+def add_function(model: onnx.ModelProto, *attributes: onnx.AttributeProto) -> None:
+    """A function of the model's own that leaves scores as they are, with values for attributes."""
+    opsets = [helper.make_opsetid("", 17)]
+    same = helper.make_node("Identity", ["x"], ["y"])
+    function = helper.make_function("own", "Same", ["x"], ["y"], [same], opsets, attribute_protos=list(attributes))
+    model.functions.append(function)
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    model.graph.node[-1].output[0] = "scores"
+    model.graph.node.append(helper.make_node("Same", ["scores"], ["output"], domain="own"))
+
+
+def make_external_in(place: str) -> Change:
+    """A tensor with its data in ../weights.bin, at a place where tensors are rare."""
+    tensor = TensorProto(name="far", data_type=TensorProto.FLOAT, dims=[9], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="../weights.bin")
+    sparse = onnx.SparseTensorProto(values=tensor, dims=[9])
+
+    def change(model: onnx.ModelProto) -> None:
+        attribute = model.graph.node[0].attribute.add(name="far", type=onnx.AttributeProto.TENSORS)
+        if place == "tensors":
+            attribute.tensors.append(tensor)
+        elif place == "sparse tensor":
+            attribute.sparse_tensor.CopyFrom(sparse)
+        elif place == "sparse weights":
+            model.graph.sparse_initializer.append(sparse)
+        elif place == "default of a function":
+            add_function(model, onnx.AttributeProto(name="far", type=onnx.AttributeProto.TENSOR, t=tensor))
+
+    return change
+
+
+@pytest.mark.parametrize("place", ["tensors", "sparse tensor", "sparse weights", "default of a function"])
+def test_external_data_anywhere_in_a_model_are_refused_outside_its_folder(place: str, tmp_path: Path) -> None:
+    model = make_classifier()
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "weights.bin").write_bytes(bytes(36))
+    make_external_in(place)(model)
+    with pytest.raises(Unconvertible, match=r"in a file beside it, the graph names '\.\./weights\.bin'"):
+        from_onnx(write(model, tmp_path / "inner"))
+
+
+def test_a_model_with_a_function_of_its_own_is_taken(tmp_path: Path) -> None:
+    model = make_classifier()
+    add_function(model)
+    images = np.random.default_rng(1).random((2, 3, 8, 8), np.float32)
+    expected = from_onnx(write(make_classifier(), tmp_path)).run(images)
+    np.testing.assert_array_equal(from_onnx(write(model, tmp_path)).run(images)["output"], expected["output"])
+
+
+def test_external_data_of_sparse_weights_are_refused(tmp_path: Path) -> None:
+    """ONNX loads those of weights and constants alone."""
+    model = make_classifier()
+    (tmp_path / "inner").mkdir()
+    make_external_in("sparse weights")(model)
+    model.graph.sparse_initializer[0].values.external_data[0].value = "weights.bin"
+    (tmp_path / "inner/weights.bin").write_bytes(bytes(36))
+    with pytest.raises(Unconvertible, match=r"of weights and constants alone, others name 'weights\.bin'"):
+        from_onnx(write(model, tmp_path / "inner"))
+
+
 def give_a_sequence(model: onnx.ModelProto) -> None:
     model.graph.node.append(helper.make_node("SequenceConstruct", ["output"], ["list"]))
     del model.graph.output[:]
