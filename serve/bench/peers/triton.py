@@ -16,14 +16,17 @@ from typing import Any
 
 import grpc
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from serve.bench.target import process_tree
 from serve.client.channel import open_channel
 from serve.errors import ConfigError
+from serve.pb import open_inference_pb2
 
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 SCRIPT = Path(__file__).with_name("pytriton_server.py")
 START_TIMEOUT_S = 60
+SUM_TOLERANCE = 1e-3
 STOP_TIMEOUT_S = 30
 
 
@@ -56,9 +59,13 @@ def make_peer_requests(
     requests = [make_infer_request(model, image) for image in encoded]
     with open_channel(address) as channel:
         reply = _first_reply(channel.unary_unary(METHOD), requests[0], model, timeout_s)
-    last = np.frombuffer(reply[-40:], np.float32)  # the raw output is last: ten probabilities, float32
-    if len(last) != 10 or abs(float(last.sum()) - 1) > 1e-3:  # all benchmarked models have ten classes
-        raise ConfigError(f"--peer: wanted ten probabilities of its model {model}, got {reply[:100]!r}")
+    try:
+        (raw,) = open_inference_pb2.ModelInferResponse.FromString(reply).raw_output_contents
+        found = np.frombuffer(raw, np.float32)
+    except (DecodeError, ValueError) as error:
+        raise ConfigError(f"--peer: wanted probabilities of its model {model}, got {reply[:100]!r}") from error
+    if not found.size or abs(float(found.sum()) - 1) > SUM_TOLERANCE:
+        raise ConfigError(f"--peer: wanted probabilities of its model {model}, got {found[:10]}")
     return requests
 
 
