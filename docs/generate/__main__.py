@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from docs.generate.api import write_api
+from docs.generate.capacity import write_capacity
 from docs.generate.commands import write_commands
 from docs.generate.errors import write_error_tree, write_reasons
 from docs.generate.metrics import write_metrics
@@ -30,6 +31,7 @@ from docs.generate.settings import write_settings
 ROOT = Path(__file__).parents[2]
 WRITERS: dict[str, Callable[..., str]] = {
     "api": write_api,
+    "capacity": write_capacity,
     "commands": write_commands,
     "error-tree": write_error_tree,
     "headline": write_headline,
