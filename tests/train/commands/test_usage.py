@@ -96,7 +96,7 @@ def test_help_lists_the_recipes_of_the_dataset_with_their_accuracy(
     for name, recipe in NOTEBOOKS.items():
         figures[name] += f", notebook {f'{recipe.target_accuracy:.4f}' if recipe.target_accuracy else 'none'}"
     assert rows == [
-        [name, f"{figures[name]}, {ALL[name].epochs} epochs"]
+        [name, f"{figures[name]}, {ALL[name].total_epochs} epochs"]
         for name in (*RECIPES, *QUICK, *CANDIDATES, *NOTEBOOKS)
         if name.startswith(module)
     ]
