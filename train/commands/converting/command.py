@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from train.export.foreign.scaling import Scaling
 
 ANSWERS = ("auto", "probabilities", "logits", "sigmoids", "sigmoid", "logit")
-POLICIES = ("photo/3", "photo/1", "digit/1")
+POLICIES = ("photo/3", "photo/2", "photo/1", "digit/2", "digit/1")
 FILTERS = ("bilinear", "bicubic", "nearest", "box", "hamming", "lanczos")
 DIGIT_BOX = 20 / 28  # of the side: the size of MNIST's digits in their images
 MOST_COMPARED = 500  # images on which the file is compared with the model itself, which may be slow
@@ -171,8 +171,10 @@ def choose_preparation(flags: ConvertFlags, target: InputSpec) -> PrepareSpec:
     """How the server makes the input from a picture."""
     height, width, _ = target.shape
     policy, _, number = flags.prepare.partition("/")
-    if flags.prepare == "digit/1":
+    if policy == "digit":
         return PrepareSpec(policy, int(number), {"box": round(min(height, width) * DIGIT_BOX)})
+    if flags.prepare == "photo/2":
+        return PrepareSpec(policy, int(number), {"margins": "peel"})
     if flags.prepare == "photo/1":
         return PrepareSpec(policy, int(number), {})
     resize = min(height, width) if flags.resize is None else flags.resize

@@ -12,8 +12,17 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from serve.client.client import Client
+from serve.images.policies.find import find_policy
+from serve.model_file.spec import InputSpec
 from tests.support import ROOT, RunningServer
-from train.commands.converting.command import main, read_number, read_size
+from train.commands.converting.command import (
+    POLICIES,
+    choose_preparation,
+    main,
+    parse_flags,
+    read_number,
+    read_size,
+)
 from train.commands.variants import main as write_variant_of
 from train.export.onnx_file import read_model_file, run_onnx
 
@@ -234,3 +243,12 @@ def test_a_variant_of_a_model_of_ones_own_wants_pictures(
     assert convert("--scale", "1/255")[0] == 0
     assert write_variant_of([str(tmp_path / "runs" / "colours" / "1"), "--precision", "int8"]) == 2
     assert "--images: wanted a folder of pictures to calibrate and measure on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_every_policy_that_can_be_chosen_prepares_pictures_for_the_input(policy: str) -> None:
+    flags = parse_flags(["net.onnx", "--name", "net", "--labels", "labels.txt", "--prepare", policy])
+    shape, colour = ((28, 28, 1), "grey") if policy.startswith("digit") else ((32, 32, 3), "rgb")
+    target = InputSpec(shape, "uint8", colour)
+    prepare = find_policy(choose_preparation(flags, target), target)
+    assert prepare(Image.linear_gradient("L")).shape == shape
