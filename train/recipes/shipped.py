@@ -69,7 +69,7 @@ _ALL = (
         validation_count=2000,
         keeps_last=True,
         second_view_share=0.2,
-        tuning=Tuning(epochs=2, peak_learning_rate=0.012, augmentation=_DEGRADED),
+        tuning=Tuning(epochs=1, peak_learning_rate=0.012, augmentation=_DEGRADED),
         gives_familiarity=True,
         halves_weights=True,
         prepare=PHOTO_WITHOUT_MARGINS,
