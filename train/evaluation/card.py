@@ -174,10 +174,12 @@ def describe_training(spec: ModelSpec, history: Sequence[Mapping[str, float]]) -
     settings = [f"- {key}: {_word(value)}" for key, value in spec.recipe.items() if value is not None]
     seconds = sum(row["seconds"] for row in history)
     versions = ", ".join(f"{name} {version}" for name, version in spec.versions.items())
+    initial = spec.recipe.get("initial")
+    start = f"the weights of `{initial}` as it was before" if initial else "random weights"
     return "\n".join([
         TRAINING_TITLE,
         "",
-        f"{len(history)} epochs in {seconds:,.0f} s, from random weights, only on the training set.",
+        f"{len(history)} epochs in {seconds:,.0f} s, from {start}, only on the training set.",
         "",
         *settings,
         "",

@@ -47,7 +47,7 @@ _ALL = (
         tuning=Tuning(epochs=4, peak_learning_rate=0.01, augmentation=_ON_PAPER),
         prepare=DIGIT_ON_PAPER,
         target_accuracy=0.9955,
-        measured_accuracy=0.997,
+        measured_accuracy=0.9971,
     ),
     Recipe(
         name="cifar10",

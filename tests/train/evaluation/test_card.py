@@ -139,3 +139,13 @@ def test_a_card_that_exists_gets_the_section_and_then_a_new_one(tmp_path: Path, 
     assert path.read_text() == wanted
     replace_familiarity(tmp_path / "none.md", familiar)
     assert not (tmp_path / "none.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("initial", "start"),
+    [(None, "from random weights"), ("one.onnx", "from the weights of `one.onnx` as it was before")],
+)
+def test_a_card_says_what_a_training_started_from(
+    tmp_path: Path, logits: np.ndarray, initial: str | None, start: str
+) -> None:
+    assert start in write(tmp_path, make_spec(initial=initial), apply_softmax(logits))
