@@ -73,8 +73,8 @@ _ALL = (
         gives_familiarity=True,
         halves_weights=True,
         prepare=PHOTO_WITHOUT_MARGINS,
-        target_accuracy=0.947,
-        measured_accuracy=0.9528,
+        target_accuracy=0.939,
+        measured_accuracy=0.9418,
     ),
     Recipe(
         name="mnist-mlp",
@@ -85,6 +85,7 @@ _ALL = (
         augmentation=None,
         peak_learning_rate=2e-3,
         label_smoothing=0.1,
+        halves_weights=True,
         prepare=DIGIT,
         target_accuracy=0.980,
         measured_accuracy=0.9849,
