@@ -19,8 +19,11 @@ DECISIVE = (
 )
 """The settings of a recipe that a run's figures depend on. Others may change without making finished runs foreign."""
 
-LATER: Mapping[str, Any] = {"averaging": 0.0, "distillation": None, "initial": None}
+LATER: Mapping[str, Any] = {"averaging": 0.0, "distillation": None, "initial": None, "tuning": None}
 """Decisive settings that older runs do not have, each with what these did."""
+
+LATER_OF_AUGMENTATION: Mapping[str, Any] = {"people": 0.0, "cutout_pixels": 0}
+"""The same inside an `Augmentation`."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,10 @@ def select_decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that determine a run. Older runs have more of them, and never balanced the classes."""
     names = (*DECISIVE, "pretraining_epochs", "train_count", "precision")
     later = {name: settings.get(name, default) for name, default in LATER.items()}
-    return {name: settings[name] for name in names} | later | {"is_balanced": settings.get("is_balanced", False)}
+    found = {name: settings[name] for name in names} | later | {"is_balanced": settings.get("is_balanced", False)}
+    if (found["augmentation"] or {}).get("kind") == "augmentation":
+        found["augmentation"] = {**LATER_OF_AUGMENTATION, **found["augmentation"]}
+    return found
 
 
 def is_comparable(run: Run, plan: Plan) -> bool:

@@ -25,7 +25,7 @@ def logits() -> np.ndarray:
     return random.normal(0, 1, (200, 3)) + 2 * np.eye(3)[np.arange(200) % 3]
 
 
-def make_spec(dataset: str = "cifar10", calibration: dict | None = None) -> ModelSpec:
+def make_spec(dataset: str = "cifar10", calibration: dict | None = None, initial: str | None = None) -> ModelSpec:
     return ModelSpec(
         name="small",
         dataset=dataset,
@@ -35,7 +35,13 @@ def make_spec(dataset: str = "cifar10", calibration: dict | None = None) -> Mode
         precision="float32",
         test_accuracy=0.8765,
         test_count=200,
-        recipe={"net": "conv 8 3x3, flatten", "epochs": 2, "augmentation": None, "calibration": calibration},
+        recipe={
+            "net": "conv 8 3x3, flatten",
+            "epochs": 2,
+            "augmentation": None,
+            "calibration": calibration,
+            "initial": initial,
+        },
         parameters=12345,
         created=datetime(2026, 1, 2, tzinfo=UTC),
         source_commit="abc",
