@@ -1,4 +1,6 @@
-"""The default recipe `cifar10` with a tiny net and tiny images: the whole way from the flags to the file's answers.
+"""The recipe `cifar10` with a tiny net and tiny images: the whole way from the flags to the file's answers.
+
+It looks at every mirror image and has no tuning here; `test_start.py` has runs with both.
 
 The images have a spot on the left, whose colour is the label, except for some with random labels.
 """
@@ -42,6 +44,9 @@ RECIPE = dataclasses.replace(
     epochs=3,
     batch_size=100,
     validation_count=CALIBRATION_LEAST,
+    mirrors=True,
+    second_view_share=0.0,
+    tuning=None,
     augmentation=dataclasses.replace(DEFAULT.augmentation, shift_pixels=1, cutout_pixels=4),
 )
 

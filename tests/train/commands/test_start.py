@@ -15,7 +15,7 @@ from train.data.datasets import Dataset, Part, split
 from train.export.onnx_file import read_model_file, run_onnx
 from train.export.second_view import remove_second_view
 from train.recipes.net import Flatten
-from train.recipes.recipe import Crop, Degradation, Distillation, Recipe
+from train.recipes.recipe import Crop, Degradation, Distillation, Recipe, Tuning
 from train.recipes.shipped import CANDIDATES, RECIPES
 
 pytestmark = pytest.mark.slow  # these tests share a training
@@ -55,6 +55,16 @@ def test_a_run_may_start_from_a_file_and_learn_from_it(file: Path, dataset: Data
     assert spec.recipe["averaged"] in (True, False)
     card = (tmp_path / recipe.name / "1" / "README.md").read_text()
     assert "million multiply-adds. The mirror image is looked at" in card
+
+
+def test_a_run_ends_with_its_tuning_and_from_a_file_is_that_alone(file: Path, dataset: Dataset, tmp_path: Path) -> None:
+    tuned = dataclasses.replace(ROBUST, tuning=Tuning(1, 0.01, Crop(1, 2, Degradation(share=0.5))))
+    for version, (recipe, epochs) in enumerate(((tuned, 2), (start_from(tuned, file, None), 1)), 1):
+        train_recipe(recipe, dataset, make_flags(tmp_path), tmp_path / "unfinished.npz")
+        folder = tmp_path / recipe.name / str(version)
+        _, spec = read_model_file(folder / "model.onnx")
+        assert len((folder / "history.csv").read_text().splitlines()) == 1 + epochs
+        assert (spec.recipe["tuning"]["epochs"], spec.recipe["tuning"]["augmentation"]["cutout_pixels"]) == (1, 2)
 
 
 def test_the_weights_of_a_file_give_its_answers_before_any_training(file: Path, dataset: Dataset) -> None:
