@@ -27,6 +27,9 @@ COPY --from=wheel /wheels /wheels
 RUN pip install --prefix=/install --no-deps /wheels/*.whl
 
 FROM ${BASE} AS base
+# The base has its standard library as text alone, which every process would compile again at each start.
+RUN python -m compileall -q -x '/(test|tests|idlelib|tkinter|lib2to3|ensurepip|pydoc_data|turtledemo|site-packages)/' \
+    "$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
 # Empty and not writable: what a model file or a flag names by a relative path is not there.
 WORKDIR /empty
 # The commit that the image is built from, for its label and for the metric inkling_build_info.
