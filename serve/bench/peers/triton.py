@@ -16,12 +16,10 @@ from typing import Any
 
 import grpc
 import numpy as np
-from google.protobuf.message import DecodeError
 
 from serve.bench.target import process_tree
 from serve.client.channel import open_channel
 from serve.errors import ConfigError
-from serve.pb import open_inference_pb2
 
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 SCRIPT = Path(__file__).with_name("pytriton_server.py")
@@ -59,11 +57,8 @@ def make_peer_requests(
     requests = [make_infer_request(model, image) for image in encoded]
     with open_channel(address) as channel:
         reply = _first_reply(channel.unary_unary(METHOD), requests[0], model, timeout_s)
-    try:
-        (raw,) = open_inference_pb2.ModelInferResponse.FromString(reply).raw_output_contents
-        found = np.frombuffer(raw, np.float32)
-    except (DecodeError, ValueError) as error:
-        raise ConfigError(f"--peer: wanted probabilities of its model {model}, got {reply[:100]!r}") from error
+    raw = _last_field(reply)  # the raw output: float32 [1, K]
+    found = np.frombuffer(raw[: len(raw) // 4 * 4], np.float32)
     if not found.size or abs(float(found.sum()) - 1) > SUM_TOLERANCE:
         raise ConfigError(f"--peer: wanted probabilities of its model {model}, got {found[:10]}")
     return requests
@@ -96,6 +91,27 @@ def make_tensor_request(model: str, name: str, datatype: str, shape: Sequence[in
 def _field(number: int, data: bytes) -> bytes:
     """A length-delimited field of a protobuf message (protobuf.dev, Encoding)."""
     return _varint(number << 3 | 2) + _varint(len(data)) + data
+
+
+def _last_field(message: bytes) -> bytes:
+    """The contents of the last of a message's fields, all of which are length-delimited; none if it is not whole."""
+    at, data = 0, b""
+    while at < len(message):
+        _, at = _read_varint(message, at)
+        size, at = _read_varint(message, at)
+        data, at = message[at : at + size], at + size
+    return data if at == len(message) else b""
+
+
+def _read_varint(message: bytes, at: int) -> tuple[int, int]:
+    """The number at a place, and the place behind it."""
+    number, shift = 0, 0
+    while at < len(message):
+        number |= (message[at] & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if message[at - 1] < 0x80:
+            break
+    return number, at
 
 
 def _varint(number: int) -> bytes:
