@@ -116,13 +116,14 @@ class Distillation:
 class Tuning:
     """The last epochs of a run, on images as people have them, after all others on the dataset's own.
 
-    So little of such images is enough, and the first epochs are spent on the classes (measured in `docs/training`).
+    From the weights of a file it takes minutes, where all epochs on such images would take as long as a whole training.
     """
 
     epochs: int
     peak_learning_rate: float
     """Learning rate of the first step; a cosine falls from there to 0."""
     augmentation: Augmentation | Crop
+    """Of the recipe's own kind. The transform of an `Augmentation` has the ranges of the recipe's all the time."""
 
 
 @dataclass(frozen=True)
