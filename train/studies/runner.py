@@ -210,6 +210,7 @@ def describe_plan(plan: Plan, material: Material) -> list[str]:
         for value, trial in trials.items()
         if trial.pretraining_epochs
     ]
-    base = f"The base is {plan.base.name}: {spell(plan.base.net)}; batches of {plan.base.batch_size}, {plan.precision}."
+    base = f"The base is {plan.base.name}: {spell(plan.base.net)}."
+    base += f" It has batches of {plan.base.batch_size}, {plan.precision}."
     same = "Every run saw the same training images, and no setting was tuned for its value."
     return [f"{trained}.", base, same, *shares]
