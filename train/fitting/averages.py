@@ -1,17 +1,19 @@
-"""A trained model and the moving average of its weights -> the better of the two by validation accuracy.
+"""Means of weights: the moving average over the steps of a run, and the mean of those before and after a tuning.
 
-Enters: a model compiled by `fit.py` whose optimizer keeps averages, and the data that it was trained on.
-Leaves: the same model, and whether its weights are the averages now. Does not know: recipes by name, ONNX.
+Enters: a model compiled by `fit.py` whose optimizer keeps averages, and the data that it was trained on; or weights.
+Leaves: the same model, and whether its weights are the averages now; or weights.
+Does not know: recipes by name, ONNX.
 
-The averages belong to other values inside the net, so each normalisation gets its mean and variance anew, from training
-images as the training shows them.
+Moving averages belong to other values inside the net, so each normalisation gets its mean and variance anew, from
+training images as the training shows them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 
 from train.data.datasets import Part
 
@@ -36,3 +38,13 @@ def take_averages(
         return True
     trained.set_weights(before)
     return False
+
+
+def mix_weights(
+    before: Sequence[npt.NDArray[np.floating]], after: Sequence[npt.NDArray[np.floating]], share: float
+) -> list[npt.NDArray[np.floating]]:
+    """The mean of two sets of weights of one net, with `share`, 0 to 1, of the second. Shapes and dtypes stay.
+
+    Means and variances of normalisations are mixed as the rest is (Wortsman et al. 2022, "WiSE-FT").
+    """
+    return [((1 - share) * old + share * new).astype(new.dtype) for old, new in zip(before, after, strict=True)]

@@ -51,6 +51,8 @@ class Progress:
     best_epoch: int = 0
     best_accuracy: float = -1.0
     best_weights: Arrays = field(default_factory=list)
+    untuned_weights: Arrays = field(default_factory=list)
+    """Those that a tuning begins with; none before it."""
     final_accuracy: float = -1.0
     """Validation accuracy of the model that `fit` leaves."""
     is_balanced: bool = False
@@ -76,9 +78,13 @@ def save_checkpoint(path: Path, trained: keras.Model, progress: Progress) -> Non
 
     Raises OSError with the path. Then the old checkpoint is still there.
     """
-    facts = asdict(replace(progress, best_weights=[])) | {"settings": progress.settings.describe()}
-    del facts["best_weights"]
-    groups = {"variable": list(map(keras.ops.convert_to_numpy, _variables(trained))), "best": progress.best_weights}
+    facts = asdict(replace(progress, best_weights=[], untuned_weights=[])) | {"settings": progress.settings.describe()}
+    del facts["best_weights"], facts["untuned_weights"]
+    groups = {
+        "variable": list(map(keras.ops.convert_to_numpy, _variables(trained))),
+        "best": progress.best_weights,
+        "untuned": progress.untuned_weights,
+    }
     arrays = {f"{group}_{index}": array for group, rows in groups.items() for index, array in enumerate(rows)}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
@@ -105,18 +111,25 @@ def load_checkpoint(path: Path, trained: keras.Model, progress: Progress) -> Non
             "repeat the flags of that run, or leave out --resume to start over"
         )
     trained.optimizer.build(trained.trainable_variables)
-    variables, values, best = _variables(trained), _take(arrays, "variable"), _take(arrays, "best")
-    if not (_fit(values, variables) and (_fit(best, trained.weights) or not (best or facts["history"]))):
+    variables, values = _variables(trained), _take(arrays, "variable")
+    best, untuned = _take(arrays, "best"), _take(arrays, "untuned")
+    recipe, done = progress.settings.recipe, len(facts["history"])
+    complete = [
+        _fit(values, variables),
+        _fit(best, trained.weights) or not (best or done),
+        _fit(untuned, trained.weights) or not (untuned or (recipe.tuning and done > recipe.epochs)),
+    ]
+    if not all(complete):
         raise CannotResume(
             f"{path} lacks parts, or is of another version of this program: wanted {len(variables)} variables and the "
-            f"{len(trained.weights)} best weights of this model, found {len(values)} and {len(best)} that may be of "
-            "other shapes; leave out --resume to start over"
+            f"{len(trained.weights)} best weights of this model, and in a tuning as many of before it, found "
+            f"{len(values)}, {len(best)} and {len(untuned)} that may be of other shapes; leave out --resume to start over"
         )
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
     progress.history, progress.best_epoch = facts["history"], facts["best_epoch"]
     progress.best_accuracy = facts["best_accuracy"]
-    progress.best_weights = best
+    progress.best_weights, progress.untuned_weights = best, untuned
 
 
 def _read(path: Path) -> tuple[Facts, dict[str, npt.NDArray[Any]]]:

@@ -25,7 +25,7 @@ from train.evaluation.second_view import choose_second_view
 from train.fitting.augmentation.augment import Augment
 from train.fitting.augmentation.crop import Cropper, move_often
 from train.fitting.augmentation.views import Redrawer
-from train.fitting.averages import take_averages
+from train.fitting.averages import mix_weights, take_averages
 from train.fitting.checkpoint import Progress, Settings, load_checkpoint, record, save_checkpoint
 from train.fitting.learning_rate import schedule_learning_rate
 from train.fitting.logit_biases import balance_classes
@@ -73,6 +73,8 @@ def fit(
     drawn = draw_pictures(train.images, recipe, seed=seed)
     while not is_over(progress.history, recipe):
         epoch, started_s = len(progress.history), time.monotonic()
+        if recipe.tuning and epoch == recipe.epochs:
+            progress.untuned_weights = model.get_weights()
         print(f"epoch {epoch + 1} of {recipe.total_epochs}", flush=True)
         figures = train_epoch(trained, train, targets, recipe, seed=seed, epoch=epoch, drawn=drawn)
         everything, batch_size = np.arange(len(validation)), choose_batch_size(validation.images)
@@ -83,6 +85,9 @@ def fit(
     model.set_weights(progress.best_weights)
     if recipe.averaging:
         average(trained, model, (train, validation), recipe, progress)
+    if recipe.tuning and recipe.tuning.share < 1:
+        progress.best_weights = mix_weights(progress.untuned_weights, progress.best_weights, recipe.tuning.share)
+        model.set_weights(progress.best_weights)
     finish(model, train, validation, recipe, progress)
     return progress
 

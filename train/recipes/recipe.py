@@ -124,6 +124,12 @@ class Tuning:
     """Learning rate of the first step; a cosine falls from there to 0."""
     augmentation: Augmentation | Crop
     """Of the recipe's own kind. The transform of an `Augmentation` has the ranges of the recipe's all the time."""
+    share: float = 1.0
+    """Share of the tuned weights, from 0 to 1, in the mean with the weights before the tuning.
+
+    The mean keeps more of the accuracy on the dataset's own images (Wortsman et al. 2022, "WiSE-FT"). With 1, the run
+    ends with the tuned weights alone.
+    """
 
 
 @dataclass(frozen=True)

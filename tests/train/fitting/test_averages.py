@@ -1,4 +1,4 @@
-"""`train.fitting.averages`: the moving average of the weights, and when it is kept."""
+"""`train.fitting.averages`: the moving average of the weights, when it is kept, and the mean around a tuning."""
 
 import dataclasses
 from pathlib import Path
@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from train.data.datasets import Part, split
-from train.fitting.averages import take_averages
+from train.fitting.averages import mix_weights, take_averages
 from train.fitting.fit import compile_for_training, fit
 from train.nets.build import build
 from train.recipes.net import GlobalMax, NormConv
-from train.recipes.recipe import Adam, Crop, Muon, Recipe
+from train.recipes.recipe import Adam, Crop, Muon, Recipe, Tuning
 from train.recipes.shipped import RECIPES
 
 RECIPE = dataclasses.replace(
@@ -22,6 +22,7 @@ RECIPE = dataclasses.replace(
     batch_size=20,
     validation_count=40,
     averaging=0.8,
+    tuning=None,
     mirrors=False,
     augmentation=Crop(1),
 )
@@ -83,3 +84,38 @@ def test_a_fitted_model_says_whether_its_weights_are_averages(tmp_path: Path) ->
     kept, last = progress.best_weights[0], np.asarray(model.get_weights()[0])
     np.testing.assert_array_equal(kept, last)
     assert progress.is_averaged in (True, False)
+
+
+def tune(share: float, folder: Path, resumed_after: int | None = None) -> list[np.ndarray]:
+    """The weights of an epoch and a tuning of two, broken off after some of the three if one says so."""
+    recipe = dataclasses.replace(
+        RECIPE, epochs=1, averaging=0.0, keeps_last=True, tuning=Tuning(2, 0.05, Crop(2), share=share)
+    )
+    parts, path = split(draw_part(), RECIPE.validation_count), folder / "unfinished.npz"
+    if resumed_after is not None:
+        with pytest.MonkeyPatch.context() as context:
+            context.setattr("train.fitting.fit.is_over", lambda history, _: len(history) >= resumed_after)
+            fit(make_net(), *parts, recipe, seed=0, checkpoint=path)
+    model = make_net()
+    fit(model, *parts, recipe, seed=0, checkpoint=path, resume=resumed_after is not None)
+    return model.get_weights()
+
+
+def make_net() -> keras.Model:
+    keras.utils.set_random_seed(0)
+    return build(RECIPE.net, (8, 8, 3), 3)
+
+
+def test_a_tuning_ends_with_the_mean_of_the_weights_around_it_also_when_resumed(tmp_path: Path) -> None:
+    before, after = tune(0.0, tmp_path), tune(1.0, tmp_path)
+    wanted = [0.75 * old + 0.25 * new for old, new in zip(before, after, strict=True)]
+    for found in (tune(0.25, tmp_path), tune(0.25, tmp_path, resumed_after=2)):
+        for one, other in zip(found, wanted, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+    assert not np.allclose(before[0], after[0])
+
+
+def test_mixed_weights_keep_their_dtype() -> None:
+    (mixed,) = mix_weights([np.zeros(3, np.float32)], [np.full(3, 4, np.float32)], 0.25)
+    assert mixed.dtype == np.float32
+    np.testing.assert_array_equal(mixed, [1, 1, 1])

@@ -12,6 +12,7 @@ from train.fitting.checkpoint import CannotResume, Progress, Settings, load_chec
 from train.fitting.fit import compile_for_training
 from train.nets.build import build
 from train.recipes.net import Dense, Drop, Flatten
+from train.recipes.recipe import Tuning
 from train.recipes.shipped import NOTEBOOK_AUGMENTATION, RECIPES
 
 RECIPE = dataclasses.replace(
@@ -54,13 +55,24 @@ def assert_equal(found: list[np.ndarray], wanted: list[np.ndarray]) -> None:
 
 def test_a_loaded_run_equals_the_saved_one(tmp_path: Path) -> None:
     trained, path = make_trained(1, steps=3), tmp_path / "new" / "unfinished.npz"
-    saved = make_progress(trained)
+    saved = make_progress(trained, untuned_weights=[weight + 2 for weight in trained.get_weights()])
     save_checkpoint(path, trained, saved)
     fresh, loaded = make_trained(2), Progress(SETTINGS)
     load_checkpoint(path, fresh, loaded)
     assert_equal(read_variables(fresh), read_variables(trained))
     assert_equal(loaded.best_weights, saved.best_weights)
-    assert dataclasses.replace(loaded, best_weights=[]) == dataclasses.replace(saved, best_weights=[])
+    assert_equal(loaded.untuned_weights, saved.untuned_weights)
+    without: dict[str, Any] = {"best_weights": [], "untuned_weights": []}
+    assert dataclasses.replace(loaded, **without) == dataclasses.replace(saved, **without)
+
+
+def test_a_tuning_does_not_continue_without_the_weights_before_it(tmp_path: Path) -> None:
+    recipe = dataclasses.replace(RECIPE, epochs=1, tuning=Tuning(4, 0.01, NOTEBOOK_AUGMENTATION, share=0.5))
+    trained, path = make_trained(1), tmp_path / "unfinished.npz"
+    progress = make_progress(trained, settings=dataclasses.replace(SETTINGS, recipe=recipe))
+    save_checkpoint(path, trained, progress)
+    with pytest.raises(CannotResume, match="in a tuning as many of before it, found .* 0 that"):
+        load_checkpoint(path, trained, Progress(progress.settings))
 
 
 def test_a_loaded_run_takes_the_next_step_as_the_saved_one_does(tmp_path: Path) -> None:
