@@ -70,7 +70,7 @@ def _find_target(options: Options) -> AbstractContextManager[Target]:
 def _make_subject(target: Target, name: str, options: Options) -> Subject:
     if not options.beside:
         find_file(options.models, name, "float32")  # the ceiling's file: better missed now than after the load
-    return make_subject(target, name, options.batch)
+    return make_subject(target, name, options.batch, options.images)
 
 
 if __name__ == "__main__":

@@ -64,6 +64,9 @@ class Options:
         default="", metadata=_flag("with --costs, compare with the code of another commit in DIR, too", "DIR")
     )
     precision: str = field(default="float32", metadata=_flag("start the server with files of this precision", "NAME"))
+    images: str = field(
+        default="", metadata=_flag("send pictures of DIR at the model's size, not drawn ones; h2load sends one", "DIR")
+    )
     batch: int = field(default=0, metadata=_flag("send BatchClassify with N images; 0 sends Classify"))
     seconds: float = field(default=8.0, metadata=_flag("send load for S seconds in each round", "S"))
     warm_up: float = field(default=2.0, metadata=_flag("warm up for S seconds before each round", "S"))

@@ -1,11 +1,12 @@
 """The requests of a load: images that compress like real ones, and serialized requests with them.
 
-Enters: a model's name, and the server that has it. Leaves: a `Subject` with images uint8 [H, W, C] and requests that
-differ from call to call. Does not know: how a load is sent.
+Enters: a model's name, the server that has it, and perhaps a folder of pictures. Leaves: a `Subject` with images uint8
+[H, W, C] and requests that differ from call to call. Does not know: how a load is sent.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -14,13 +15,17 @@ from serve.bench.load import fetch_replies
 from serve.bench.target import Target
 from serve.client.client import open_client
 from serve.client.endpoint import Endpoint, to_endpoint
-from serve.errors import ConfigError
+from serve.errors import ConfigError, InklingError
+from serve.folders import list_pictures
+from serve.images.decode import decode
 from serve.images.pixels import Pixels, to_png
 from serve.pb import classifier_pb2 as pb
 
 CLASSIFY = "/inkling.v1.ClassifierService/Classify"
 BATCH_CLASSIFY = "/inkling.v1.ClassifierService/BatchClassify"
 IMAGE_COUNT = 256
+MAX_PIXELS = 100_000_000
+"""Of a picture that a person gives; the server has bounds of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +39,15 @@ class Subject:
     requests: list[bytes]
 
 
-def make_subject(target: Target, model: str, batch: int) -> Subject:
-    """Make requests with images of the model's shape, and send one. Raises CallError, ConfigError."""
+def make_subject(target: Target, model: str, batch: int, folder: str = "") -> Subject:
+    """Make requests with images of the model's shape, and send one. Raises CallError, ConfigError.
+
+    The images are pictures of `folder` if it is named. What an answer costs may depend on them.
+    """
     with open_client(to_endpoint(target.server)) as client:
         height, width, channels = client.get_model(model).input_shape
-    images = make_images((height, width, channels))
+    shape = (height, width, channels)
+    images = read_images(Path(folder), shape) if folder else make_images(shape)
     encoded = [to_png(pixels) for pixels in images]
     requests = make_requests(model, encoded, batch)
     check_answer(target.server, requests[0], batch)
@@ -51,6 +60,20 @@ def check_answer(server: Endpoint | str, request: bytes, batch: int) -> None:
     for result in pb.BatchClassifyResponse.FromString(reply).results if batch else ():
         if result.HasField("error"):
             raise ConfigError(f"{BATCH_CLASSIFY}: wanted an answer for each image, got {result.error.message}")
+
+
+def read_images(folder: Path, shape: tuple[int, int, int]) -> list[Pixels]:
+    """At most IMAGE_COUNT pictures of a folder as uint8 [H, W, C], scaled. Raises ConfigError if it has none."""
+    height, width, channels = shape
+    try:
+        paths = list_pictures(folder).files[:IMAGE_COUNT]
+        pictures = [decode(path.read_bytes(), MAX_PIXELS) for path in paths]
+    except (InklingError, OSError) as error:
+        raise ConfigError(f"--images {folder}: {error}") from error
+    if not pictures:
+        raise ConfigError(f"--images {folder}: wanted pictures, found none")
+    scaled = [each.convert("L" if channels == 1 else "RGB").resize((width, height)) for each in pictures]
+    return [np.asarray(each, np.uint8).reshape(shape) for each in scaled]
 
 
 def make_images(shape: tuple[int, int, int], seed: int = 0) -> list[Pixels]:

@@ -53,7 +53,7 @@ ROOMS: dict[str, set[str]] = {
         *("serve.program", "serve.errors"),
     },
     "serve.bench": {
-        *("serve.client", "serve.pb", "serve.images", "serve.model_file", "serve.machine"),
+        *("serve.client", "serve.pb", "serve.images", "serve.model_file", "serve.machine", "serve.folders"),
         *("serve.program", "serve.errors"),
     },
     "train": {"serve"},

@@ -63,7 +63,7 @@ def _serve(setup: Setup, model: str, options: Options) -> Iterator[Callable[[flo
     flags += ["--precision", options.precision, *setup.flags]
     with start_server(flags, setup.code) as target, _scrape(setup.metrics_port):
         endpoint = setup.to_endpoint(str(target.server))
-        requests = setup.make_requests(make_subject(Target(endpoint, target.pid), model, batch=0))
+        requests = setup.make_requests(make_subject(Target(endpoint, target.pid), model, 0, options.images))
         fetch_replies(endpoint, setup.method, requests[0], 1)
         plan = replace(options.make_plan(), method=setup.method, warm_up_s=SETTLE_S)
         yield lambda seconds: load(endpoint, requests, replace(plan, seconds=seconds), options.generator)

@@ -284,13 +284,6 @@ def test_errors_are_counted_by_code(server: RunningServer) -> None:
     assert set(asyncio.run(load())) == {"INVALID_ARGUMENT"}
 
 
-def test_images_and_requests_differ_from_call_to_call() -> None:
-    images = make_images((28, 28, 1))
-    assert len({image.tobytes() for image in images}) == len(images)
-    requests = make_requests("m", [image.tobytes() for image in images], 4)
-    assert len(set(requests)) == len(requests)
-
-
 @pytest.mark.parametrize(
     "flags",
     [
