@@ -47,6 +47,7 @@ COMMANDS = {
     "train folder": Command("train.folder", "train a classifier of your own pictures", "cpu,train"),
     "study": Command("train.study", "compare the values of one training setting", "cpu,train"),
     "convert": Command("train.convert", "turn a trained model into a file that is served", "cpu,train"),
+    "cascade": Command("train.cascade", "join two model files, of which the second is asked when unsure", "cpu,train"),
     "measure": Command("train.measure", "measure what an answer of each model file costs", "cpu,train"),
     "variants": Command("train.variants", "write a model file in fewer bits", "cpu,train"),
     "familiarity": Command("train.familiarity", "add the output familiarity to a model file", "cpu,train"),

@@ -24,8 +24,7 @@ MOST_FILES = 9
 DOORS = {
     *("serve.__main__", "serve.evaluate", "serve.health", "serve.cli"),
     *("train.cifar", "train.mnist", "train.folder", "train.study", "train.variants", "train.speed", "train.measure"),
-    "train.convert",
-    "train.familiarity",
+    *("train.convert", "train.familiarity", "train.cascade"),
 }
 ROOMS: dict[str, set[str]] = {
     "serve": set(),

@@ -124,6 +124,13 @@ def describe_cost(spec: ModelSpec, multiply_adds: int) -> str:
             f" The mirror image is looked at, too, if the confidence before calibration is below {view['below']:.4f}: "
             f"that is so for {view['share']:.1%} of the held-out images, and counted for as many here."
         )
+    if cascade := spec.recipe.get("cascade"):
+        looks = (
+            f" Two nets share the work. The second one is asked if the first one's answer has less than "
+            f"{cascade['below']:.4f}: that is so for {cascade['share']:.1%} of the held-out images, and counted for as "
+            f"many here. On those images the first one alone is right for {cascade['accuracy_of_first']:.4f}, the "
+            f"second one for {cascade['accuracy_of_second']:.4f}, and both together for {cascade['accuracy']:.4f}."
+        )
     return f"""## Cost
 
 An answer takes {multiply_adds / 1e6:,.1f} million multiply-adds.{looks}
@@ -171,23 +178,31 @@ def _measure_uncalibrated(spec: ModelSpec, probabilities: Floats, truth: Integer
 
 def describe_training(spec: ModelSpec, history: Sequence[Mapping[str, float]]) -> str:
     """The section with the recipe, the duration, and the origin."""
-    settings = [f"- {key}: {_word(value)}" for key, value in spec.recipe.items() if value is not None]
-    seconds = sum(row["seconds"] for row in history)
+    cascade = spec.recipe.get("cascade")
+    settings = _list_settings({key: value for key, value in spec.recipe.items() if key != "cascade"})
+    if cascade:
+        settings += ["", "The first net was trained with other settings.", "", *_list_settings(cascade["first"])]
     versions = ", ".join(f"{name} {version}" for name, version in spec.versions.items())
     initial = spec.recipe.get("initial")
     start = f"the weights of `{initial}` as it was before" if initial else "random weights"
+    how = f"{len(history)} epochs in {sum(row['seconds'] for row in history):,.0f} s, from {start},"
+    if cascade:
+        how = f"`python -m train.cascade` joined two nets, of which the second began with {start}. Both were trained"
     return "\n".join([
         TRAINING_TITLE,
         "",
-        f"{len(history)} epochs in {seconds:,.0f} s, from {start}, only on the training set.",
+        f"{how} only on the training set.",
         "",
         *settings,
         "",
         f"Made {spec.created:%Y-%m-%d} by commit {spec.source_commit} with {versions}.",
         "",
-        "![Loss and accuracy by epoch](curves.png)",
-        "",
+        *(["![Loss and accuracy by epoch](curves.png)", ""] if history else []),
     ])  # fmt: skip
+
+
+def _list_settings(settings: Mapping[str, Any]) -> list[str]:
+    return [f"- {key}: {_word(value)}" for key, value in settings.items() if value is not None]
 
 
 def describe_limits(spec: ModelSpec) -> str:

@@ -1,7 +1,8 @@
 """Logits of images and of their mirror images -> which images need both, and the answer that results.
 
 Enters: logits float [N, K] of both views, labels. Leaves: a `SecondView` with its threshold, and combined logits.
-Does not know: models, images, Keras, ONNX (`nets/build.py` and `export/second_view.py` have the same rule in a graph).
+Does not know: models, images, Keras, ONNX. `nets/build.py` and `export/passes/second_view.py` have the same rule in a
+graph.
 
 The mean over both views is more accurate than one view, at twice the work. Most images gain nothing by it, because
 their first answer is sure (hiverge/cifar10-speedrun looks again at the least sure images alone, too).

@@ -32,7 +32,7 @@ from train.export.measure.parity import (
     require_parity,
 )
 from train.export.onnx_file import Probabilities, measure_self_test, run_onnx, write_model_file
-from train.export.second_view import add_second_view
+from train.export.passes.second_view import add_second_view
 
 if TYPE_CHECKING:
     import keras

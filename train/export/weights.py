@@ -23,7 +23,8 @@ from train.data.datasets import Images
 from train.export.familiarity.nodes import remove_familiarity
 from train.export.graph import Links, restore
 from train.export.onnx_file import open_session, read_model_file
-from train.export.second_view import remove_second_view
+from train.export.passes.cascade import split
+from train.export.passes.second_view import remove_second_view
 from train.nets.build import predict, take_logits
 
 Array = npt.NDArray[np.float32]
@@ -45,10 +46,15 @@ class Product:
 def read_weights(path: Path, model: keras.Model, images: Images) -> None:
     """Set the weights of a float32 model, in place, to those of a file; images uint8 [N, H, W, C] are of training.
 
+    Of a cascade's nets, the one with this model's kernels is taken.
     Raises ModelFileError if the file is damaged, is of another net, or the model's logits are not the file's.
     """
     data, _ = read_model_file(path)
-    graph, _ = remove_second_view(remove_familiarity(restore(onnx.load_from_string(data))))
+    bare = remove_familiarity(restore(onnx.load_from_string(data)))
+    parts = split(bare)
+    nets = [remove_second_view(each)[0] for each in ((parts.second, parts.first) if parts else (bare,))]
+    wanted = _list_kernels(model)
+    graph = next((net for net in nets if [each.kernel.shape for each in list_products(net.graph)] == wanted), nets[0])
     products = list_products(graph.graph)
     _assign(path, model, products)
     chosen = images[:IMAGE_COUNT]
@@ -95,7 +101,7 @@ def run_to(model: onnx.ModelProto, value: str, images: Images) -> Array:
 
 def _assign(path: Path, model: keras.Model, products: list[Product]) -> None:
     layers = [layer for layer in model.layers if hasattr(layer, "kernel")]
-    wanted, found = [tuple(layer.kernel.shape) for layer in layers], [product.kernel.shape for product in products]
+    wanted, found = _list_kernels(model), [product.kernel.shape for product in products]
     if found != wanted:
         raise ModelFileError(f"{path} is of another net: wanted kernels {wanted}, found {found}")
     norms = iter(_list_norms(model))
@@ -108,6 +114,11 @@ def _assign(path: Path, model: keras.Model, products: list[Product]) -> None:
             norm.beta.assign(product.biases)
             norm.moving_mean.assign(np.zeros_like(product.biases))
             norm.moving_variance.assign(np.full_like(product.biases, 1 - norm.epsilon))
+
+
+def _list_kernels(model: keras.Model) -> list[tuple[int, ...]]:
+    """The shapes of a model's kernels, layer by layer."""
+    return [tuple(layer.kernel.shape) for layer in model.layers if hasattr(layer, "kernel")]
 
 
 def restore_means(model: keras.Model, images: Images) -> None:

@@ -123,7 +123,8 @@ def load_checkpoint(path: Path, trained: keras.Model, progress: Progress) -> Non
         raise CannotResume(
             f"{path} lacks parts, or is of another version of this program: wanted {len(variables)} variables and the "
             f"{len(trained.weights)} best weights of this model, and in a tuning as many of before it, found "
-            f"{len(values)}, {len(best)} and {len(untuned)} that may be of other shapes; leave out --resume to start over"
+            f"{len(values)}, {len(best)} and {len(untuned)} that may be of other shapes; "
+            "leave out --resume to start over"
         )
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)

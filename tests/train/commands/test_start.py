@@ -13,7 +13,7 @@ from train.commands.recipe import parse_flags, restore, train_recipe
 from train.commands.start import read_initial, start_from, teach
 from train.data.datasets import Dataset, Part, split
 from train.export.onnx_file import read_model_file, run_onnx
-from train.export.second_view import remove_second_view
+from train.export.passes.second_view import remove_second_view
 from train.recipes.net import Flatten
 from train.recipes.recipe import Crop, Degradation, Distillation, Recipe, Tuning
 from train.recipes.shipped import CANDIDATES, RECIPES

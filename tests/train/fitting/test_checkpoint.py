@@ -71,7 +71,7 @@ def test_a_tuning_does_not_continue_without_the_weights_before_it(tmp_path: Path
     trained, path = make_trained(1), tmp_path / "unfinished.npz"
     progress = make_progress(trained, settings=dataclasses.replace(SETTINGS, recipe=recipe))
     save_checkpoint(path, trained, progress)
-    with pytest.raises(CannotResume, match="in a tuning as many of before it, found .* 0 that"):
+    with pytest.raises(CannotResume, match=r"in a tuning as many of before it, found .* 0 that"):
         load_checkpoint(path, trained, Progress(progress.settings))
 
 

@@ -101,7 +101,7 @@ def measure_files(flags: MeasureFlags) -> Iterator[dict[str, Any]]:
 
     for path in sorted(flags.models.glob("*/*/model*.onnx")):
         data, spec = read_model_file(path)
-        view = spec.recipe.get("second_view")
+        view = spec.recipe.get("cascade") or spec.recipe.get("second_view")
         adds = count_multiply_adds(onnx.load_from_string(data), view["share"] if view else 1.0)
         yield {
             "model": spec.name,

@@ -11,8 +11,8 @@ from train.export.graph import halve
 from train.export.measure.cost import count_multiply_adds, time_image
 from train.export.measure.published import PUBLISHED
 from train.export.onnx_file import run_onnx
+from train.export.passes.second_view import add_second_view
 from train.export.quantize import make_int8
-from train.export.second_view import add_second_view
 from train.nets.build import build, complete
 from train.recipes.net import Conv, Dense, Flatten, NormConv, Pool
 

@@ -1,4 +1,4 @@
-"""`train.export.second_view`: a graph looks again at unsure images alone, and answers as the Keras model does."""
+"""`train.export.passes.second_view`: a graph looks again at unsure images, and answers as the Keras model."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from train.evaluation.second_view import measure_confidence
 from train.export.from_keras import convert, export
 from train.export.graph import halve
 from train.export.onnx_file import run_onnx
-from train.export.second_view import PREFIX, add_second_view, remove_second_view
+from train.export.passes.second_view import PREFIX, add_second_view, remove_second_view
 from train.export.variants import convert as convert_variant
 from train.nets.build import build, complete, predict, take_logits
 from train.recipes.net import Conv, Dense, Flatten, GlobalMax, Net, NormConv, Pool, Residual, Whitening

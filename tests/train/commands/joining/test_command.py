@@ -1,0 +1,66 @@
+"""`python -m train.cascade`: two files become one that is served as any other, and other pairs are refused."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from serve.inference.engine import load as load_engine
+from tests.serve.inference.test_engine import CPU
+from tests.support import ROOT, write_tiny_model
+from tests.train.commands.test_familiarity import needs_mnist
+from train.commands.joining.command import main
+from train.data.datasets import load
+from train.export.onnx_file import read_model_file, run_onnx
+from train.export.passes.cascade import split
+
+MODELS = ROOT / "models"
+FIRST, SECOND = (MODELS / name / "1" / "model.onnx" for name in ("mnist-mlp", "mnist-cnn"))
+
+
+@pytest.mark.slow
+@needs_mnist
+def test_two_files_become_one_that_a_server_loads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([os.fspath(FIRST), os.fspath(SECOND), "--out", os.fspath(tmp_path), "--share", "0.1"]) == 0
+    printed = capsys.readouterr().out
+    folder = tmp_path / "mnist-cnn" / "1"
+    data, spec = read_model_file(folder / "model.onnx")
+    cascade, images = spec.recipe["cascade"], load("mnist").test.images[:2000]
+    assert f"asked about {cascade['share']:.1%}" in printed
+    assert cascade["share"] == pytest.approx(0.1, abs=0.005)
+    assert cascade["accuracy_of_first"] < cascade["accuracy"]
+    assert spec.parameters == sum(read_model_file(path)[1].parameters for path in (FIRST, SECOND))
+    first, second = (run_onnx(path.read_bytes(), images) for path in (FIRST, SECOND))
+    unsure = first.max(axis=1, keepdims=True) < np.float32(cascade["below"])
+    answers = load_engine(folder / "model.onnx", CPU).run(images[:64])["probabilities"]
+    np.testing.assert_allclose(answers, np.where(unsure, second, first)[:64], atol=1e-5)
+    parts = split(onnx.load_from_string(data))
+    assert parts is not None
+    np.testing.assert_allclose(run_onnx(parts.second.SerializeToString(), images), second, atol=1e-6)
+    card = (folder / "README.md").read_text()
+    assert "Two nets share the work." in card
+    assert "`python -m train.cascade` joined two nets" in card
+
+
+def test_files_of_other_questions_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = MODELS / "cifar10-mlp" / "1" / "model.onnx"
+    assert main([os.fspath(FIRST), os.fspath(other), "--out", os.fspath(tmp_path)]) == 1
+    assert "wanted two files of the same dataset, got mnist and cifar10" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_of_a_dataset_that_is_not_published_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = os.fspath(write_tiny_model(tmp_path / "models"))
+    assert main([path, path, "--out", os.fspath(tmp_path / "runs")]) == 1
+    assert "no dataset named 'none'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("share", ["0", "1", "-0.5", "nan"])
+def test_a_share_of_none_or_all_is_bad_usage(share: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([os.fspath(FIRST), os.fspath(SECOND), f"--share={share}"])
+    assert "--share: wanted a number between 0 and 1" in capsys.readouterr().err

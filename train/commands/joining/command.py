@@ -1,0 +1,188 @@
+"""`python -m train.cascade FIRST SECOND`: two model files -> one that asks the second net about unsure images alone.
+
+Enters: flags. Leaves: the folder `<out>/<model>/<version>/` with model.onnx, a card, classes.csv and pictures, and
+lines with its figures; exit code 0, or 1 if a file or the dataset cannot be used.
+Does not know: how graphs are joined (`train/export/passes/cascade.py`).
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from serve.errors import ModelFileError
+from serve.model_file.spec import ModelSpec
+from serve.program import name_program
+from train.commands.ending import run
+from train.commands.familiarity import describe as describe_familiarity
+from train.commands.familiarity import gather_images, load_for
+from train.commands.publish import find_source_commit, print_test_figures
+from train.evaluation.card import write_card
+from train.evaluation.cascade import Cascade, choose_cascade
+from train.evaluation.metrics import Floats, measure_accuracy
+from train.flags import add_data_flag, read_flags
+from train.recipes.recipe import read_augmentation
+from train.run_folder import partial_folder, publish
+
+if TYPE_CHECKING:
+    import onnx
+
+    from train.data.datasets import Dataset
+
+SHARE = 0.25
+CASCADE = "cascade"
+"""The key in the metadata's `recipe` of the threshold, and of the recipe of the first net."""
+
+
+@dataclass(frozen=True)
+class CascadeFlags:
+    """The flags of `python -m train.cascade`."""
+
+    first: Path
+    second: Path
+    out: Path
+    share: float
+    data: Path | None
+
+
+def parse_flags(arguments: Sequence[str] | None) -> CascadeFlags:
+    """Read the flags. Exits with code 2 on bad usage."""
+    parser = argparse.ArgumentParser(
+        prog=name_program("train.cascade"),
+        description="Join two model files of the same dataset: the second net answers where the first is unsure.",
+    )
+    add = parser.add_argument
+    add("first", type=Path, metavar="FIRST", help="ask this model.onnx about every image; its net is the smaller one")
+    add("second", type=Path, metavar="SECOND", help="ask this model.onnx about unsure images; it gives the name")
+    add("--out", type=Path, default=Path("runs"), metavar="DIR", help="write a new version below DIR; default: runs")
+    share = f"ask the second net about this share of the images, 0 to 1; default: {SHARE}"
+    add("--share", type=float, default=SHARE, metavar="S", help=share)
+    add_data_flag(parser)
+    flags = read_flags(parser, CascadeFlags, arguments)
+    if not 0 < flags.share < 1:
+        parser.error(f"--share: wanted a number between 0 and 1, got {flags.share}")
+    return flags
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse the flags, join, print the figures, and return the exit code."""
+    flags = parse_flags(arguments)
+    return run(lambda: join_files(flags), lambda: "nothing was written")
+
+
+def join_files(flags: CascadeFlags) -> int:
+    """Join two files and publish the result. Returns the exit code."""
+    from train.export.onnx_file import run_onnx  # not above: another command's --help needs no ONNX
+    from train.export.passes.cascade import Parts, join
+
+    (first, first_spec), (second, spec) = (read_bare(path) for path in (flags.first, flags.second))
+    require_same(first_spec, spec)
+    dataset = load_for(spec, flags.data)
+    if not len(dataset.validation):
+        raise ModelFileError("wanted files whose trainings held images out, to choose the threshold by; found none")
+    answers = [run_onnx(each.SerializeToString(), dataset.validation.images) for each in (first, second)]
+    chosen = choose_cascade(*answers, dataset.validation.labels, flags.share)
+    print(
+        f"validation accuracy {chosen.accuracy:.4f} with the second net asked about {chosen.share:.1%}, "
+        f"{chosen.accuracy_of_first:.4f} with the first alone, {chosen.accuracy_of_second:.4f} with the second"
+    )
+    graph = join(Parts(first, second, chosen.below))
+    facts, parameters = describe_recipe(first_spec, spec, chosen), first_spec.parameters + spec.parameters
+    folder = publish_joined(graph, replace(spec, recipe=facts, parameters=parameters), dataset, flags.out)
+    print(f"wrote {folder / 'model.onnx'}, and beside it README.md, classes.csv and pictures")
+    return 0
+
+
+def read_bare(path: Path) -> tuple["onnx.ModelProto", ModelSpec]:
+    """The graph of a file without its familiarity, and its facts. Raises ModelFileError, which names the file."""
+    import onnx  # not above, as in `join_files`
+
+    from train.export.familiarity.nodes import remove_familiarity
+    from train.export.onnx_file import read_model_file
+    from train.export.passes.cascade import split
+
+    try:
+        data, spec = read_model_file(path)
+        graph = remove_familiarity(onnx.load_from_string(data))
+        if split(graph):
+            raise ModelFileError("wanted a file of one net, found a cascade")
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}") from error
+    return graph, spec
+
+
+def require_same(first: ModelSpec, second: ModelSpec) -> None:
+    """Raise ModelFileError if two files do not answer the same question about the same images."""
+    for name in ("dataset", "labels", "input", "prepare"):
+        got, wanted = getattr(first, name), getattr(second, name)
+        if got != wanted:
+            raise ModelFileError(f"wanted two files of the same {name}, got {got} and {wanted}")
+    held_out = [spec.recipe.get("validation_count") for spec in (first, second)]
+    if held_out[0] != held_out[1]:
+        raise ModelFileError(f"wanted two files whose trainings held out the same images, got {held_out} of them")
+
+
+def describe_recipe(first: ModelSpec, second: ModelSpec, chosen: Cascade) -> dict[str, object]:
+    """The recipe of the second net, with what joined both and the recipe of the first.
+
+    The calibration of the second net is left out, for it is no longer that of all answers.
+    """
+    left_out = {"calibration", "second_view", "variant_parity"}
+    nets = [{key: value for key, value in spec.recipe.items() if key not in left_out} for spec in (first, second)]
+    return {**nets[1], CASCADE: asdict(chosen) | {"first": nets[0]}}
+
+
+def publish_joined(graph: "onnx.ModelProto", spec: ModelSpec, dataset: "Dataset", out: Path) -> Path:
+    """Measure, write and report. Returns the folder. Raises ModelFileError; then nothing is left."""
+    from train.evaluation import figures  # not above: they import matplotlib and ONNX
+    from train.export.measure.cost import count_multiply_adds
+    from train.export.onnx_file import write_model_file
+
+    graph, spec, probabilities = measure(graph, spec, dataset)
+    with partial_folder(out / spec.name) as partial:
+        write_model_file(graph, spec, partial)
+        figures.write_report(
+            partial,
+            history=(),
+            labels=dataset.labels["en"],
+            images=dataset.test.images,
+            truth=dataset.test.labels,
+            probabilities=probabilities,
+        )
+        adds = count_multiply_adds(graph, spec.recipe[CASCADE]["share"])
+        write_card(partial / "README.md", spec, (), probabilities, dataset.test.labels, multiply_adds=adds)
+        folder = publish(partial)
+    print_test_figures(probabilities, dataset)
+    print(f"{adds / 1e6:.1f} million multiply-adds an answer")
+    for line in describe_familiarity(spec):
+        print(line)
+    return folder
+
+
+def measure(
+    graph: "onnx.ModelProto", spec: ModelSpec, dataset: "Dataset"
+) -> tuple["onnx.ModelProto", ModelSpec, Floats]:
+    """The graph, its facts, and its probabilities of the test set.
+
+    The graph gives familiarity if the second file does.
+    """
+    from train.export.familiarity.fit import add_familiarity  # not above, as in `join_files`
+    from train.export.onnx_file import measure_self_test, run_onnx
+
+    probabilities = run_onnx(graph.SerializeToString(), dataset.test.images)
+    familiarity = None
+    if spec.familiarity:
+        images = gather_images(dataset, read_augmentation(spec.recipe), spec.prepare)
+        graph, familiarity = add_familiarity(graph, images, spec.input, spec.prepare)
+    spec = replace(
+        spec,
+        familiarity=familiarity,
+        test_accuracy=measure_accuracy(probabilities, dataset.test.labels),
+        test_count=len(dataset.test),
+        created=datetime.now(UTC).replace(microsecond=0),
+        source_commit=find_source_commit(),
+        self_test=measure_self_test(graph, spec.input.shape),
+    )
+    return graph, spec, probabilities

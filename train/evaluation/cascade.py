@@ -1,0 +1,41 @@
+"""Answers of two nets to held-out images -> which images the second net is asked about, and what that gains.
+
+Enters: probabilities float [N, K] of both nets, true labels. Leaves: a `Cascade` with its threshold.
+Does not know: nets, images, ONNX (`export/passes/cascade.py` has the same rule in a graph).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from train.evaluation.metrics import Floats, Integers, measure_accuracy
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """When the second net is asked, and what held-out images gain by it."""
+
+    below: float
+    """Highest probability of the first net's answer below which the second net answers."""
+    share: float
+    """Share of the held-out images that the second net was asked about."""
+    accuracy_of_first: float
+    """Accuracy on held-out images of the first net alone."""
+    accuracy_of_second: float
+    """Accuracy on held-out images of the second net alone."""
+    accuracy: float
+    """Accuracy on held-out images of both together."""
+
+
+def choose_cascade(first: Floats, second: Floats, labels: Integers, share: float) -> Cascade:
+    """The threshold by which the second net is asked about `share` of the images, those with the least sure answers."""
+    confidence = first.max(axis=1)
+    below = float(np.quantile(confidence, share))
+    answers = (first, second, answer_by_both(first, second, below))
+    of_first, of_second, of_both = (measure_accuracy(each, labels) for each in answers)
+    return Cascade(below, float(np.mean(confidence < below)), of_first, of_second, of_both)
+
+
+def answer_by_both(first: Floats, second: Floats, below: float) -> Floats:
+    """Probabilities float [N, K]: the second net's where the highest of the first net's is below the threshold."""
+    return np.where(first.max(axis=1, keepdims=True) < below, second, first)
