@@ -35,6 +35,7 @@ RUN_BY = {
     "python -m train.speed": "tests/train/commands/test_speed.py",
     "python -m train.convert": "tests/project/test_pages.py",
     "python -m train.variants": "tests/train/commands/test_variants.py [a small model]",
+    "python -m train.cascade": "tests/train/commands/joining/test_command.py",
     "python -m train.familiarity": "tests/train/commands/test_familiarity.py",
     "python -m tests.strangers.measure": "tests/strangers/test_measure.py [fewer images]",
     "python -m tests.people.measure": "tests/people/test_measure.py [fewer images]",

@@ -83,8 +83,8 @@ def convert(model: onnx.ModelProto, precision: str, dataset: Dataset) -> onnx.Mo
     net of a cascade is converted by itself.
     """
     if parts := split(remove_familiarity(model)):
-        nets = [convert(each, precision, dataset) for each in (parts.first, parts.second)]
-        return join(Parts(*nets, parts.below))
+        first, second = (convert(each, precision, dataset) for each in (parts.first, parts.second))
+        return join(Parts(first, second, parts.below))
     bare, below = remove_second_view(remove_familiarity(restore(model)))
     del bare.metadata_props[:]
     if precision == "float16":

@@ -195,6 +195,22 @@ def test_what_other_threads_do_meanwhile_does_not_count_as_the_time_of_a_run(
     assert 0 < engine.full_batch_s < meanwhile_s / 2
 
 
+def test_runs_are_measured_with_images_that_no_net_is_sure_about(
+    model_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A net with a second pass for unsure images would seem quick with empty ones."""
+    engine, given, run = load(model_file, CPU), [], Engine.run
+
+    def run_and_note(self: Engine, images: np.ndarray, *arguments: object, **options: object) -> engine_module.Outputs:
+        given.append(images)
+        return run(self, images, *arguments, **options)
+
+    monkeypatch.setattr(Engine, "run", run_and_note)
+    engine.warm_up()
+    assert given
+    assert all(images.std() > 60 for images in given)
+
+
 def occupy_core(seconds: float) -> None:
     """Use so many seconds of the CPU in this thread."""
     ends_s = time.thread_time() + seconds

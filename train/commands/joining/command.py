@@ -82,8 +82,8 @@ def join_files(flags: CascadeFlags) -> int:
     dataset = load_for(spec, flags.data)
     if not len(dataset.validation):
         raise ModelFileError("wanted files whose trainings held images out, to choose the threshold by; found none")
-    answers = [run_onnx(each.SerializeToString(), dataset.validation.images) for each in (first, second)]
-    chosen = choose_cascade(*answers, dataset.validation.labels, flags.share)
+    of_first, of_second = (run_onnx(each.SerializeToString(), dataset.validation.images) for each in (first, second))
+    chosen = choose_cascade(of_first, of_second, dataset.validation.labels, flags.share)
     print(
         f"validation accuracy {chosen.accuracy:.4f} with the second net asked about {chosen.share:.1%}, "
         f"{chosen.accuracy_of_first:.4f} with the first alone, {chosen.accuracy_of_second:.4f} with the second"

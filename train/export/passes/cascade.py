@@ -123,15 +123,11 @@ def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
 def _choose_rows(version: int) -> list[onnx.NodeProto]:
     """From the first net's probabilities to the images of the unsure rows, which the second net takes."""
     by_input = version >= AXES_AS_INPUT
+    taken = [FIRST, PREFIX + "class_axis"] if by_input else [FIRST]
+    axes: dict[str, Any] = {} if by_input else {"axes": [1]}
+    name = PREFIX + "confidence"
     return [
-        helper.make_node(
-            "ReduceMax",
-            [FIRST, PREFIX + "class_axis"] if by_input else [FIRST],
-            [PREFIX + "confidence"],
-            PREFIX + "confidence",
-            keepdims=0,
-            **({} if by_input else {"axes": [1]}),
-        ),
+        helper.make_node("ReduceMax", taken, [name], name, keepdims=0, **axes),
         _make("Less", ["confidence", "below"], "unsure"),
         _make("NonZero", ["unsure"], "places"),
         _make("Transpose", ["places"], "rows", perm=[1, 0]),  # int64 [M, 1]
@@ -148,5 +144,5 @@ def _make(kind: str, inputs: list[str], output: str, **attributes: Any) -> onnx.
 
 
 def _make_constants(below: float) -> list[onnx.TensorProto]:
-    values = {"below": np.array(below, np.float32), "class_axis": np.array([1], np.int64)}
-    return [numpy_helper.from_array(value, PREFIX + name) for name, value in values.items()]
+    threshold, axis = np.array(below, np.float32), np.array([1], np.int64)
+    return [numpy_helper.from_array(threshold, PREFIX + "below"), numpy_helper.from_array(axis, PREFIX + "class_axis")]
