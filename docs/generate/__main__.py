@@ -52,6 +52,7 @@ def find_pages() -> Iterator[Path]:
     """Every page that may have a block."""
     yield ROOT / "README.md"
     yield from sorted((ROOT / "docs").rglob("*.md"))
+    yield from sorted((ROOT / "models").rglob("*.md"))
 
 
 def renew(page: str) -> str:

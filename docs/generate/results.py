@@ -1,6 +1,6 @@
 """Measured figures, from the lines of JSON under docs/benchmarks/results.
 
-Enters: the name of a file there. Leaves: for each command the command and a table with a row for each measurement.
+Enters: the name of a file there, and perhaps of a model. Leaves: for each command the command and a table with a row for each measurement.
 Does not know: how anything was measured.
 
 A line is one measurement: date, commit, machine, the command if there is one, and one figure for each other key.
@@ -24,9 +24,9 @@ def read_rows(name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (RESULTS / f"{name}.jsonl").read_text().splitlines()]
 
 
-def write_results(name: str) -> str:
-    """The rows of a file, a table for each command."""
-    rows = read_rows(name)
+def write_results(name: str, model: str = "") -> str:
+    """The rows of a file, or of one model in it, a table for each command."""
+    rows = [row for row in read_rows(name) if not model or row["model"] == model]
     parts = []
     for command in dict.fromkeys(row.get("command", "") for row in rows):
         parts += [fence(command, "sh")] if command else []
