@@ -1,0 +1,265 @@
+"""serve.api.gate: what is counted and traced of a call, and what its caller is told beside the answer."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from serve.api.gate import CallGate
+from serve.api.inkling_v1 import SERVICE as CLASSIFIER
+from serve.api.open_inference.service import SERVICE
+from serve.api.receiving import Receiver
+from serve.api.security.tokens import TokenFile
+from serve.api.streams import Requests
+from serve.errors import NotFound, Overloaded
+from serve.machine.memory import MemoryGrowth
+from serve.pb import open_inference_pb2 as pb
+from serve.telemetry.calls import Call
+from serve.telemetry.counts import Counts
+
+READY = SERVICE.methods_by_name["ModelReady"]
+STREAM = SERVICE.methods_by_name["ModelStreamInfer"]
+TOKEN = ("authorization", "Bearer alices-secret")
+SLOW_S = 0.05
+FAILURES: dict[str, type[Exception]] = {"missing": NotFound, "busy": Overloaded, "broken": ValueError}
+
+
+async def act(name: str, call: Call) -> None:
+    """Do what the name of a model says."""
+    call.served_by = ("bands", "2")
+    await asyncio.sleep({"slow": SLOW_S, "endless": 30}.get(name, 0))
+    if name in FAILURES:
+        raise FAILURES[name]()
+
+
+async def be_ready(request: pb.ModelReadyRequest, call: Call) -> pb.ModelReadyResponse:
+    await act(request.name, call)
+    return pb.ModelReadyResponse(ready=True)
+
+
+async def infer(requests: Requests[pb.ModelInferRequest], call: Call) -> AsyncIterator[pb.ModelStreamInferResponse]:
+    async for request in requests:
+        await act(request.model_name, call)
+        yield pb.ModelStreamInferResponse()
+
+
+class Calls:
+    """A server of both kinds of methods, and what it was asked."""
+
+    def __init__(self, channel: grpc.aio.Channel, counts: Counts, gate: CallGate) -> None:
+        self.counts, self.gate = counts, gate
+        self.channel = channel
+        self.last: Any = None
+
+    async def call(self, kind: str, name: str, timeout_s: float | None = None, **options: Any) -> str:
+        """The code that one call ends with."""
+        if kind == "unary":
+            method: Any = self.channel.unary_unary(f"/{SERVICE.full_name}/ModelReady")
+            self.last = method(pb.ModelReadyRequest(name=name).SerializeToString(), timeout=timeout_s, **options)
+        else:
+            method = self.channel.stream_stream(f"/{SERVICE.full_name}/ModelStreamInfer")
+            request = pb.ModelInferRequest(model_name=name).SerializeToString()
+            self.last = method(iter([request]), timeout=timeout_s, **options)
+            with contextlib.suppress(grpc.aio.AioRpcError, asyncio.CancelledError):
+                while await self.last.read() is not grpc.aio.EOF:
+                    pass
+        return str((await self.last.code()).name)
+
+    def take_counts(self) -> dict[tuple[str, ...], int]:
+        """How many calls ended since the last time, by method, model, version and code."""
+        histograms = self.counts.take().histograms
+        return {key[1:]: sum(buckets[:-1]) for key, buckets in histograms.items() if any(buckets)}
+
+
+@asynccontextmanager
+async def serving(**settings: Any) -> AsyncIterator[Calls]:
+    counts = Counts()
+    gate = CallGate(Receiver(MemoryGrowth(2**30)), counts, **settings)
+    handlers = {"ModelReady": gate.unary(READY, be_ready), "ModelStreamInfer": gate.stream(STREAM, infer)}  # type: ignore[arg-type]  # a generator is an iterator
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE.full_name, handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel, asyncio.timeout(20):
+        yield Calls(channel, counts, gate)
+    await server.stop(None)
+
+
+async def end_all(gate: CallGate) -> None:
+    """Wait until no handler runs; a caller may know the end of its call a moment before."""
+    while gate.running:
+        await asyncio.sleep(0.001)
+
+
+KINDS = pytest.mark.parametrize(
+    ("kind", "method"), [("unary", "ModelReady"), ("stream", "ModelStreamInfer")], ids=["unary", "stream"]
+)
+
+
+@KINDS
+def test_each_call_is_counted_once_by_its_model_and_code(kind: str, method: str) -> None:
+    async def main() -> dict[tuple[str, ...], int]:
+        async with serving() as calls:
+            calls.take_counts()
+            for name in ("good", "good", "missing", "broken"):
+                await calls.call(kind, name)
+            assert await calls.call(kind, "endless", timeout_s=0.2) == "DEADLINE_EXCEEDED"
+            leaving = asyncio.create_task(calls.call(kind, "endless"))
+            while calls.gate.running != 1:
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(0.1)  # so that its request is read
+            calls.last.cancel()
+            assert await leaving == "CANCELLED"
+            await end_all(calls.gate)
+            return calls.take_counts()
+
+    wanted = {"OK": 2, "NOT_FOUND": 1, "INTERNAL": 1, "DEADLINE_EXCEEDED": 1, "CANCELLED": 1}
+    assert asyncio.run(main()) == {(method, "bands", "2", code): count for code, count in wanted.items()}
+
+
+@KINDS
+def test_a_call_is_counted_with_its_duration_in_microseconds(kind: str, method: str) -> None:
+    async def main() -> list[int]:
+        async with serving() as calls:
+            calls.take_counts()
+            await calls.call(kind, "slow")
+            await end_all(calls.gate)
+            return calls.counts.take().histograms["call", method, "bands", "2", "OK"]
+
+    *_, sum_us = asyncio.run(main())
+    assert SLOW_S <= sum_us / 1e6 < 20
+
+
+@KINDS
+def test_what_the_state_of_the_server_refuses_is_counted_by_model_and_reason(kind: str, method: str) -> None:
+    """What is the caller's fault is no refusal, nor is a call that the server failed."""
+
+    async def main() -> dict[tuple[str, ...], int]:
+        async with serving() as calls:
+            for name in ("busy", "missing", "broken", "good"):
+                await calls.call(kind, name)
+            calls.gate.is_draining = True
+            assert await calls.call(kind, "good") == "UNAVAILABLE"
+            await end_all(calls.gate)
+            counters = calls.counts.take().counters
+            return {key[1:]: count for key, count in counters.items() if key[0] == "refused" and count}
+
+    assert asyncio.run(main()) == {("bands", "OVERLOADED"): 1, ("unknown", "DRAINING"): 1}
+
+
+@pytest.mark.parametrize(
+    ("service", "without_model"),
+    [
+        (SERVICE, {"ServerLive", "ServerReady", "ServerMetadata", "RepositoryIndex"}),
+        (CLASSIFIER, {"ListModels"}),
+    ],
+    ids=["open inference", "classifier"],
+)
+def test_only_methods_whose_requests_name_a_model_have_a_series_of_it(service: Any, without_model: set[str]) -> None:
+    counts = Counts()
+    gate = CallGate(Receiver(MemoryGrowth(2**30)), counts)
+    for name, method in service.methods_by_name.items():
+        (gate.stream if method.client_streaming else gate.unary)(method, be_ready)  # type: ignore[arg-type]  # not called
+        assert ("call", name, "unknown", "", "OK") in counts.take().histograms
+    gate.standard({"Check": grpc.unary_unary_rpc_method_handler(be_ready)})  # type: ignore[arg-type]  # not called
+    assert ("call", "Check", "unknown", "", "OK") in counts.take().histograms
+    counts.declare_model("bands")
+    methods = {key[1] for key in counts.take().histograms if key[0] == "call"}
+    assert methods == set(service.methods_by_name) - without_model
+
+
+@KINDS
+def test_a_caller_that_leaves_is_no_error_in_the_log(kind: str, method: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Nor is a deadline that passes; gRPC logs whatever a handler raises that it does not expect."""
+
+    async def main() -> dict[tuple[str, ...], int]:
+        async with serving() as calls:
+            calls.take_counts()
+            await calls.call(kind, "endless", timeout_s=0.2)
+            await end_all(calls.gate)
+        return calls.take_counts()
+
+    assert asyncio.run(main()) == {(method, "bands", "2", "DEADLINE_EXCEEDED"): 1}
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("kind", ["unary", "stream"])
+@pytest.mark.parametrize("name", ["good", "missing"])
+def test_a_call_gives_back_the_request_id_that_it_came_with(kind: str, name: str) -> None:
+    async def main() -> list[str | None]:
+        found = []
+        async with serving() as calls:
+            for metadata in ((("x-request-id", "id-7"),), ()):
+                await calls.call(kind, name, metadata=metadata)
+                found.append(dict(await calls.last.trailing_metadata()).get("x-request-id"))
+        return found
+
+    assert asyncio.run(main()) == [None if (kind, name) == ("stream", "good") else "id-7", None]
+
+
+def test_a_call_without_a_token_is_refused_before_its_message_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    file.write_text("alice alices-secret\n")
+
+    async def main() -> list[str]:
+        async with serving(tokens=TokenFile(file)) as calls:
+            codes = [await calls.call(kind, "good") for kind in ("unary", "stream")]
+            codes += [await calls.call(kind, "good", metadata=(TOKEN,)) for kind in ("unary", "stream")]
+            silent: Any = calls.channel.stream_unary(f"/{SERVICE.full_name}/ModelReady")()
+            codes.append((await asyncio.wait_for(silent.code(), 5)).name)
+        return codes
+
+    assert asyncio.run(main()) == ["UNAUTHENTICATED"] * 2 + ["OK"] * 2 + ["UNAUTHENTICATED"]
+
+
+class Record:
+    """Takes note of the spans that begin and end, as serve.telemetry.tracing.Tracing would send them."""
+
+    def __init__(self) -> None:
+        self.begun: list[tuple[str, str | None]] = []
+        self.ended: list[str] = []
+
+    def start(self, call: Call, method: str, metadata: Iterable[tuple[str, Any]]) -> None:
+        """Note the method, and whose trace it is in."""
+        self.begun.append((method, dict(metadata).get("traceparent")))
+
+    def end(self, call: Call) -> None:
+        """Note how it ended."""
+        self.ended.append(call.code)
+
+
+def test_the_span_of_a_call_begins_and_ends_with_it() -> None:
+    async def main() -> Record:
+        record = Record()
+        async with serving(tracing=record) as calls:
+            await calls.call("unary", "good", metadata=(("traceparent", "p-1"),))
+            await calls.call("stream", "missing")
+            await end_all(calls.gate)
+        return record
+
+    record = asyncio.run(main())
+    assert record.begun == [("ModelReady", "p-1"), ("ModelStreamInfer", None)]
+    assert record.ended == ["OK", "NOT_FOUND"]
+
+
+def test_a_stop_begins_to_wait_again_at_each_call_that_comes() -> None:
+    """And at each handler that runs: a moment without any is a moment from its beginning to its end."""
+
+    async def main() -> tuple[bool, bool, bool]:
+        gate = CallGate(Receiver(MemoryGrowth(2**30)))
+        waiting = [asyncio.create_task(gate.wait_until_quiet(60)), asyncio.create_task(gate.wait_until_idle(60))]
+        for _ in range(20):  # five looks are 50 ms
+            gate.call_count += 1
+            gate.running = 1
+            await asyncio.sleep(0.011)
+            gate.running = 0
+            await asyncio.sleep(0.011)
+        early = [task.done() for task in waiting]
+        return *early, (await asyncio.gather(*waiting))[1]
+
+    assert asyncio.run(main()) == (False, False, True)
