@@ -1,12 +1,16 @@
 """serve.api.status: every failure that has a name has a code, and every other says nothing of the inside."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import grpc
 import pytest
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from serve import errors
-from serve.api.status import STATUS_CODES, name_code, refuse, to_status
+from serve.api.status import find_code, name_code, refuse, to_status
+from serve.telemetry.calls import CURRENT_CALL, Call
 
 
 class Refused:
@@ -24,6 +28,14 @@ def end_with(error: Exception) -> Refused:
     refused = Refused()
     refuse(refused, error)  # type: ignore[arg-type]  # it has what refuse() asks for
     return refused
+
+
+@contextmanager
+def as_current(call: Call) -> Iterator[None]:
+    """Let a call be the one that is being answered."""
+    token = CURRENT_CALL.set(call)
+    yield
+    CURRENT_CALL.reset(token)
 
 
 def read_details(refused: Refused) -> tuple[ErrorInfo, RetryInfo | None]:
@@ -72,19 +84,53 @@ def test_a_code_that_grpc_has_as_a_number_has_its_name() -> None:
     assert name_code(None) == name_code(99) == "UNKNOWN"
 
 
-def test_every_named_failure_has_a_status_code() -> None:
-    for error in (
+CODES = {
+    grpc.StatusCode.INVALID_ARGUMENT: [
         errors.EmptyImage,
-        errors.NotFound,
-        errors.Overloaded,
-        errors.Expired,
-        errors.Draining,
-        errors.ModelRefused,
-    ):
-        status = to_status(error("what was wanted and what came"))
-        assert status.message == "what was wanted and what came"
-        assert status.code != grpc.StatusCode.INTERNAL.value[0]
-    assert STATUS_CODES[Exception] is grpc.StatusCode.INTERNAL
+        errors.UnreadableImage,
+        errors.TruncatedImage,
+        errors.ImageTooLarge,
+        errors.UnreadableRequest,
+        errors.OptionError,
+        errors.TensorError,
+    ],
+    grpc.StatusCode.NOT_FOUND: [errors.NotFound],
+    grpc.StatusCode.UNAUTHENTICATED: [errors.Unauthenticated],
+    grpc.StatusCode.FAILED_PRECONDITION: [errors.ModelControlOff, errors.ModelRefused],
+    grpc.StatusCode.RESOURCE_EXHAUSTED: [errors.Overloaded, errors.TooManyCalls],
+    grpc.StatusCode.DEADLINE_EXCEEDED: [errors.RequestStalled, errors.Expired],
+    grpc.StatusCode.UNAVAILABLE: [errors.Draining],
+}
+
+
+@pytest.mark.parametrize(("code", "kind"), [(code, kind) for code, kinds in CODES.items() for kind in kinds])
+def test_a_named_failure_has_its_code_its_reason_and_its_sentence(
+    code: grpc.StatusCode, kind: type[errors.InklingError]
+) -> None:
+    status, info = to_status(kind("what was wanted and what came")), ErrorInfo()
+    assert (status.code, status.message) == (code.value[0], "what was wanted and what came")
+    assert find_code(kind("")) is code
+    (detail,) = status.details
+    assert detail.Unpack(info)
+    assert (info.reason, info.domain) == (kind.reason, "inkling")
+
+
+@pytest.mark.parametrize(
+    "error", [errors.Overloaded("busy"), errors.NotFound("none"), errors.Draining("stops")], ids=repr
+)
+def test_a_failure_gives_back_the_request_id_that_its_call_came_with(error: Exception) -> None:
+    """A call that brought none gets none, unless the log names one."""
+    found = []
+    for request_id in ("id-7", ""):
+        with as_current(Call(request_id=request_id)):
+            found.append(end_with(error).trailers.get("x-request-id"))
+    assert found == ["id-7", None]
+
+
+def test_a_failure_that_the_log_names_tells_its_caller_the_request_id(caplog: pytest.LogCaptureFixture) -> None:
+    with as_current(Call()):
+        trailers = end_with(ZeroDivisionError("inside")).trailers
+    assert caplog.messages == [f"request {trailers['x-request-id']!s} failed"]
 
 
 @pytest.mark.parametrize("kind", [ZeroDivisionError, errors.CorruptModelFile])
