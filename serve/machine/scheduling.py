@@ -13,7 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 BATCH_THREAD_NICENESS = 5
-"""Niceness of threads that run batches. Above 0, so that the event loop refuses calls at once under overload."""
+"""Niceness that threads which run batches have beyond the event loop's, so that it refuses calls at once under load."""
+_MOST_NICENESS = 19
 
 _THREADS = Path("/proc/self/task")
 
@@ -78,8 +79,9 @@ def _set_policy(thread: int, is_batch: bool) -> None:
 def lower_thread_priority() -> None:
     """Put the calling thread behind the event loop: batches get what refusals and health checks leave."""
     if sys.platform == "linux":  # where a thread has a priority of its own
+        niceness = os.getpriority(os.PRIO_PROCESS, os.getpid()) + BATCH_THREAD_NICENESS  # the main thread runs the loop
         with contextlib.suppress(OSError):  # a sandbox may forbid it, and nothing else depends on it
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BATCH_THREAD_NICENESS)
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(niceness, _MOST_NICENESS))
 
 
 def yield_core() -> None:

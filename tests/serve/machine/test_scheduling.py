@@ -101,3 +101,23 @@ def test_a_run_costs_nothing_where_the_kernel_is_not_asked(monkeypatch: pytest.M
     for _ in range(3):
         scheduling.note_run(1)
     assert asked == [True, False]
+
+
+@linux
+@pytest.mark.parametrize(("niceness", "behind"), [(0, 5), (10, 15), (17, 19)])
+def test_a_thread_that_runs_batches_is_behind_the_event_loop_of_any_process(niceness: int, behind: int) -> None:
+    """Also of one that was started with a niceness, and however often the thread is put there."""
+    script = f"""
+        from serve.machine.scheduling import lower_thread_priority
+        def lower():
+            lower_thread_priority()
+            lower_thread_priority()
+            print(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        os.setpriority(os.PRIO_PROCESS, 0, max({niceness}, os.getpriority(os.PRIO_PROCESS, 0)))
+        thread = threading.Thread(target=lower)
+        thread.start()
+        thread.join()
+        print(os.getpriority(os.PRIO_PROCESS, 0))
+    """
+    found, loop = map(int, run(script))
+    assert found == (behind if loop == niceness else min(loop + 5, 19))
