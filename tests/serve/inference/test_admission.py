@@ -28,6 +28,24 @@ def test_places_are_given_up_to_the_bounds_themselves() -> None:
         assert (admission.images, admission.image_bytes) == (2, 100)
 
 
+def test_a_refusal_says_both_bounds_in_the_same_words_each_time() -> None:
+    admission = Admission(max_images=2, max_bytes=100)
+    with admission.admit(2, 10):
+        for _ in range(2):
+            with pytest.raises(Overloaded) as caught:
+                admission.admit(1, 1)
+            wanted = "at most 2 images or 100 bytes may wait here, and they do; try again later"
+            assert str(caught.value) == wanted
+
+
+def test_a_new_admission_holds_nothing_and_takes_as_much_as_its_bounds() -> None:
+    admission = Admission(max_images=2, max_bytes=100)
+    assert (admission.images, admission.image_bytes, admission.is_idle) == (0, 0, True)
+    with admission.admit(1, 60), admission.admit(1, 40):
+        assert not admission.is_idle
+    assert (admission.images, admission.image_bytes, admission.is_idle) == (0, 0, True)
+
+
 def test_places_come_back_also_after_a_failure() -> None:
     admission = Admission(max_images=1, max_bytes=10)
     for _ in range(3):
@@ -110,7 +128,10 @@ def test_one_that_ends_lets_in_as_many_as_there_is_room_for() -> None:
 
 def test_a_deadline_ends_the_wait_for_room() -> None:
     async def test(admission: Admission) -> None:
-        with admission.admit(3, 1), pytest.raises(Expired, match="before there was room"):
+        with (
+            admission.admit(3, 1),
+            pytest.raises(Expired, match=r"^the call's deadline passed before there was room for it$"),
+        ):
             await admission.admit_in_turn(1, 1, time.monotonic() + 0.01)
         with await admission.admit_in_turn(1, 1, time.monotonic() + 10):
             assert admission.images == 1

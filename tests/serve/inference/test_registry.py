@@ -186,6 +186,18 @@ def test_an_empty_name_is_the_only_model(copy: Path) -> None:
     with opened(copy) as registry:
         assert registry.find("", "").name == "bands"
         assert registry.find("", "9").version == 9
+        with pytest.raises(NotFound, match="wanted one of the models bands; got 'hoops'"):
+            registry.find("hoops", "")
+
+
+def test_a_runner_that_takes_the_place_of_another_gives_that_one_back(registry: Registry) -> None:
+    """Whoever puts it there closes the other."""
+    own, nine = Registry(), registry.find("bands", "9")
+    assert (own.names, own.list(), own.refusals, own.unloaded) == ([], [], (), ())
+    assert own.put(nine) is None
+    assert own.put(nine) is nine
+    assert own.remove("bands", 9) is nine
+    assert own.put(nine) is None
 
 
 def test_refused_files_are_listed_with_the_reason_and_others_are_served(
