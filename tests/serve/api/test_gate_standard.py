@@ -135,8 +135,10 @@ def test_a_standard_call_is_counted_by_its_code_and_answered_while_draining(kind
 
 
 @KINDS
-def test_a_standard_call_whose_caller_leaves_is_counted_as_cancelled(kind: str) -> None:
-    """It does not count as running: it lasts as long as its caller likes."""
+def test_a_standard_call_whose_caller_leaves_is_counted_as_cancelled(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It does not count as running, for it lasts as long as its caller likes. Its end is no error in the log."""
 
     async def main() -> tuple[int, int, dict[str, int]]:
         async with serving() as calls:
@@ -149,6 +151,7 @@ def test_a_standard_call_whose_caller_leaves_is_counted_as_cancelled(kind: str) 
             return running, ended, (await calls.wait_for_counts(1))[0]
 
     assert asyncio.run(main()) == (0, 1, {"CANCELLED": 1})
+    assert not caplog.records
 
 
 @KINDS
