@@ -207,3 +207,16 @@ def test_an_exactly_full_batch_is_run_at_once_also_after_a_slow_iteration() -> N
         await batcher.close()
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("kind", [LoopBatcher, ThreadBatcher])
+@pytest.mark.parametrize("items", [[1], [1, 2]], ids=["single", "group"])
+def test_a_deadline_has_passed_at_its_very_moment(kind: type[Any], items: list[int]) -> None:
+    async def main() -> None:
+        batcher = kind(double, MAX_BATCH, clock=lambda: 7.0)
+        with pytest.raises(Expired):
+            await asyncio.wait_for(batcher.submit(items, deadline_s=7.0), 5)
+        assert len(await batcher.submit(items, deadline_s=7.5)) == len(items)
+        await batcher.close()
+
+    asyncio.run(main())
