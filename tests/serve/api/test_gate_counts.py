@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -186,6 +187,30 @@ def test_a_caller_that_leaves_is_no_error_in_the_log(kind: str, method: str, cap
 
     assert asyncio.run(main()) == {(method, "bands", "2", "DEADLINE_EXCEEDED"): 1}
     assert not caplog.records
+
+
+@pytest.mark.parametrize("kind", ["unary", "stream"])
+@pytest.mark.parametrize("name", ["good", "missing"])
+def test_a_call_that_has_ended_leaves_nothing_to_the_garbage_collector(kind: str, name: str) -> None:
+    """A failed one makes a circle of gRPC's context, the exception that ends it, and the frame that raised that.
+
+    The last one may be there a moment longer.
+    """
+
+    async def main() -> int:
+        async with serving() as calls:
+            for _ in range(5):
+                await calls.call(kind, name)
+            await end_all(calls.gate)
+            await asyncio.sleep(0.05)
+            return sum(type(each) is Call for each in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert asyncio.run(main()) <= 1
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("kind", ["unary", "stream"])
