@@ -115,9 +115,9 @@ def test_a_picture_is_made_small_as_long_as_its_shorter_side_keeps_its_detail(
     assert decode(encode(Image.new("RGB", size), format_name), LIMIT * 2, detail=10_000).size == size
 
 
-@pytest.mark.parametrize("mode", ["I;16", "F"])
-def test_deep_grey_keeps_its_size_and_its_levels(mode: str) -> None:
-    levels = np.linspace(0, 65_535, 64 * 64).astype(np.uint16 if mode == "I;16" else np.float32).reshape(64, 64)
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
+def test_deep_grey_keeps_its_size_and_its_levels(kind: type[np.generic]) -> None:
+    levels = np.linspace(0, 65_535, 64 * 64).astype(kind).reshape(64, 64)
     image = decode(encode(Image.fromarray(levels), "TIFF"), LIMIT, detail=16)
     np.testing.assert_array_equal(np.asarray(image), levels)
 
@@ -127,3 +127,24 @@ def test_deep_grey_keeps_its_size_and_its_levels(mode: str) -> None:
 )
 def test_a_tiff_costs_its_pixels_or_nothing_if_it_will_be_refused(size: tuple[int, int], cost: int) -> None:
     assert estimate_cost(encode(Image.new("1", size), "TIFF"), 100_000) == cost
+
+
+def test_a_tiff_of_the_other_byte_order_is_known_by_its_header() -> None:
+    data = encode(Image.new("I;16B", (50, 20)), "TIFF")
+    assert data.startswith(b"MM")
+    assert estimate_cost(data, 100_000) == 1_000
+    assert is_large(data)
+    assert decode(data, LIMIT).size == (50, 20)
+
+
+def test_an_avif_counts_twice_and_is_large() -> None:
+    data = encode(Image.new("RGB", (50, 20)), "AVIF")
+    assert estimate_cost(data, 100_000) == 2_000
+    assert is_large(data)
+
+
+def test_a_picture_of_other_colours_is_refused_by_their_name() -> None:
+    with pytest.raises(UnreadableImage) as caught:
+        decode(encode(Image.new("LAB", (9, 9)), "TIFF"), LIMIT)
+    wanted = "wanted grey, a palette, RGB, CMYK or YCbCr, with or without alpha, got LAB"
+    assert str(caught.value) == wanted
