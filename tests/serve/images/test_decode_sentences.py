@@ -148,3 +148,10 @@ def test_a_picture_of_other_colours_is_refused_by_their_name() -> None:
         decode(encode(Image.new("LAB", (9, 9)), "TIFF"), LIMIT)
     wanted = "wanted grey, a palette, RGB, CMYK or YCbCr, with or without alpha, got LAB"
     assert str(caught.value) == wanted
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"])
+def test_a_picture_is_read_in_every_mode_that_becomes_rgb(mode: str) -> None:
+    found = decode(encode(Image.new("RGB", (9, 9), "white").convert(mode), "TIFF"), LIMIT)
+    assert found.mode == mode
+    assert found.convert("RGB").getpixel((4, 4)) == (255, 255, 255)
