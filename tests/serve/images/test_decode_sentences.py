@@ -155,3 +155,12 @@ def test_a_picture_is_read_in_every_mode_that_becomes_rgb(mode: str) -> None:
     found = decode(encode(Image.new("RGB", (9, 9), "white").convert(mode), "TIFF"), LIMIT)
     assert found.mode == mode
     assert found.convert("RGB").getpixel((4, 4)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("format_name", ["BMP", "TIFF"])
+def test_pixels_that_spell_the_marker_of_a_scan_are_no_scans(format_name: str) -> None:
+    image = Image.frombytes("L", (24, 24), b"\xff\xda" * 288)
+    data = encode(image, format_name)
+    assert data.count(b"\xff\xda") > 100
+    assert decode(data, LIMIT).tobytes() == image.tobytes()
+    assert estimate_cost(data, LIMIT) == 24 * 24
