@@ -100,7 +100,7 @@ async def serving(is_open: bool = False, tokens: TokenFile | None = None) -> Asy
     made: dict[str, Any] = {
         kind: getattr(grpc, f"{kind}_rpc_method_handler")(method) for kind, method in METHODS.items()
     }
-    handlers = gate.standard(made, is_open=is_open)
+    handlers = gate.standard(made, is_open=True) if is_open else gate.standard(made)
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("standard", handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
