@@ -105,7 +105,7 @@ def test_the_log_names_the_caller_of_a_call_that_the_server_fails_and_shows_no_t
 def test_a_call_counts_as_running_until_it_has_ended() -> None:
     """A stop waits for those that run, and no longer."""
 
-    async def main() -> tuple[int, bool, bool, int, int]:
+    async def main() -> tuple[int, int, bool, bool, int, int]:
         gate, going_on = CallGate(Receiver(MemoryGrowth(2**30))), asyncio.Event()
 
         async def wait(request: pb.GetModelRequest, call: Call) -> pb.GetModelResponse:
@@ -116,12 +116,12 @@ def test_a_call_counts_as_running_until_it_has_ended() -> None:
             call = get_model(b"")
             while not gate.running:
                 await asyncio.sleep(0.001)
-            running, is_idle_early = gate.running, await gate.wait_until_idle(0.2)
+            running, ended, is_idle_early = gate.running, gate.ended_count, await gate.wait_until_idle(0.2)
             going_on.set()
             await call
-            return running, is_idle_early, await gate.wait_until_idle(30), gate.running, gate.ended_count
+            return running, ended, is_idle_early, await gate.wait_until_idle(30), gate.running, gate.ended_count
 
-    assert asyncio.run(main()) == (1, False, True, 0, 1)
+    assert asyncio.run(main()) == (1, 0, False, True, 0, 1)
 
 
 def test_a_stop_waits_while_calls_come_and_not_for_longer_than_it_may() -> None:

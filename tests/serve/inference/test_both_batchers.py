@@ -78,7 +78,7 @@ def test_a_single_item_that_is_late_already_is_not_run(make: Make) -> None:
     ran: list[int] = []
 
     async def scenario(batcher: Batcher[int, int]) -> None:
-        with pytest.raises(Expired, match="the call's deadline passed before its turn came"):
+        with pytest.raises(Expired, match=r"^the call's deadline passed before its turn came$"):
             await batcher.submit([1], deadline_s=time.monotonic() - 1)
         assert await batcher.submit([2], deadline_s=time.monotonic() + 60) == [4]
 
@@ -149,7 +149,7 @@ def test_a_closed_batcher_takes_nothing_and_lets_go_of_what_it_ran(make: Make) -
         await batcher.close()
         del model
         assert is_alive() is None
-        with pytest.raises(Draining, match="the server is stopping and takes no new work"):
+        with pytest.raises(Draining, match=r"^the server is stopping and takes no new work$"):
             batcher.submit([1])
 
     asyncio.run(main())
