@@ -122,16 +122,15 @@ def test_a_standard_call_is_counted_by_its_code_and_answered_while_draining(kind
             calls.gate.is_draining = True
             calls.gate.end_streams()
             ends = [await calls.call(kind, text) for text in (b"good", b"good", b"missing", b"broken")]
-            ends.append(await calls.call(kind, b"endless", timeout=0.2))
-            counted, _ = await calls.wait_for_counts(5)
+            counted, _ = await calls.wait_for_counts(4)
             return ends, calls.gate.call_count, counted
 
     replies = [b"good", b"good"] if kind == "unary_stream" else [b"good"]
     ends, call_count, counted = asyncio.run(main())
     assert ends[:2] == [(replies, "OK")] * 2
-    assert [code for _, code in ends[2:]] == ["NOT_FOUND", "UNKNOWN", "DEADLINE_EXCEEDED"]
-    assert call_count == 5
-    assert counted == {"OK": 2, "NOT_FOUND": 1, "UNKNOWN": 1, "DEADLINE_EXCEEDED": 1}
+    assert [code for _, code in ends[2:]] == ["NOT_FOUND", "UNKNOWN"]
+    assert call_count == 4
+    assert counted == {"OK": 2, "NOT_FOUND": 1, "UNKNOWN": 1}
 
 
 @KINDS
@@ -145,7 +144,6 @@ def test_a_standard_call_whose_caller_leaves_is_counted_as_cancelled(
             leaving = calls.begin(kind, b"endless")
             while not calls.gate.call_count:
                 await asyncio.sleep(0.001)
-            await asyncio.sleep(0.1)
             running, ended = calls.gate.running, calls.gate.ended_count
             leaving.cancel()
             return running, ended, (await calls.wait_for_counts(1))[0]
