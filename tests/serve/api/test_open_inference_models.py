@@ -243,7 +243,7 @@ def test_a_control_gets_the_names_of_models_to_load_and_unload() -> None:
 def test_a_server_that_stops_is_live_and_not_ready(
     start_server: Callable[..., RunningServer], repository_folder: Path
 ) -> None:
-    server = start_server(repository_folder, grace_s=2)
+    server = start_server(repository_folder, grace_s=2, lame_duck_s=1)
     probes: set[tuple[bool, bool, bool]] = set()
     stopping = threading.Thread(target=server.stop)
     with grpc.insecure_channel(server.address) as channel:
