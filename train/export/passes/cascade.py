@@ -74,6 +74,9 @@ def split(model: onnx.ModelProto) -> Parts | None:
     _rename(second.graph, {name: name.removeprefix(SECOND) for name in names} | {CHOSEN: INPUT})
     for node in second.graph.node:
         node.name = node.name.removeprefix(SECOND)
+    outputs = [output for output in second.graph.output if output.name == OUTPUT]
+    del second.graph.output[:]
+    second.graph.output.extend(outputs)
     return Parts(first, second, float(numpy_helper.to_array(thresholds[0])))
 
 

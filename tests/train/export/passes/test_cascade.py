@@ -79,6 +79,16 @@ def test_a_cascade_is_taken_apart_into_its_nets(parts: Parts) -> None:
     assert split(parts.first) is None
 
 
+def test_what_was_added_to_a_cascade_stays_with_its_first_net(parts: Parts) -> None:
+    graph = join(parts)
+    graph.graph.node.append(helper.make_node("ReduceMax", ["cascade/first"], ["familiarity"], "familiarity/max"))
+    graph.graph.output.append(helper.make_tensor_value_info("familiarity", onnx.TensorProto.FLOAT, None))
+    found = split(graph)
+    assert found is not None
+    assert [[output.name for output in each.graph.output] for each in found[:2]] == [[OUTPUT, "familiarity"], [OUTPUT]]
+    np.testing.assert_array_equal(run(found.second, draw_images()), run(parts.second, draw_images()))
+
+
 def test_the_second_net_counts_for_its_share(parts: Parts) -> None:
     first, second = (count_multiply_adds(each) for each in parts[:2])
     assert count_multiply_adds(join(parts), 0.25) == round(first + 0.25 * second)
