@@ -1,6 +1,7 @@
 """Measured figures, from the lines of JSON under docs/benchmarks/results.
 
-Enters: the name of a file there, and perhaps of a model. Leaves: for each command the command and a table with a row for each measurement.
+Enters: the name of a file there, and perhaps of a model. Leaves: for each command the command and a table with a row
+for each measurement.
 Does not know: how anything was measured.
 
 A line is one measurement: date, commit, machine, the command if there is one, and one figure for each other key.
