@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+BEFORE = 500_000
+"""Number of the first round of those cases, so that none is tried twice."""
 ROUND = 500
 """Draws of one run of hypothesis. It remembers all of a run, so a million of them come in many."""
 SEED = int(os.environ.get("INKLING_FUZZ_SEED", "0"))
@@ -51,6 +53,14 @@ TALLIES: list[Tally] = []
 def count_cases(name: str, few: int) -> int:
     """How many cases to try: as INKLING_FUZZ_<NAME> says, or a few."""
     return int(os.environ.get(f"INKLING_FUZZ_{name.upper()}", few))
+
+
+def count_first(cases: int, least: int) -> int:
+    """How many cases come before memory is measured for the first time.
+
+    A process takes more until it has seen every kind of case a few times, and by tens of thousands that is many cases.
+    """
+    return max(least, cases // 2)
 
 
 def begin(name: str) -> Tally:

@@ -12,7 +12,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
 from serve.client.client import Client
-from tests.fuzz.budget import FAULTS, ROUND, Tally, begin, count_cases, try_cases
+from tests.fuzz.budget import BEFORE, FAULTS, ROUND, Tally, begin, count_cases, count_first, try_cases
 from tests.fuzz.corpus import image_files, methods, requests
 from tests.fuzz.mutations import Seeds, mutated_messages
 from tests.served import Served, resident_bytes, served
@@ -152,7 +152,7 @@ def test_mutated_requests_are_answered_or_refused(repository_folder: Path, png: 
     cases, tally = count_cases("requests", FEW), begin("requests")
     with served(repository_folder) as server, connected(server.address) as channel:
         with good_caller(server, png(1)) as good:
-            send_all(channel, tally, ROUND, first=500)
+            send_all(channel, tally, count_first(cases, ROUND), first=BEFORE)
         assert not good.wrong
         tally.bytes_before = measure(server)
         with good_caller(server, png(1)) as good:
