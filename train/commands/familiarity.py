@@ -20,6 +20,7 @@ from train.data.datasets import Dataset, Part, load
 from train.evaluation.card import replace_familiarity
 from train.export.familiarity.fit import FamiliarityImages, add_familiarity
 from train.export.onnx_file import measure_self_test, read_model_file, write_model_file
+from train.export.passes.cascade import split
 from train.export.variants import TOLERANCES
 from train.flags import add_data_flag, read_flags
 from train.recipes.recipe import Augmentation, Crop, read_augmentation
@@ -68,11 +69,14 @@ def change(flags: FamiliarityFlags) -> int:
     name = "model.onnx" if flags.precision == "float32" else f"model.{flags.precision}.onnx"
     try:
         data, before = read_model_file(flags.folder / name)
+        model = onnx.load_from_string(data)
+        if split(model):
+            raise ModelFileError("wanted a file of one net, found a cascade; add it to both nets, and join them")
     except ModelFileError as error:
         raise ModelFileError(f"{flags.folder / name}: {error}") from error
     with name_errors(flags.folder):
         images = gather_images(load_for(before, flags.data), read_augmentation(before.recipe), before.prepare)
-        model, familiarity = add_familiarity(onnx.load_from_string(data), images, before.input, before.prepare)
+        model, familiarity = add_familiarity(model, images, before.input, before.prepare)
         tolerance = before.self_test.tolerance
         self_test = dataclasses.replace(measure_self_test(model, before.input.shape), tolerance=tolerance)
         after = dataclasses.replace(before, familiarity=familiarity, self_test=self_test)

@@ -128,8 +128,9 @@ def describe_cost(spec: ModelSpec, multiply_adds: int) -> str:
         looks = (
             f" Two nets share the work. The second one is asked if the first one's answer has less than "
             f"{cascade['below']:.4f}: that is so for {cascade['share']:.1%} of the held-out images, and counted for as "
-            f"many here. On those images the first one alone is right for {cascade['accuracy_of_first']:.4f}, the "
-            f"second one for {cascade['accuracy_of_second']:.4f}, and both together for {cascade['accuracy']:.4f}."
+            f"many here. The answer is the mean of both then, with {cascade['weight']:g} of the second. Of all "
+            f"held-out images the first one alone is right for {cascade['accuracy_of_first']:.4f}, the second one for "
+            f"{cascade['accuracy_of_second']:.4f}, and both together for {cascade['accuracy']:.4f}."
         )
     return f"""## Cost
 

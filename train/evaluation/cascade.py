@@ -16,7 +16,9 @@ class Cascade:
     """When the second net is asked, and what held-out images gain by it."""
 
     below: float
-    """Highest probability of the first net's answer below which the second net answers."""
+    """Highest probability of the first net's answer below which the second net is asked."""
+    weight: float
+    """Share of the second net's probabilities in the mean with the first's."""
     share: float
     """Share of the held-out images that the second net was asked about."""
     accuracy_of_first: float
@@ -27,15 +29,16 @@ class Cascade:
     """Accuracy on held-out images of both together."""
 
 
-def choose_cascade(first: Floats, second: Floats, labels: Integers, share: float) -> Cascade:
+def choose_cascade(first: Floats, second: Floats, labels: Integers, share: float, weight: float) -> Cascade:
     """The threshold by which the second net is asked about `share` of the images, those with the least sure answers."""
     confidence = first.max(axis=1)
     below = float(np.quantile(confidence, share))
-    answers = (first, second, answer_by_both(first, second, below))
+    answers = (first, second, answer_by_both(first, second, below, weight))
     of_first, of_second, of_both = (measure_accuracy(each, labels) for each in answers)
-    return Cascade(below, float(np.mean(confidence < below)), of_first, of_second, of_both)
+    return Cascade(below, weight, float(np.mean(confidence < below)), of_first, of_second, of_both)
 
 
-def answer_by_both(first: Floats, second: Floats, below: float) -> Floats:
-    """Probabilities float [N, K]: the second net's where the highest of the first net's is below the threshold."""
-    return np.where(first.max(axis=1, keepdims=True) < below, second, first)
+def answer_by_both(first: Floats, second: Floats, below: float, weight: float) -> Floats:
+    """Probabilities float [N, K]: the mean of both where the highest of the first is below the threshold."""
+    is_unsure = first.max(axis=1, keepdims=True) < below
+    return np.where(is_unsure, (1 - weight) * first + weight * second, first)

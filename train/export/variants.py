@@ -23,7 +23,7 @@ from train.export.familiarity.nodes import remove_familiarity
 from train.export.graph import restore
 from train.export.measure.parity import measure_parity
 from train.export.onnx_file import measure_self_test, read_model_file, run_onnx, write_model_file
-from train.export.passes.cascade import Parts, join, split
+from train.export.passes.cascade import split
 from train.export.passes.second_view import add_second_view, remove_second_view
 from train.export.quantize import make_int8
 
@@ -79,12 +79,13 @@ def write_variant(
 def convert(model: onnx.ModelProto, precision: str, dataset: Dataset) -> onnx.ModelProto:
     """Convert a graph to `float16` or `int8`, without metadata. int8 takes ranges from training images.
 
-    A second view is taken away before and added afterwards, so that both views have the same converted weights. Each
-    net of a cascade is converted by itself.
+    A second view is taken away before and added afterwards, so that both views have the same converted weights. Raises
+    ModelFileError for a cascade, whose nets are converted before they are joined.
     """
-    if parts := split(remove_familiarity(model)):
-        first, second = (convert(each, precision, dataset) for each in (parts.first, parts.second))
-        return join(Parts(first, second, parts.below))
+    if split(model):
+        raise ModelFileError(
+            "wanted a file of one net, found a cascade; convert both nets, and join the converted ones"
+        )
     bare, below = remove_second_view(remove_familiarity(restore(model)))
     del bare.metadata_props[:]
     if precision == "float16":

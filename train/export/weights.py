@@ -50,9 +50,11 @@ def read_weights(path: Path, model: keras.Model, images: Images) -> None:
     Raises ModelFileError if the file is damaged, is of another net, or the model's logits are not the file's.
     """
     data, _ = read_model_file(path)
-    bare = remove_familiarity(restore(onnx.load_from_string(data)))
-    parts = split(bare)
-    nets = [remove_second_view(each)[0] for each in ((parts.second, parts.first) if parts else (bare,))]
+    whole = restore(onnx.load_from_string(data))
+    parts = split(whole)
+    nets = [
+        remove_second_view(remove_familiarity(each))[0] for each in ((parts.second, parts.first) if parts else (whole,))
+    ]
     wanted = _list_kernels(model)
     graph = next((net for net in nets if [each.kernel.shape for each in list_products(net.graph)] == wanted), nets[0])
     products = list_products(graph.graph)

@@ -1,7 +1,7 @@
 """`python -m train.cascade FIRST SECOND`: two model files -> one that asks the second net about unsure images alone.
 
-Enters: flags. Leaves: the folder `<out>/<model>/<version>/` with model.onnx, a card, classes.csv and pictures, and
-lines with its figures; exit code 0, or 1 if a file or the dataset cannot be used.
+Enters: flags. Leaves: the folder `<out>/<model>/<version>/` with model.onnx, a card, classes.csv and pictures, or only
+a file of fewer bits in such a folder; lines with its figures; exit code 0, or 1 if a file or the dataset cannot be used.
 Does not know: how graphs are joined (`train/export/passes/cascade.py`).
 """
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from train.data.datasets import Dataset
 
-SHARE = 0.25
+SHARE, WEIGHT = 0.3, 0.6
 CASCADE = "cascade"
 """The key in the metadata's `recipe` of the threshold, and of the recipe of the first net."""
 
@@ -43,7 +43,9 @@ class CascadeFlags:
     first: Path
     second: Path
     out: Path
+    into: Path | None
     share: float
+    weight: float
     data: Path | None
 
 
@@ -59,10 +61,16 @@ def parse_flags(arguments: Sequence[str] | None) -> CascadeFlags:
     add("--out", type=Path, default=Path("runs"), metavar="DIR", help="write a new version below DIR; default: runs")
     share = f"ask the second net about this share of the images, 0 to 1; default: {SHARE}"
     add("--share", type=float, default=SHARE, metavar="S", help=share)
+    weight = f"give the second net's answer this share in the mean of both, 0 to 1; default: {WEIGHT}"
+    add("--weight", type=float, default=WEIGHT, metavar="W", help=weight)
+    into = "of files in fewer bits, write only model.<precision>.onnx, into the FOLDER of a joined model.onnx"
+    add("--into", type=Path, metavar="FOLDER", help=into)
     add_data_flag(parser)
     flags = read_flags(parser, CascadeFlags, arguments)
     if not 0 < flags.share < 1:
         parser.error(f"--share: wanted a number between 0 and 1, got {flags.share}")
+    if not 0 <= flags.weight <= 1:
+        parser.error(f"--weight: wanted a number from 0 to 1, got {flags.weight}")
     return flags
 
 
@@ -77,35 +85,40 @@ def join_files(flags: CascadeFlags) -> int:
     from train.export.onnx_file import run_onnx  # not above: another command's --help needs no ONNX
     from train.export.passes.cascade import Parts, join
 
-    (first, first_spec), (second, spec) = (read_bare(path) for path in (flags.first, flags.second))
+    (first, first_spec), (second, spec) = (read_net(path) for path in (flags.first, flags.second))
     require_same(first_spec, spec)
+    if (spec.precision == "float32") != (flags.into is None):
+        raise ModelFileError(f"wanted --into with files in fewer bits alone, got files in {spec.precision}")
     dataset = load_for(spec, flags.data)
     if not len(dataset.validation):
         raise ModelFileError("wanted files whose trainings held images out, to choose the threshold by; found none")
     of_first, of_second = (run_onnx(each.SerializeToString(), dataset.validation.images) for each in (first, second))
-    chosen = choose_cascade(of_first, of_second, dataset.validation.labels, flags.share)
+    chosen = choose_cascade(of_first, of_second, dataset.validation.labels, flags.share, flags.weight)
     print(
         f"validation accuracy {chosen.accuracy:.4f} with the second net asked about {chosen.share:.1%}, "
         f"{chosen.accuracy_of_first:.4f} with the first alone, {chosen.accuracy_of_second:.4f} with the second"
     )
-    graph = join(Parts(first, second, chosen.below))
+    graph = join(Parts(first, second, chosen.below, chosen.weight))
     facts, parameters = describe_recipe(first_spec, spec, chosen), first_spec.parameters + spec.parameters
-    folder = publish_joined(graph, replace(spec, recipe=facts, parameters=parameters), dataset, flags.out)
-    print(f"wrote {folder / 'model.onnx'}, and beside it README.md, classes.csv and pictures")
+    spec, probabilities = measure(graph, first_spec, replace(spec, recipe=facts, parameters=parameters), dataset)
+    if flags.into:
+        write_smaller(graph, spec, probabilities, dataset, flags.into)
+    else:
+        folder = publish_joined(graph, spec, probabilities, dataset, flags.out)
+        print(f"wrote {folder / 'model.onnx'}, and beside it README.md, classes.csv and pictures")
     return 0
 
 
-def read_bare(path: Path) -> tuple["onnx.ModelProto", ModelSpec]:
-    """The graph of a file without its familiarity, and its facts. Raises ModelFileError, which names the file."""
+def read_net(path: Path) -> tuple["onnx.ModelProto", ModelSpec]:
+    """The graph of a file, and its facts. Raises ModelFileError, which names the file."""
     import onnx  # not above, as in `join_files`
 
-    from train.export.familiarity.nodes import remove_familiarity
     from train.export.onnx_file import read_model_file
     from train.export.passes.cascade import split
 
     try:
         data, spec = read_model_file(path)
-        graph = remove_familiarity(onnx.load_from_string(data))
+        graph = onnx.load_from_string(data)
         if split(graph):
             raise ModelFileError("wanted a file of one net, found a cascade")
     except ModelFileError as error:
@@ -115,7 +128,7 @@ def read_bare(path: Path) -> tuple["onnx.ModelProto", ModelSpec]:
 
 def require_same(first: ModelSpec, second: ModelSpec) -> None:
     """Raise ModelFileError if two files do not answer the same question about the same images."""
-    for name in ("dataset", "labels", "input", "prepare"):
+    for name in ("dataset", "labels", "input", "prepare", "precision"):
         got, wanted = getattr(first, name), getattr(second, name)
         if got != wanted:
             raise ModelFileError(f"wanted two files of the same {name}, got {got} and {wanted}")
@@ -134,13 +147,44 @@ def describe_recipe(first: ModelSpec, second: ModelSpec, chosen: Cascade) -> dic
     return {**nets[1], CASCADE: asdict(chosen) | {"first": nets[0]}}
 
 
-def publish_joined(graph: "onnx.ModelProto", spec: ModelSpec, dataset: "Dataset", out: Path) -> Path:
-    """Measure, write and report. Returns the folder. Raises ModelFileError; then nothing is left."""
+def measure(
+    graph: "onnx.ModelProto", first: ModelSpec, spec: ModelSpec, dataset: "Dataset"
+) -> tuple[ModelSpec, Floats]:
+    """The facts of a joined graph, from those of its second net, and its probabilities of the test set."""
+    from train.export.familiarity.fit import measure_familiarity  # not above, as in `join_files`
+    from train.export.onnx_file import measure_self_test, run_onnx
+
+    probabilities = run_onnx(graph.SerializeToString(), dataset.test.images)
+    familiarity = None
+    if first.familiarity and spec.familiarity:
+        images = gather_images(dataset, read_augmentation(spec.recipe), spec.prepare)
+        methods = f"{first.familiarity.method} in the first net, {spec.familiarity.method} in the second,"
+        familiarity = measure_familiarity(graph, images, spec.input, spec.prepare, methods)
+    measured = replace(
+        spec,
+        familiarity=familiarity,
+        test_accuracy=measure_accuracy(probabilities, dataset.test.labels),
+        test_count=len(dataset.test),
+        created=datetime.now(UTC).replace(microsecond=0),
+        source_commit=find_source_commit(),
+        self_test=replace(measure_self_test(graph, spec.input.shape), tolerance=spec.self_test.tolerance),
+    )
+    print_test_figures(probabilities, dataset)
+    for line in describe_familiarity(measured):
+        print(line)
+    return measured, probabilities
+
+
+def publish_joined(
+    graph: "onnx.ModelProto", spec: ModelSpec, probabilities: Floats, dataset: "Dataset", out: Path
+) -> Path:
+    """Write a version with card and pictures. Returns the folder. Raises ModelFileError; then nothing is left."""
     from train.evaluation import figures  # not above: they import matplotlib and ONNX
     from train.export.measure.cost import count_multiply_adds
     from train.export.onnx_file import write_model_file
 
-    graph, spec, probabilities = measure(graph, spec, dataset)
+    adds = count_multiply_adds(graph, spec.recipe[CASCADE]["share"])
+    print(f"{adds / 1e6:.1f} million multiply-adds an answer")
     with partial_folder(out / spec.name) as partial:
         write_model_file(graph, spec, partial)
         figures.write_report(
@@ -151,38 +195,34 @@ def publish_joined(graph: "onnx.ModelProto", spec: ModelSpec, dataset: "Dataset"
             truth=dataset.test.labels,
             probabilities=probabilities,
         )
-        adds = count_multiply_adds(graph, spec.recipe[CASCADE]["share"])
         write_card(partial / "README.md", spec, (), probabilities, dataset.test.labels, multiply_adds=adds)
-        folder = publish(partial)
-    print_test_figures(probabilities, dataset)
-    print(f"{adds / 1e6:.1f} million multiply-adds an answer")
-    for line in describe_familiarity(spec):
-        print(line)
-    return folder
+        return publish(partial)
 
 
-def measure(
-    graph: "onnx.ModelProto", spec: ModelSpec, dataset: "Dataset"
-) -> tuple["onnx.ModelProto", ModelSpec, Floats]:
-    """The graph, its facts, and its probabilities of the test set.
+def write_smaller(
+    graph: "onnx.ModelProto", spec: ModelSpec, probabilities: Floats, dataset: "Dataset", folder: Path
+) -> None:
+    """Write a file in fewer bits beside the float32 one, and say how far both differ. Raises ModelFileError."""
+    from train.export.measure.parity import measure_parity  # not above, as in `join_files`
+    from train.export.onnx_file import run_onnx, write_model_file
 
-    The graph gives familiarity if the second file does.
-    """
-    from train.export.familiarity.fit import add_familiarity  # not above, as in `join_files`
-    from train.export.onnx_file import measure_self_test, run_onnx
+    expected = run_onnx(read_whole(folder / "model.onnx"), dataset.test.images)
+    facts = {**spec.recipe, "variant_parity": asdict(measure_parity(expected, probabilities))}
+    path = write_model_file(graph, replace(spec, recipe=facts), folder, f"model.{spec.precision}.onnx")
+    print(f"wrote {path}")
 
-    probabilities = run_onnx(graph.SerializeToString(), dataset.test.images)
-    familiarity = None
-    if spec.familiarity:
-        images = gather_images(dataset, read_augmentation(spec.recipe), spec.prepare)
-        graph, familiarity = add_familiarity(graph, images, spec.input, spec.prepare)
-    spec = replace(
-        spec,
-        familiarity=familiarity,
-        test_accuracy=measure_accuracy(probabilities, dataset.test.labels),
-        test_count=len(dataset.test),
-        created=datetime.now(UTC).replace(microsecond=0),
-        source_commit=find_source_commit(),
-        self_test=measure_self_test(graph, spec.input.shape),
-    )
-    return graph, spec, probabilities
+
+def read_whole(path: Path) -> bytes:
+    """The bytes of a cascade. Raises ModelFileError, which names the file."""
+    import onnx  # not above, as in `join_files`
+
+    from train.export.onnx_file import read_model_file
+    from train.export.passes.cascade import split
+
+    try:
+        data, _ = read_model_file(path)
+        if not split(onnx.load_from_string(data)):
+            raise ModelFileError("wanted a cascade, found a file of one net")
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}") from error
+    return data

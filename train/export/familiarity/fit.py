@@ -14,7 +14,7 @@ import onnx
 from onnx import helper
 
 from serve.errors import ModelFileError
-from serve.model_file.familiarity import FamiliaritySpec, StrangerFigures
+from serve.model_file.familiarity import FAMILIARITY, FamiliaritySpec, StrangerFigures
 from serve.model_file.spec import OUTPUT, InputSpec, PrepareSpec
 from train.data.datasets import Images
 from train.evaluation.familiarity import LEAST_HELD_OUT, Distance, Table, choose_way, fit_table, measure_roc_auc
@@ -83,6 +83,31 @@ def add_familiarity(
         },
     )
     return append_nodes(bare, Layer(layer, read.passes, read.is_half), distance, table), spec
+
+
+def measure_familiarity(
+    model: onnx.ModelProto, images: FamiliarityImages, target: InputSpec, prepare: PrepareSpec, method: str
+) -> FamiliaritySpec:
+    """The figures of an output `familiarity` that a graph has."""
+    data = model.SerializeToString()
+
+    def read(given: Images) -> npt.NDArray[np.float32]:
+        return np.concatenate([batch for (batch,) in run_outputs(data, given, [FAMILIARITY])])
+
+    known = np.concatenate([read(each) for each in images.held_out])
+    made = {
+        kind: read(each) for kind, each in make_strangers(images.held_out[0], target, prepare, count=STRANGERS).items()
+    }
+    return FamiliaritySpec(
+        method=method,
+        held_out_count=len(known),
+        threshold=THRESHOLD,
+        turned_away=float((read(images.test) < THRESHOLD).mean()),
+        strangers={
+            kind: StrangerFigures(measure_roc_auc(-known, -found), float((found < THRESHOLD).mean()))
+            for kind, found in made.items()
+        },
+    )
 
 
 def _measure_share_below(table: Table, distance: Distance, features: Features) -> float:

@@ -5,7 +5,8 @@ Does not know: Keras, files, how the threshold was chosen (`evaluation/cascade.p
 
 Most images are easy, and a small net answers them as a large one does (Viola & Jones 2001; Wang et al. 2022, "Wisdom of
 Committees"). Only the rows of unsure images reach the second net. Its nodes, values and weights have names that begin
-with SECOND, and those that join both nets begin with PREFIX, so that the graph can be taken apart.
+with SECOND, and those that join both nets begin with PREFIX, so that the graph can be taken apart. If both nets give
+familiarity, that of the net that was asked last counts.
 """
 
 from typing import Any, NamedTuple
@@ -16,10 +17,12 @@ import onnx.version_converter
 from onnx import helper, numpy_helper
 
 from serve.errors import ModelFileError
+from serve.model_file.familiarity import FAMILIARITY
 from serve.model_file.spec import INPUT, OUTPUT
+from train.export.familiarity.nodes import remove_familiarity
 
 PREFIX, SECOND = "cascade/", "second_net/"
-FIRST = PREFIX + "first"
+FIRST, FIRST_FAMILIARITY = PREFIX + "first", PREFIX + "first_familiarity"
 CHOSEN = PREFIX + "chosen"
 AXES_AS_INPUT = 18  # the opset from which ReduceMax takes its axes as an input; before, they are an attribute
 
@@ -30,18 +33,25 @@ class Parts(NamedTuple):
     first: onnx.ModelProto
     second: onnx.ModelProto
     below: float
-    """Highest probability of the first net's answer below which the second net answers."""
+    """Highest probability of the first net's answer below which the second net is asked."""
+    weight: float
+    """Share of the second net's probabilities in the mean with the first's, from 0 to 1."""
 
 
 def join(parts: Parts) -> onnx.ModelProto:
-    """One graph whose answer is the second net's where the first is unsure, and the first's elsewhere.
+    """One graph that answers with the mean of both nets where the first is unsure, and with the first's elsewhere.
 
     The older of two operation sets is raised. Raises ModelFileError if that cannot be done, or for a net with branches
     and loops.
     """
+    gives_familiarity = all(
+        any(output.name == FAMILIARITY for output in each.graph.output) for each in (parts.first, parts.second)
+    )
+    if not gives_familiarity:
+        parts = parts._replace(first=remove_familiarity(parts.first), second=remove_familiarity(parts.second))
     version = max(_read_version(each) for each in (parts.first, parts.second))
     joined, second = (_raise_version(each, version) for each in (parts.first, parts.second))
-    _rename(joined.graph, {OUTPUT: FIRST})
+    _rename(joined.graph, {OUTPUT: FIRST, FAMILIARITY: FIRST_FAMILIARITY})
     _rename(second.graph, _name_values(second.graph))
     for node in second.graph.node:
         node.name = SECOND + (node.name or node.output[0])
@@ -49,35 +59,30 @@ def join(parts: Parts) -> onnx.ModelProto:
     joined.opset_import.extend(each for each in second.opset_import if each.domain not in known)
     joined.ir_version = max(joined.ir_version, second.ir_version)
     del joined.graph.value_info[:]
-    joined.graph.node.extend([*_choose_rows(version), *second.graph.node, _scatter()])
+    joined.graph.node.extend([*_choose_rows(version), *second.graph.node, *_combine(gives_familiarity)])
     joined.graph.initializer.extend(second.graph.initializer)
-    joined.graph.initializer.extend(_make_constants(parts.below))
+    joined.graph.initializer.extend(_make_constants(parts))
     return joined
 
 
 def split(model: onnx.ModelProto) -> Parts | None:
-    """The nets of a cascade, each as it was before `join`; None for another graph.
-
-    What was added to the whole since, such as a familiarity, stays with the first net.
-    """
-    thresholds = [tensor for tensor in model.graph.initializer if tensor.name == PREFIX + "below"]
-    if not thresholds:
+    """The nets of a cascade, each as it was before `join`; None for another graph."""
+    numbers = {tensor.name: tensor for tensor in model.graph.initializer if tensor.name.startswith(PREFIX)}
+    if not numbers:
         return None
+    below, weight = (float(numpy_helper.to_array(numbers[PREFIX + name])) for name in ("below", "weight"))
     first, second = onnx.ModelProto(), onnx.ModelProto()
     for part, is_second in ((first, False), (second, True)):
         part.CopyFrom(model)
         _keep(part.graph.node, is_second)
         _keep(part.graph.initializer, is_second)
         del part.graph.value_info[:]
-    _rename(first.graph, {FIRST: OUTPUT})
+    _rename(first.graph, {FIRST: OUTPUT, FIRST_FAMILIARITY: FAMILIARITY})
     names = {name for node in second.graph.node for name in (*node.input, *node.output)}
     _rename(second.graph, {name: name.removeprefix(SECOND) for name in names} | {CHOSEN: INPUT})
     for node in second.graph.node:
         node.name = node.name.removeprefix(SECOND)
-    outputs = [output for output in second.graph.output if output.name == OUTPUT]
-    del second.graph.output[:]
-    second.graph.output.extend(outputs)
-    return Parts(first, second, float(numpy_helper.to_array(thresholds[0])))
+    return Parts(first, second, below, weight)
 
 
 def _read_version(model: onnx.ModelProto) -> int:
@@ -138,14 +143,26 @@ def _choose_rows(version: int) -> list[onnx.NodeProto]:
     ]
 
 
-def _scatter() -> onnx.NodeProto:
-    return helper.make_node("ScatterND", [FIRST, PREFIX + "rows", SECOND + OUTPUT], [OUTPUT], PREFIX + "scatter")
+def _combine(gives_familiarity: bool) -> list[onnx.NodeProto]:
+    """From the answers of both nets to that of the cascade."""
+    nodes = [
+        _make("GatherND", ["first", "rows"], "again"),
+        _make("Mul", ["again", "rest"], "share_of_first"),
+        helper.make_node("Mul", [SECOND + OUTPUT, PREFIX + "weight"], [PREFIX + "share"], PREFIX + "share_of_second"),
+        _make("Add", ["share_of_first", "share"], "mean"),
+        helper.make_node("ScatterND", [FIRST, PREFIX + "rows", PREFIX + "mean"], [OUTPUT], PREFIX + "scatter"),
+    ]
+    if gives_familiarity:
+        taken = [FIRST_FAMILIARITY, PREFIX + "rows", SECOND + FAMILIARITY]
+        nodes.append(helper.make_node("ScatterND", taken, [FAMILIARITY], PREFIX + "familiarity"))
+    return nodes
 
 
 def _make(kind: str, inputs: list[str], output: str, **attributes: Any) -> onnx.NodeProto:
     return helper.make_node(kind, [PREFIX + name for name in inputs], [PREFIX + output], PREFIX + output, **attributes)
 
 
-def _make_constants(below: float) -> list[onnx.TensorProto]:
-    threshold, axis = np.array(below, np.float32), np.array([1], np.int64)
-    return [numpy_helper.from_array(threshold, PREFIX + "below"), numpy_helper.from_array(axis, PREFIX + "class_axis")]
+def _make_constants(parts: Parts) -> list[onnx.TensorProto]:
+    numbers = {"below": parts.below, "weight": parts.weight, "rest": 1 - parts.weight}
+    constants = [numpy_helper.from_array(np.array(value, np.float32), PREFIX + name) for name, value in numbers.items()]
+    return [*constants, numpy_helper.from_array(np.array([1], np.int64), PREFIX + "class_axis")]
