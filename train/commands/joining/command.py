@@ -1,7 +1,7 @@
 """`python -m train.cascade FIRST SECOND`: two model files -> one that asks the second net about unsure images alone.
 
 Enters: flags. Leaves: the folder `<out>/<model>/<version>/` with model.onnx, a card, classes.csv and pictures, or only
-a file of fewer bits in such a folder; lines with its figures; exit code 0, or 1 if a file or the dataset cannot be used.
+a file of fewer bits in such a folder; lines with its figures; exit code 0, or 1 if a file or the dataset is of no use.
 Does not know: how graphs are joined (`train/export/passes/cascade.py`).
 """
 
@@ -98,7 +98,7 @@ def join_files(flags: CascadeFlags) -> int:
         f"validation accuracy {chosen.accuracy:.4f} with the second net asked about {chosen.share:.1%}, "
         f"{chosen.accuracy_of_first:.4f} with the first alone, {chosen.accuracy_of_second:.4f} with the second"
     )
-    graph = join(Parts(first, second, chosen.below, chosen.weight))
+    graph = join(Parts(first, second, chosen.below, chosen.weight, chosen.power))
     facts, parameters = describe_recipe(first_spec, spec, chosen), first_spec.parameters + spec.parameters
     spec, probabilities = measure(graph, first_spec, replace(spec, recipe=facts, parameters=parameters), dataset)
     if flags.into:
@@ -158,7 +158,7 @@ def measure(
     familiarity = None
     if first.familiarity and spec.familiarity:
         images = gather_images(dataset, read_augmentation(spec.recipe), spec.prepare)
-        methods = f"{first.familiarity.method} in the first net, {spec.familiarity.method} in the second,"
+        methods = f"{first.familiarity.method} in the first net and {spec.familiarity.method} in the second"
         familiarity = measure_familiarity(graph, images, spec.input, spec.prepare, methods)
     measured = replace(
         spec,

@@ -24,6 +24,7 @@ from train.export.familiarity.nodes import remove_familiarity
 PREFIX, SECOND = "cascade/", "second_net/"
 FIRST, FIRST_FAMILIARITY = PREFIX + "first", PREFIX + "first_familiarity"
 CHOSEN = PREFIX + "chosen"
+NUMBERS = ("below", "weight", "power")
 AXES_AS_INPUT = 18  # the opset from which ReduceMax takes its axes as an input; before, they are an attribute
 
 
@@ -36,6 +37,8 @@ class Parts(NamedTuple):
     """Highest probability of the first net's answer below which the second net is asked."""
     weight: float
     """Share of the second net's probabilities in the mean with the first's, from 0 to 1."""
+    power: float = 1.0
+    """What that mean is raised to before it sums to 1 again, for a mean is less sure than it is right."""
 
 
 def join(parts: Parts) -> onnx.ModelProto:
@@ -70,7 +73,7 @@ def split(model: onnx.ModelProto) -> Parts | None:
     numbers = {tensor.name: tensor for tensor in model.graph.initializer if tensor.name.startswith(PREFIX)}
     if not numbers:
         return None
-    below, weight = (float(numpy_helper.to_array(numbers[PREFIX + name])) for name in ("below", "weight"))
+    below, weight, power = (float(numpy_helper.to_array(numbers[PREFIX + name])) for name in NUMBERS)
     first, second = onnx.ModelProto(), onnx.ModelProto()
     for part, is_second in ((first, False), (second, True)):
         part.CopyFrom(model)
@@ -82,7 +85,7 @@ def split(model: onnx.ModelProto) -> Parts | None:
     _rename(second.graph, {name: name.removeprefix(SECOND) for name in names} | {CHOSEN: INPUT})
     for node in second.graph.node:
         node.name = node.name.removeprefix(SECOND)
-    return Parts(first, second, below, weight)
+    return Parts(first, second, below, weight, power)
 
 
 def _read_version(model: onnx.ModelProto) -> int:
@@ -150,7 +153,10 @@ def _combine(gives_familiarity: bool) -> list[onnx.NodeProto]:
         _make("Mul", ["again", "rest"], "share_of_first"),
         helper.make_node("Mul", [SECOND + OUTPUT, PREFIX + "weight"], [PREFIX + "share"], PREFIX + "share_of_second"),
         _make("Add", ["share_of_first", "share"], "mean"),
-        helper.make_node("ScatterND", [FIRST, PREFIX + "rows", PREFIX + "mean"], [OUTPUT], PREFIX + "scatter"),
+        _make("Pow", ["mean", "power"], "raised"),
+        _make("ReduceSum", ["raised", "class_axis"], "sum", keepdims=1),
+        _make("Div", ["raised", "sum"], "answer"),
+        helper.make_node("ScatterND", [FIRST, PREFIX + "rows", PREFIX + "answer"], [OUTPUT], PREFIX + "scatter"),
     ]
     if gives_familiarity:
         taken = [FIRST_FAMILIARITY, PREFIX + "rows", SECOND + FAMILIARITY]
@@ -163,6 +169,6 @@ def _make(kind: str, inputs: list[str], output: str, **attributes: Any) -> onnx.
 
 
 def _make_constants(parts: Parts) -> list[onnx.TensorProto]:
-    numbers = {"below": parts.below, "weight": parts.weight, "rest": 1 - parts.weight}
+    numbers = {"below": parts.below, "weight": parts.weight, "rest": 1 - parts.weight, "power": parts.power}
     constants = [numpy_helper.from_array(np.array(value, np.float32), PREFIX + name) for name, value in numbers.items()]
     return [*constants, numpy_helper.from_array(np.array([1], np.int64), PREFIX + "class_axis")]

@@ -1,6 +1,7 @@
 """`python -m train.cascade`: two files become one that is served as any other, and other pairs are refused."""
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from tests.serve.inference.test_engine import CPU
 from tests.support import ROOT, write_tiny_model
 from tests.train.commands.test_familiarity import needs_mnist
 from train.commands.joining.command import main
+from train.commands.variants import main as convert_variant
 from train.data.datasets import load
 from train.export.onnx_file import read_model_file, run_onnx
 from train.export.passes.cascade import split
@@ -23,7 +25,10 @@ FIRST, SECOND = (MODELS / name / "1" / "model.onnx" for name in ("mnist-mlp", "m
 @pytest.mark.slow
 @needs_mnist
 def test_two_files_become_one_that_a_server_loads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([os.fspath(FIRST), os.fspath(SECOND), "--out", os.fspath(tmp_path), "--share", "0.1"]) == 0
+    assert (
+        main([os.fspath(FIRST), os.fspath(SECOND), "--out", os.fspath(tmp_path), "--share", "0.1", "--weight", "1"])
+        == 0
+    )
     printed = capsys.readouterr().out
     folder = tmp_path / "mnist-cnn" / "1"
     data, spec = read_model_file(folder / "model.onnx")
@@ -34,8 +39,10 @@ def test_two_files_become_one_that_a_server_loads(tmp_path: Path, capsys: pytest
     assert spec.parameters == sum(read_model_file(path)[1].parameters for path in (FIRST, SECOND))
     first, second = (run_onnx(path.read_bytes(), images) for path in (FIRST, SECOND))
     unsure = first.max(axis=1, keepdims=True) < np.float32(cascade["below"])
+    raised = second ** cascade["power"]
+    wanted = np.where(unsure, raised / raised.sum(axis=1, keepdims=True), first)
     answers = load_engine(folder / "model.onnx", CPU).run(images[:64])["probabilities"]
-    np.testing.assert_allclose(answers, np.where(unsure, second, first)[:64], atol=1e-5)
+    np.testing.assert_allclose(answers, wanted[:64], atol=1e-5)
     parts = split(onnx.load_from_string(data))
     assert parts is not None
     np.testing.assert_allclose(run_onnx(parts.second.SerializeToString(), images), second, atol=1e-6)
@@ -57,6 +64,25 @@ def test_a_file_of_a_dataset_that_is_not_published_is_refused(
     path = os.fspath(write_tiny_model(tmp_path / "models"))
     assert main([path, path, "--out", os.fspath(tmp_path / "runs")]) == 1
     assert "no dataset named 'none'" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@needs_mnist
+def test_smaller_files_are_joined_beside_the_float32_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = shutil.copytree(FIRST.parent, tmp_path / "first")
+    assert convert_variant([os.fspath(first), "--precision", "int8"]) == 0
+    assert main([os.fspath(FIRST), os.fspath(SECOND), "--out", os.fspath(tmp_path)]) == 0
+    folder, small = tmp_path / "mnist-cnn" / "1", [first / "model.int8.onnx", SECOND.with_name("model.int8.onnx")]
+    names = [os.fspath(path) for path in small]
+    assert main(names) == 1
+    assert "wanted --into with files in fewer bits alone" in capsys.readouterr().err
+    assert main([*names, "--into", os.fspath(folder)]) == 0
+    _, spec = read_model_file(folder / "model.int8.onnx")
+    assert spec.precision == "int8"
+    assert spec.recipe["variant_parity"]["changed_classes"] < 300
+    assert spec.test_accuracy == pytest.approx(read_model_file(folder / "model.onnx")[1].test_accuracy, abs=0.005)
+    assert main([*names, "--into", os.fspath(FIRST.parent)]) == 1
+    assert "wanted a cascade, found a file of one net" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("share", ["0", "1", "-0.5", "nan"])
