@@ -210,10 +210,11 @@ def describe_limits(spec: ModelSpec) -> str:
     """The section that says what the model cannot do."""
     calibrated = "The probabilities are calibrated for images like those of the test set. For others, the accuracy"
     uncalibrated = "The probabilities are not calibrated, as too few images were held out. For others, the accuracy"
+    is_calibrated = spec.recipe.get("calibration") or spec.recipe.get("cascade")
     return f"""## Limits
 
 It knows only its {spec.class_count} classes and answers every image with one of them.
-{calibrated if spec.recipe.get("calibration") else uncalibrated} has to be measured
+{calibrated if is_calibrated else uncalibrated} has to be measured
 (`python -m serve.evaluate DIR`).
 """
 

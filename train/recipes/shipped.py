@@ -43,6 +43,7 @@ _ALL = (
         label_smoothing=0.1,
         validation_count=2000,
         gives_familiarity=True,
+        halves_weights=True,
         keeps_last=True,
         tuning=Tuning(epochs=4, peak_learning_rate=0.01, augmentation=_ON_PAPER),
         prepare=DIGIT_ON_PAPER,

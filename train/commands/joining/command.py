@@ -82,7 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def join_files(flags: CascadeFlags) -> int:
     """Join two files and publish the result. Returns the exit code."""
-    from train.export.onnx_file import run_onnx  # not above: another command's --help needs no ONNX
+    from train.export.graph import halve  # not above: another command's --help needs no ONNX
+    from train.export.onnx_file import run_onnx
     from train.export.passes.cascade import Parts, join
 
     (first, first_spec), (second, spec) = (read_net(path) for path in (flags.first, flags.second))
@@ -99,6 +100,8 @@ def join_files(flags: CascadeFlags) -> int:
         f"{chosen.accuracy_of_first:.4f} with the first alone, {chosen.accuracy_of_second:.4f} with the second"
     )
     graph = join(Parts(first, second, chosen.below, chosen.weight, chosen.power))
+    if spec.recipe.get("halves_weights"):
+        graph = halve(graph)  # that of the familiarity, too
     facts, parameters = describe_recipe(first_spec, spec, chosen), first_spec.parameters + spec.parameters
     spec, probabilities = measure(graph, first_spec, replace(spec, recipe=facts, parameters=parameters), dataset)
     if flags.into:
