@@ -73,8 +73,8 @@ _ALL = (
         gives_familiarity=True,
         halves_weights=True,
         prepare=PHOTO_WITHOUT_MARGINS,
-        target_accuracy=0.939,
-        measured_accuracy=0.9418,
+        target_accuracy=0.941,
+        measured_accuracy=0.9448,
     ),
     Recipe(
         name="mnist-mlp",
@@ -177,8 +177,8 @@ _FIRST = dataclasses.replace(  # the shipped file joins it with `cifar10`, which
     augmentation=Crop(shift_pixels=2, cutout_pixels=6, degradation=Degradation(share=0.4)),
     tuning=None,
     averaging=0.99,
-    target_accuracy=0.90,
-    measured_accuracy=0.0,
+    target_accuracy=0.91,
+    measured_accuracy=0.9128,
 )
 QUICK = {recipe.name: recipe for recipe in (_HALF_HOUR, _FIRST)}
 
