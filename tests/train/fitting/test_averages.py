@@ -106,6 +106,7 @@ def make_net() -> keras.Model:
     return build(RECIPE.net, (8, 8, 3), 3)
 
 
+@pytest.mark.slow
 def test_a_tuning_ends_with_the_mean_of_the_weights_around_it_also_when_resumed(tmp_path: Path) -> None:
     before, after = tune(0.0, tmp_path), tune(1.0, tmp_path)
     wanted = [0.75 * old + 0.25 * new for old, new in zip(before, after, strict=True)]

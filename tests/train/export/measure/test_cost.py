@@ -10,7 +10,7 @@ from train.export.from_keras import convert
 from train.export.graph import halve
 from train.export.measure.cost import count_multiply_adds, time_image
 from train.export.measure.published import PUBLISHED
-from train.export.onnx_file import run_onnx
+from train.export.onnx_file import read_model_file, run_onnx
 from train.export.passes.second_view import add_second_view
 from train.export.quantize import make_int8
 from train.nets.build import build, complete
@@ -60,8 +60,11 @@ def test_the_nets_of_others_have_their_published_multiply_adds(name: str, publis
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
 
 
-def test_the_shipped_default_takes_two_passes() -> None:
-    assert count_multiply_adds(onnx.load(ROOT / "models/cifar10/1/model.onnx")) == pytest.approx(733.2e6, rel=1e-3)
+def test_the_shipped_default_takes_few_multiply_adds_on_average_and_both_nets_for_a_hard_image() -> None:
+    data, spec = read_model_file(ROOT / "models/cifar10/1/model.onnx")
+    model = onnx.load_from_string(data)
+    assert count_multiply_adds(model, spec.recipe["cascade"]["share"]) <= 180e6
+    assert count_multiply_adds(model) == pytest.approx(433.2e6, rel=1e-3)
 
 
 def test_time_is_that_of_one_image(graph: onnx.ModelProto) -> None:
