@@ -1,9 +1,11 @@
 """`train.export.weights`: the weights of a file in an untrained model of the same net."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import keras
 import numpy as np
+import onnx
 import pytest
 
 from serve.errors import ModelFileError
@@ -11,6 +13,8 @@ from serve.model_file.spec import PrepareSpec
 from train.data.datasets import Dataset
 from train.evaluation.calibration import Calibration
 from train.export.from_keras import export
+from train.export.onnx_file import measure_self_test, read_model_file, write_model_file
+from train.export.passes.cascade import Parts, join
 from train.export.weights import read_weights
 from train.nets.build import build, complete, predict, prepare_first_layer
 from train.recipes.net import Conv, Dense, Flatten, GlobalMax, Net, NormConv, Pool, Residual, Whitening
@@ -55,6 +59,19 @@ def test_a_file_with_a_second_view_has_the_weights_of_one_net(tmp_path: Path) ->
     path = write(complete(trained, below=0.34), tmp_path, second_view=(trained, 0.34))
     read_weights(path, fresh, draw_images())
     np.testing.assert_allclose(predict(fresh, draw_images()), predict(trained, draw_images()), atol=1e-4)
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["first", "second"])
+def test_of_a_cascade_the_net_with_the_same_kernels_is_taken(which: int, tmp_path: Path) -> None:
+    nets = (PLAIN, NORMED)
+    trained, fresh = [make_model(net, 0) for net in nets], make_model(nets[which], 1)
+    data, spec = read_model_file(write(trained[0], tmp_path))
+    other, _ = read_model_file(write(trained[1], tmp_path / "second"))
+    joined = join(Parts(onnx.load_from_string(data), onnx.load_from_string(other), 0.5, 0.6, 1.2))
+    answers = replace(measure_self_test(joined, SHAPE), tolerance=spec.self_test.tolerance)
+    path = write_model_file(joined, replace(spec, self_test=answers), tmp_path / "joined")
+    read_weights(path, fresh, draw_images())
+    np.testing.assert_allclose(predict(fresh, draw_images()), predict(trained[which], draw_images()), atol=2e-3)
 
 
 def test_training_begins_close_to_the_files_answers(tmp_path: Path) -> None:
