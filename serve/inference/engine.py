@@ -33,7 +33,8 @@ SLOW_BATCH_S = LONGEST_RUN_S / 4
 
 LARGEST_BATCH_BYTES = 2**28
 """Bytes that a batch on the CPU should take at most beside the weights. Larger ones gain no speed."""
-WARM_UP_SEED = 2
+WARM_UP_SEED, NOISE_SHAPE = 2, (128, 128, 3)
+"""Of the noise that runs are measured with; a larger input repeats it, for it is slow to make."""
 LARGE_INPUT_PIXELS = 128 * 128
 """Pixels of an input from which on the memory of a run is measured; smaller ones take too little to matter."""
 
@@ -137,7 +138,7 @@ class Engine:
         # Not the clock's time, for other processes warm up at the same time. Nor the time of this process, which may
         # answer calls meanwhile: the time of the thread that runs.
         # Noise, for a net that looks at some images again is unsure about it, so the longest runs are measured.
-        images = self_test_images(WARM_UP_SEED, size, self.spec.input.shape)
+        images = np.resize(self_test_images(WARM_UP_SEED, 1, NOISE_SHAPE), (size, *self.spec.input.shape))
         start_s = time.thread_time()
         try:
             self.run(images, options, spread=False)
