@@ -12,7 +12,7 @@ from tests.fuzz.parts import layout_of
 # hypothesis would rather print each case, which is a file or a message.
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
 
-FEW = 1_000
+FEW = 600
 MOST_GROWTH = 1.1
 """Resident memory after all cases over that before them."""
 

@@ -16,7 +16,7 @@ from tests.fuzz.mutations import ODD_TEXTS, Draw, Seeds, change_bytes, change_me
 # hypothesis would rather print each case, which is a file or a message.
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
 
-FEW = 500
+FEW = 300
 MOST_GROWTH = 1.1
 """Resident memory after all cases over that before them."""
 NO_FILES = st.sampled_from([b"", b"\0" * 4, b"\xff" * 4, b"text", b"\0" * 5184])

@@ -21,7 +21,7 @@ from tests.support import Png
 # hypothesis would rather print each case, which is a file or a message.
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
 
-FEW = 1_000
+FEW = 600
 MOST_GROWTH = 1.1
 """Resident memory of the worker after all cases over that before them."""
 LONGEST_CALL_S = 30.0
