@@ -148,7 +148,7 @@ def describe_familiarity(familiarity: FamiliaritySpec) -> str:
         FAMILIARITY_TITLE,
         "",
         f"`familiarity`, float32 [N], is the share of {familiarity.held_out_count:,} held-out images that look less",
-        f"typical. It is the distance by {familiarity.method} before the last layer. Below {threshold:g} are",
+        f"typical. It is the distance by {familiarity.method}, before the last layer. Below {threshold:g} are",
         f"{familiarity.turned_away:.2%} of the test images, and these shares of images that show none of the classes.",
         "They were made to choose the way of measuring. Others may be harder or easier to tell.",
         "",
