@@ -86,7 +86,7 @@ def join_files(flags: CascadeFlags) -> int:
     from train.export.onnx_file import run_onnx
     from train.export.passes.cascade import Parts, join
 
-    (first, first_spec), (second, spec) = (read_net(path) for path in (flags.first, flags.second))
+    (first, first_spec), (second, spec) = (read_graph(path) for path in (flags.first, flags.second))
     require_same(first_spec, spec)
     if (spec.precision == "float32") != (flags.into is None):
         raise ModelFileError(f"wanted --into with files in fewer bits alone, got files in {spec.precision}")
@@ -112,18 +112,19 @@ def join_files(flags: CascadeFlags) -> int:
     return 0
 
 
-def read_net(path: Path) -> tuple["onnx.ModelProto", ModelSpec]:
-    """The graph of a file, and its facts. Raises ModelFileError, which names the file."""
+def read_graph(path: Path, *, joined: bool = False) -> tuple["onnx.ModelProto", ModelSpec]:
+    """The graph and the facts of a file of one net, or of a cascade. Raises ModelFileError, which names the file."""
     import onnx  # not above, as in `join_files`
 
     from train.export.onnx_file import read_model_file
     from train.export.passes.cascade import split
 
+    kinds = ("a file of one net", "a cascade")
     try:
         data, spec = read_model_file(path)
         graph = onnx.load_from_string(data)
-        if split(graph):
-            raise ModelFileError("wanted a file of one net, found a cascade")
+        if (split(graph) is not None) != joined:
+            raise ModelFileError(f"wanted {kinds[joined]}, found {kinds[not joined]}")
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}") from error
     return graph, spec
@@ -209,23 +210,8 @@ def write_smaller(
     from train.export.measure.parity import measure_parity  # not above, as in `join_files`
     from train.export.onnx_file import run_onnx, write_model_file
 
-    expected = run_onnx(read_whole(folder / "model.onnx"), dataset.test.images)
+    whole, _ = read_graph(folder / "model.onnx", joined=True)
+    expected = run_onnx(whole.SerializeToString(), dataset.test.images)
     facts = {**spec.recipe, "variant_parity": asdict(measure_parity(expected, probabilities))}
     path = write_model_file(graph, replace(spec, recipe=facts), folder, f"model.{spec.precision}.onnx")
     print(f"wrote {path}")
-
-
-def read_whole(path: Path) -> bytes:
-    """The bytes of a cascade. Raises ModelFileError, which names the file."""
-    import onnx  # not above, as in `join_files`
-
-    from train.export.onnx_file import read_model_file
-    from train.export.passes.cascade import split
-
-    try:
-        data, _ = read_model_file(path)
-        if not split(onnx.load_from_string(data)):
-            raise ModelFileError("wanted a cascade, found a file of one net")
-    except ModelFileError as error:
-        raise ModelFileError(f"{path}: {error}") from error
-    return data
