@@ -58,7 +58,7 @@ def choose_device(wanted: str, device_id: int) -> tuple[str, str]:
 def find_cuda_problem(device_id: int) -> str:
     """Why CUDA cannot be had here, or nothing: the build, the driver, the device, then the libraries."""
     if "CUDAExecutionProvider" not in ort.get_available_providers():
-        return "this onnxruntime is a build without CUDA; install the extra [gpu] instead of [cpu]"
+        return "this onnxruntime is a build without CUDA; for a GPU, install the extra [gpu] instead of [cpu]"
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError as error:

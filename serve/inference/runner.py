@@ -9,9 +9,8 @@ Does not know: gRPC, messages, languages, other models.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import repeat
 from typing import NamedTuple, TypeAlias, cast
 
 import numpy as np
@@ -23,16 +22,15 @@ from serve.images.policies.find import find_policy
 from serve.images.pool import DecodePool
 from serve.images.reader import ImageReader, Prepared
 from serve.inference.admission import Admission
-from serve.inference.batcher import Batcher
-from serve.inference.engine import Engine, Outputs
-from serve.inference.loop_batcher import LoopBatcher
-from serve.inference.thread_batcher import ThreadBatcher
+from serve.inference.answer import Answer, list_rows, list_stages
+from serve.inference.batching.batcher import Batcher
+from serve.inference.batching.loop_batcher import LoopBatcher
+from serve.inference.batching.thread_batcher import ThreadBatcher
+from serve.inference.engine import Engine
 from serve.machine.cpu_policy import CpuPolicy
-from serve.model_file.familiarity import FAMILIARITY
-from serve.model_file.spec import OUTPUT
 from serve.telemetry.calls import ends_by_deadline
 from serve.telemetry.counts import ModelCounts
-from serve.telemetry.tracing import Stage, find_current_span
+from serve.telemetry.tracing import find_current_span
 
 Images: TypeAlias = Sequence[bytes | Pixels]
 """Image files, and pixels that are the net's input already."""
@@ -41,23 +39,6 @@ DRAIN_LOOK_S = 0.01
 """Seconds between two looks at whether everything that was accepted has its answer."""
 LONGEST_LOOP_RUN_S = 0.010
 """CPU seconds. A full batch that takes longer runs in a thread and not on the event loop."""
-
-
-class Answer(NamedTuple):
-    """What the model says about one image, and where the time went. A tuple: it is made for every image."""
-
-    probabilities: list[float]
-    """By class index; they sum to 1."""
-    ranking: list[int]
-    """Class indices, most probable first."""
-    image: Prepared
-    queue_us: int
-    inference_us: int
-    batch_size: int
-    run_ns: int
-    """When the run of its batch began, on the clock of `time.perf_counter_ns`."""
-    familiarity: float | None = None
-    """The share of held-out images that look less typical; None if the file has no such output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +143,8 @@ class Runner:
                 self._cpu.busy_poll.note_single(since_ns)
             answers = await done
             if span := find_current_span():
-                span.add_stages(_list_stages(waiting, answers, since_ns, ready_ns))
+                came_ns = [each.since_ns for each in waiting]
+                span.add_stages(list_stages(came_ns, answers, since_ns, ready_ns))
             return answers
 
     async def classify_together(
@@ -226,7 +208,7 @@ class Runner:
         run_ns = time.perf_counter_ns()
         outputs = self._engine.run(pixels, spread=spread)
         inference_us = (time.perf_counter_ns() - run_ns) // 1000
-        rows = _list_rows(outputs)
+        rows = list_rows(outputs)
         answers: list[Answer | Exception] = []
         queues_us = []
         for waiting, outcome in zip(batch, prepared, strict=True):
@@ -245,36 +227,6 @@ class Runner:
             queues_us, [image.decode_us for image in good], [image.prepare_us for image in good], inference_us
         )
         return answers
-
-
-def _list_rows(outputs: Outputs) -> Iterator[tuple[list[float], list[int], bool, float | None, bool]]:
-    """For each image: probabilities, ranking, whether they are finite, familiarity, and whether it is a share.
-
-    As Python lists at once: one conversion a batch, not one a number.
-    """
-    probabilities, shares = outputs[OUTPUT], outputs.get(FAMILIARITY)
-    rankings = (-probabilities).argsort(axis=1, kind="stable").tolist()
-    is_finite = np.asarray(np.isfinite(probabilities).all(axis=1)).tolist()
-    if shares is None:
-        return zip(probabilities.tolist(), rankings, is_finite, repeat(None), repeat(True))  # endless
-    are_shares = ((shares >= 0) & (shares <= 1)).tolist()
-    return zip(probabilities.tolist(), rankings, is_finite, shares.tolist(), are_shares, strict=True)
-
-
-def _list_stages(
-    waiting: Sequence[_Waiting], answers: Sequence[Answer | Exception], since_ns: int, ready_ns: int
-) -> Iterator[Stage]:
-    """Large images are decoded first, until `ready_ns`. Then each batch is waited for, read and run."""
-    if ready_ns > since_ns:
-        yield Stage("decode", since_ns, ready_ns)
-    seen = set()
-    for each, answer in zip(waiting, answers, strict=True):
-        if isinstance(answer, Answer) and answer.run_ns not in seen:
-            seen.add(answer.run_ns)
-            begun_ns = each.since_ns + 1000 * answer.queue_us
-            yield Stage("queue", ready_ns, begun_ns)
-            yield Stage("decode", begun_ns, answer.run_ns)
-            yield Stage("run", answer.run_ns, answer.run_ns + 1000 * answer.inference_us)
 
 
 def _after_aside(prepared: Prepared | Exception, since_ns: int) -> _Waiting:

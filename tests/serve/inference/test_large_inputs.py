@@ -12,9 +12,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from serve.images.pool import DecodePool
+from serve.inference.answer import Answer
 from serve.inference.device import Placement
 from serve.inference.engine import LARGEST_BATCH_BYTES, load
-from serve.inference.runner import Answer, Runner, RunnerLimits
+from serve.inference.runner import Runner, RunnerLimits
 from serve.machine.cpu_policy import CpuPolicy
 from serve.machine.memory import measure_resident_bytes
 from serve.model_file.spec import InputSpec

@@ -12,10 +12,10 @@ import pytest
 
 from serve.images.pool import DecodePool
 from serve.inference import device, engine, runner
-from serve.inference.batcher import Batcher
-from serve.inference.loop_batcher import LoopBatcher
+from serve.inference.batching.batcher import Batcher
+from serve.inference.batching.loop_batcher import LoopBatcher
+from serve.inference.batching.thread_batcher import ThreadBatcher
 from serve.inference.runner import Runner, RunnerLimits
-from serve.inference.thread_batcher import ThreadBatcher
 from serve.machine.cpu_policy import CpuPolicy
 from serve.machine.idle_cores import SLOT_BYTES, IdleCores
 from tests.support import Png, RunningServer

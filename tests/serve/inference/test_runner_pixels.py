@@ -13,7 +13,8 @@ from PIL import Image
 from serve.errors import Overloaded, TruncatedImage, UnreadableImage
 from serve.images.pool import DecodePool
 from serve.inference import device, engine
-from serve.inference.runner import Answer, Runner, RunnerLimits
+from serve.inference.answer import Answer
+from serve.inference.runner import Runner, RunnerLimits
 from serve.machine.cpu_policy import CpuPolicy
 from serve.machine.idle_cores import IdleCores
 from tests.support import draw_images

@@ -1,4 +1,4 @@
-"""serve.inference.batcher under simulated time: whatever callers do, those that wait get their answers, in order."""
+"""serve.inference.batching.batcher in simulated time: callers that wait get their answers, in order, whatever comes."""
 
 import asyncio
 import threading
@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serve.errors import Expired
-from serve.inference.batcher import Batcher
-from serve.inference.loop_batcher import LoopBatcher
-from serve.inference.thread_batcher import ThreadBatcher
+from serve.inference.batching.batcher import Batcher
+from serve.inference.batching.loop_batcher import LoopBatcher
+from serve.inference.batching.thread_batcher import ThreadBatcher
 
 POISON = -1
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from serve.errors import Expired
-from serve.inference.batcher import Batcher, OnNeverRun
-from serve.inference.loop_batcher import LoopBatcher
-from serve.inference.thread_batcher import ThreadBatcher
+from serve.inference.batching.batcher import Batcher, OnNeverRun
+from serve.inference.batching.loop_batcher import LoopBatcher
+from serve.inference.batching.thread_batcher import ThreadBatcher
 
 Make = Callable[[OnNeverRun], Batcher[int, int]]
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
-from serve.inference.batcher import Batcher, Group, OnNeverRun, Part, R, T, cut, ignore
+from serve.inference.batching.batcher import Batcher, Group, OnNeverRun, Part, R, T, cut, ignore
 from serve.machine.scheduling import lower_thread_priority
 
 

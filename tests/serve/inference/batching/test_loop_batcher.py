@@ -1,4 +1,4 @@
-"""serve.inference.loop_batcher: what has come when nothing more comes is one run, and every caller is answered."""
+"""serve.inference.batching.loop_batcher: what has come when nothing more comes is one run; all callers are answered."""
 
 import asyncio
 import time
@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 import pytest
 
 from serve.errors import Draining, Expired
-from serve.inference.loop_batcher import LoopBatcher
+from serve.inference.batching.loop_batcher import LoopBatcher
 
 
 def run_on_loop(scenario: Callable[[LoopBatcher[int, int]], Coroutine[None, None, None]]) -> list[list[int]]:
@@ -57,7 +57,7 @@ def test_other_threads_get_the_core_while_a_batch_gathers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     given: list[None] = []
-    monkeypatch.setattr("serve.inference.loop_batcher.yield_core", lambda: given.append(None))
+    monkeypatch.setattr("serve.inference.batching.loop_batcher.yield_core", lambda: given.append(None))
 
     async def scenario(batcher: LoopBatcher[int, int]) -> None:
         for item in range(5):

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from serve.errors import Draining, Expired
-from serve.inference.batcher import Batcher, OnNeverRun, ignore
-from serve.inference.loop_batcher import LoopBatcher
-from serve.inference.thread_batcher import ThreadBatcher
+from serve.inference.batching.batcher import Batcher, OnNeverRun, ignore
+from serve.inference.batching.loop_batcher import LoopBatcher
+from serve.inference.batching.thread_batcher import ThreadBatcher
 
 Run = Callable[[list[int]], list[int]]
 MAX_BATCH = 30

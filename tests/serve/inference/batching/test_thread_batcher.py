@@ -1,4 +1,4 @@
-"""serve.inference.thread_batcher: many callers, one run, and one caller's fault costs no other."""
+"""serve.inference.batching.thread_batcher: many callers, one run, and one caller's fault costs no other."""
 
 import asyncio
 import threading
@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from serve.errors import Draining, Expired
-from serve.inference.batcher import Batcher
-from serve.inference.thread_batcher import ThreadBatcher
+from serve.inference.batching.batcher import Batcher
+from serve.inference.batching.thread_batcher import ThreadBatcher
 
 
 class Gate:

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from serve.inference.batcher import Batcher, Group, OnNeverRun, Part, R, T, cut, ignore
+from serve.inference.batching.batcher import Batcher, Group, OnNeverRun, Part, R, T, cut, ignore
 from serve.machine.scheduling import yield_core
 
 
