@@ -2,16 +2,15 @@
 
 Enters: a service's methods. Leaves: gRPC handlers. Does not know: models, what a method answers.
 A method gets its request message, or an iterator of them, and a `Call`. What it raises becomes a status here, so a
-request that cannot be parsed is an error like any other.
+request that cannot be parsed is an error like any other. The standard services send their own statuses, and use the
+gate's steps one by one (`standard/calls.py`).
 """
 
 import asyncio
 import contextlib
 import functools
-import inspect
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, TypeAlias
 
 import grpc
@@ -21,7 +20,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from serve.api.receiving import Receiver
 from serve.api.security.tokens import ANYBODY, Caller, TokenFile
-from serve.api.status import find_code, name_code, refuse
+from serve.api.status import find_code, refuse
 from serve.api.streams import Requests
 from serve.api.wire import Context, Handler, find_deadline_s, name_cancellation, parse, write
 from serve.errors import Draining, InklingError
@@ -57,7 +56,7 @@ class CallGate:
         tokens: TokenFile | None = None,
     ) -> None:
         """With `tokens`, only calls that show one are answered."""
-        self._counts = counts or Counts()
+        self.counts = counts or Counts()
         self._tracing = tracing
         self._tokens = tokens
         self._receiver = receiver
@@ -85,15 +84,15 @@ class CallGate:
         """The handler of a method that takes one message and answers with one."""
         read = functools.partial(parse, GetMessageClass(descriptor.input_type))
         name = descriptor.name
-        self._counts.declare_method(name, not MODEL_FIELDS.isdisjoint(descriptor.input_type.fields_by_name))
+        self.counts.declare_method(name, not MODEL_FIELDS.isdisjoint(descriptor.input_type.fields_by_name))
 
         async def answer(stream: object, context: Context) -> Message:
-            call = self._begin(name, context)
+            call = self.begin(name, context)
             self.running += 1
             try:
                 if self.is_draining:
                     raise Draining(STOPPING)
-                caller = self._admit(call, context)
+                caller = self.admit(call, context)
                 try:
                     # The message is read only once it is known who sends it.
                     reply = await method(read(await self._receiver.receive(context)), call)
@@ -107,11 +106,11 @@ class CallGate:
                 raise
             except Exception as error:  # the edge: whatever it is, it becomes a status
                 refusal = [refuse(context, error)]
-                self._note_error(call, error)
+                self.note_error(call, error)
                 error.__traceback__ = None
             finally:
                 self.running -= 1
-                self._end(name, call)
+                self.end(name, call)
             # gRPC's context keeps the exception that ends this call, and that keeps this frame. Without these three the
             # circle would stay until the next garbage collection.
             del stream, context, call
@@ -148,17 +147,17 @@ class CallGate:
         read = functools.partial(parse, GetMessageClass(descriptor.input_type))
         serialize = GetMessageClass(descriptor.output_type).SerializeToString
         name = descriptor.name
-        self._counts.declare_method(name, True)
+        self.counts.declare_method(name, True)
 
         async def answer(_: object, context: Context) -> None:
-            call = self._begin(name, context)
+            call = self.begin(name, context)
             self.running += 1
             requests: Requests[Message] = Requests(functools.partial(self._read, context, read))
             self._streams.add(requests)
             try:
                 if self.is_draining or self._has_ended_streams:
                     raise Draining(STOPPING)
-                caller = self._admit(call, context)
+                caller = self.admit(call, context)
                 try:
                     async with contextlib.aclosing(method(requests, call)) as replies:
                         async for reply in replies:
@@ -174,90 +173,19 @@ class CallGate:
                 raise
             except Exception as error:  # as in unary
                 refusal = [refuse(context, error)]
-                self._note_error(call, error)
+                self.note_error(call, error)
                 error.__traceback__ = None
             finally:
                 self.running -= 1
                 self._streams.discard(requests)
-                self._end(name, call)
+                self.end(name, call)
             del requests, context, call
             raise await refusal.pop()
 
         return grpc.stream_stream_rpc_method_handler(answer)
 
-    async def _read(self, context: Context, read: Callable[[bytes], Message]) -> Message | None:
-        """The next message of a stream, or None after the last."""
-        data = await self._receiver.receive_next(context)
-        if data is None:
-            return None
-        self.call_count += 1
-        return read(data)
-
-    def standard(self, handlers: Mapping[str, Handler], *, is_open: bool = False) -> dict[str, Handler]:
-        """The handlers of a standard service, whose calls are counted and answered while draining, too.
-
-        An open one is answered without a token: balancers and probes have none.
-        """
-        return {name: self._count(name, handler, is_open) for name, handler in handlers.items()}
-
-    def _admit(self, call: Call, context: Context) -> Caller:
-        """The caller, with one more call under way. Raises Unauthenticated and TooManyCalls."""
-        caller = self._tokens.find(context.invocation_metadata() or ()) if self._tokens else ANYBODY
-        call.caller = caller.name
-        caller.begin()
-        return caller
-
-    async def _admit_or_refuse(self, call: Call, context: Context) -> Caller:
-        """The same for a standard service; a call that is refused ends here with its status."""
-        try:
-            return self._admit(call, context)
-        except InklingError as error:
-            self._note_error(call, error)
-            await refuse(context, error)
-
-    def _count(self, name: str, handler: Handler, is_open: bool) -> Handler:
-        self._counts.declare_method(name, False)
-        kind = next(kind for kind in _KINDS if getattr(handler, kind))
-        method: Any = getattr(handler, kind)
-        make: Any = getattr(grpc, f"{kind}_rpc_method_handler")
-
-        async def answer(request: Any, context: Context) -> Any:
-            with self._measure(name, context) as call:
-                caller = ANYBODY if is_open else await self._admit_or_refuse(call, context)
-                try:
-                    return await method(request, context)
-                finally:
-                    caller.end()
-
-        async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
-            with self._measure(name, context) as call:
-                caller = ANYBODY if is_open else await self._admit_or_refuse(call, context)
-                try:
-                    async for reply in method(request, context):
-                        yield reply
-                finally:
-                    caller.end()
-
-        counted = stream if inspect.isasyncgenfunction(method) else answer
-        made: Handler = make(counted, handler.request_deserializer, handler.response_serializer)
-        return made
-
-    @contextmanager
-    def _measure(self, name: str, context: Context) -> Iterator[Call]:
-        """Count a call of a standard service, which sends its own statuses."""
-        call = self._begin(name, context)
-        try:
-            yield call
-        except Exception:
-            call.code = name_code(context.code())
-            raise
-        except BaseException:  # cancelled, or a stream that is not read to its end
-            call.code = name_cancellation(call)
-            raise
-        finally:
-            self._end(name, call)
-
-    def _begin(self, name: str, context: Context) -> Call:
+    def begin(self, name: str, context: Context) -> Call:
+        """Count a call that has come, and begin its trace."""
         self.call_count += 1
         metadata: Any = context.invocation_metadata() or ()
         call = Call(find_deadline_s(context), context.peer, find_request_id(metadata))
@@ -266,15 +194,29 @@ class CallGate:
             self._tracing.start(call, name, metadata)
         return call
 
-    def _note_error(self, call: Call, error: Exception) -> None:
+    def admit(self, call: Call, context: Context) -> Caller:
+        """The caller, with one more call under way. Raises Unauthenticated and TooManyCalls."""
+        caller = self._tokens.find(context.invocation_metadata() or ()) if self._tokens else ANYBODY
+        call.caller = caller.name
+        caller.begin()
+        return caller
+
+    def note_error(self, call: Call, error: Exception) -> None:
+        """Give a call the code of its error, and count what was refused."""
         call.code = find_code(error).name
         if isinstance(error, InklingError) and error.reason in REFUSALS:
-            self._counts.note_refused(call.served_by[0], error.reason)
+            self.counts.note_refused(call.served_by[0], error.reason)
 
-    def _end(self, name: str, call: Call) -> None:
-        self._counts.note_call(name, call.served_by, call.code, (time.perf_counter_ns() - call.start_ns) // 1000)
+    def end(self, name: str, call: Call) -> None:
+        """Count a call that has ended, by its code and its duration, and end its trace."""
+        self.counts.note_call(name, call.served_by, call.code, (time.perf_counter_ns() - call.start_ns) // 1000)
         if self._tracing:
             self._tracing.end(call)
 
-
-_KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
+    async def _read(self, context: Context, read: Callable[[bytes], Message]) -> Message | None:
+        """The next message of a stream, or None after the last."""
+        data = await self._receiver.receive_next(context)
+        if data is None:
+            return None
+        self.call_count += 1
+        return read(data)

@@ -20,8 +20,9 @@ from serve.api.streams import Requests
 from serve.api.wire import Handler
 from serve.errors import InvalidMetadata, OptionError
 from serve.images.pixels import to_png
+from serve.inference.answer import Answer
 from serve.inference.registry import Registry
-from serve.inference.runner import Answer, Runner
+from serve.inference.runner import Runner
 from serve.pb import classifier_pb2 as pb
 from serve.telemetry.calls import Call
 from serve.telemetry.logs import one_line

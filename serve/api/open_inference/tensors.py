@@ -13,7 +13,7 @@ import numpy as np
 from serve.api.open_inference.parameters import CLASSIFICATION, read_class_count, refuse_shared_memory
 from serve.errors import TensorError, list_some, quote
 from serve.images.pixels import Pixels
-from serve.inference.runner import Answer
+from serve.inference.answer import Answer
 from serve.pb import open_inference_pb2 as pb
 
 INPUT = "images"

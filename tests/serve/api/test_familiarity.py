@@ -12,7 +12,7 @@ from serve.errors import CallError
 from serve.pb import classifier_pb2 as ours
 from serve.pb import open_inference_pb2 as pb
 from serve.pb.open_inference_pb2_grpc import GRPCInferenceServiceStub
-from tests.serve.api.malformed import classes, make_files, pack, with_model, with_output
+from tests.serve.api.messages import classes, make_files, pack, with_model, with_output
 from tests.support import Png, RunningServer, encode, write_tiny_model
 
 THIRD = pytest.approx(1 / 3, abs=1e-6)

@@ -1,7 +1,6 @@
 """serve.api.open_inference: what a client of the protocol gets for good requests, over a real connection."""
 
 import struct
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,15 +14,8 @@ from serve.images.pixels import to_png
 from serve.model_file import spec
 from serve.pb import open_inference_pb2 as pb
 from serve.pb.open_inference_pb2_grpc import GRPCInferenceServiceStub
-from tests.serve.api.malformed import make_files, make_pixels, pack, with_model, with_output, with_parameter, with_raw
-from tests.support import LABELS, Png, RunningServer, draw_images
-
-
-@pytest.fixture(scope="module")
-def stub(server: RunningServer) -> Iterator[GRPCInferenceServiceStub]:
-    """The protocol's methods on the server with the tiny models."""
-    with grpc.insecure_channel(server.address) as channel:
-        yield GRPCInferenceServiceStub(channel)
+from tests.serve.api.messages import make_files, make_pixels, pack, with_model, with_output, with_parameter, with_raw
+from tests.support import LABELS, Png, draw_images
 
 
 def read_probabilities(response: pb.ModelInferResponse) -> np.ndarray:

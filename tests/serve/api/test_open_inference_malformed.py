@@ -16,16 +16,8 @@ from serve.api.open_inference.tensors import read_images
 from serve.errors import TensorError
 from serve.pb import open_inference_pb2 as pb
 from serve.pb.open_inference_pb2_grpc import GRPCInferenceServiceStub
-from tests.serve.api.malformed import (
-    MALFORMED,
-    SIDES,
-    Malformed,
-    make_files,
-    make_pixels,
-    pack,
-    with_input,
-    with_output,
-)
+from tests.serve.api.malformed import MALFORMED, Malformed
+from tests.serve.api.messages import SIDES, make_files, make_pixels, pack, with_input, with_output
 from tests.support import Png, RunningServer
 
 LONGEST_DETAILS = 1000

@@ -1,10 +1,9 @@
-"""serve.api.open_inference: what it says of the server, its models and their repository, over a real connection."""
+"""serve.api.open_inference: what it says of the server and its models, over a real connection."""
 
-import asyncio
 import contextlib
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +13,12 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from serve.api.open_inference.service import SERVICE, OpenInferenceService
+from serve.api.open_inference.service import SERVICE
 from serve.client.client import Client
-from serve.inference.registry import Registry
 from serve.pb import open_inference_pb2 as pb
 from serve.pb.open_inference_pb2_grpc import GRPCInferenceServiceStub
-from serve.telemetry.calls import Call
-from serve.telemetry.counts import Tally
-from serve.telemetry.model_statistics import ModelStatistics, read_statistics
-from tests.serve.api.malformed import make_files, make_pixels, pack
-from tests.support import GREY, LABELS, Png, RunningServer, write_tiny_model
-
-
-@pytest.fixture(scope="module")
-def stub(server: RunningServer) -> Iterator[GRPCInferenceServiceStub]:
-    """The protocol's methods on the server with the tiny models."""
-    with grpc.insecure_channel(server.address) as channel:
-        yield GRPCInferenceServiceStub(channel)
+from tests.serve.api.messages import make_files, make_pixels, pack
+from tests.support import GREY, LABELS, Png, RunningServer
 
 
 def test_the_server_and_its_models_say_that_they_are_ready(stub: GRPCInferenceServiceStub) -> None:
@@ -141,103 +129,6 @@ def test_statistics_without_a_name_are_those_of_every_model(stub: GRPCInferenceS
     assert {(each.name, each.version) for each in found} == {("bands", "1"), ("bands", "2"), ("grey-bands", "1")}
     with pytest.raises(grpc.RpcError, match="wanted a model's name"):
         stub.ModelStatistics(pb.ModelStatisticsRequest(version="1"))
-
-
-def test_the_index_lists_what_is_served_and_what_was_refused(
-    start_server: Callable[..., RunningServer], tmp_path: Path
-) -> None:
-    write_tiny_model(tmp_path / "bands", 1)
-    damaged = write_tiny_model(tmp_path / "bands", 2)
-    damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
-    variant = write_tiny_model(tmp_path / "other", 1).with_name("model.int8.onnx")
-    variant.write_bytes(b"no model")
-    with grpc.insecure_channel(start_server(tmp_path, precision="int8").address) as channel:
-        stub = GRPCInferenceServiceStub(channel)
-        index = {(each.name, each.version): each for each in stub.RepositoryIndex(pb.RepositoryIndexRequest()).models}
-        ready = stub.RepositoryIndex(pb.RepositoryIndexRequest(ready=True)).models
-    assert {place: each.state for place, each in index.items()} == {
-        ("bands", "1"): "READY",
-        ("bands", "2"): "UNAVAILABLE",
-        ("other", "1"): "READY",
-    }
-    assert not index["bands", "1"].reason
-    assert "sha256" in index["bands", "2"].reason
-    assert "model.int8.onnx" in index["other", "1"].reason
-    assert [(each.name, each.version) for each in ready] == [("bands", "1"), ("other", "1")]
-
-
-@pytest.mark.parametrize("method", ["RepositoryModelLoad", "RepositoryModelUnload"])
-def test_a_server_that_loads_nothing_on_request_says_so(stub: GRPCInferenceServiceStub, method: str) -> None:
-    with pytest.raises(grpc.RpcError) as caught:
-        getattr(stub, method)(getattr(pb, f"{method}Request")(model_name="bands"))
-    error: Any = caught.value
-    assert error.code() == grpc.StatusCode.FAILED_PRECONDITION
-    assert "ed with --model-control explicit" in error.details()
-    assert b"MODEL_CONTROL_OFF" in dict(error.trailing_metadata())["grpc-status-details-bin"]
-
-
-@pytest.mark.parametrize(
-    ("method", "request_", "sentence"),
-    [
-        ("RepositoryIndex", pb.RepositoryIndexRequest(repository_name="other"), "no repository_name.*'other'"),
-        (
-            "RepositoryModelLoad",
-            pb.RepositoryModelLoadRequest(
-                model_name="bands", parameters={"config": pb.ModelRepositoryParameter(string_param="{}")}
-            ),
-            "wanted no parameter, .* got 'config'",
-        ),
-        (
-            "RepositoryModelUnload",
-            pb.RepositoryModelUnloadRequest(
-                model_name="bands", parameters={"force": pb.ModelRepositoryParameter(bool_param=True)}
-            ),
-            "no parameter but unload_dependents, .* got 'force'",
-        ),
-    ],
-    ids=["index", "load", "unload"],
-)
-def test_requests_to_the_repository_are_checked(
-    stub: GRPCInferenceServiceStub, method: str, request_: object, sentence: str
-) -> None:
-    with pytest.raises(grpc.RpcError, match=sentence) as caught:
-        getattr(stub, method)(request_)
-    error: Any = caught.value
-    assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
-
-
-class NotedControl:
-    """Notes what it is asked for."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[str, str]] = []
-
-    async def load(self, name: str) -> None:
-        """Note it."""
-        self.asked.append(("load", name))
-
-    async def unload(self, name: str) -> None:
-        """Note it."""
-        self.asked.append(("unload", name))
-
-
-async def find_no_statistics(name: str, version: str) -> ModelStatistics:
-    return read_statistics(Tally(), name, version)
-
-
-def test_a_control_gets_the_names_of_models_to_load_and_unload() -> None:
-    control = NotedControl()
-    service = OpenInferenceService(Registry(), 1, statistics=find_no_statistics, control=control)
-    unload = pb.RepositoryModelUnloadRequest(
-        model_name="b", parameters={"unload_dependents": pb.ModelRepositoryParameter(bool_param=True)}
-    )
-
-    async def main() -> None:
-        await service.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name="a"), Call())
-        await service.RepositoryModelUnload(unload, Call())
-
-    asyncio.run(main())
-    assert control.asked == [("load", "a"), ("unload", "b")]
 
 
 def test_a_server_that_stops_is_live_and_not_ready(

@@ -15,7 +15,8 @@ from serve.client.client import Client
 from serve.errors import CallError
 from serve.pb import open_inference_pb2 as pb
 from serve.pb.open_inference_pb2_grpc import GRPCInferenceServiceStub
-from tests.serve.api.malformed import MALFORMED, make_files, make_pixels, pack, with_output, with_parameter, with_raw
+from tests.serve.api.malformed import MALFORMED
+from tests.serve.api.messages import make_files, make_pixels, pack, with_output, with_parameter, with_raw
 from tests.support import Png, RunningServer
 
 FINAL = "triton_final_response"

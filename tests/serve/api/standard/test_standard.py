@@ -12,7 +12,8 @@ from grpc_reflection.v1alpha import reflection_pb2
 from serve.api.gate import CallGate
 from serve.api.inkling_v1 import SERVICE
 from serve.api.receiving import Receiver
-from serve.api.standard import HEALTH, REFLECTIONS, Health, Reflection
+from serve.api.standard.health import HEALTH, Health
+from serve.api.standard.reflection import REFLECTIONS, Reflection
 from serve.machine.memory import MemoryGrowth
 
 SERVING, NOT_SERVING, UNKNOWN = 1, 2, 3

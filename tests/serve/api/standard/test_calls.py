@@ -1,4 +1,4 @@
-"""serve.api.gate: the standard services, which are counted, guarded by tokens, and answered while the server drains."""
+"""serve.api.standard.calls: calls are counted, guarded by tokens, and answered while the server drains."""
 
 import asyncio
 from collections import Counter
@@ -13,6 +13,7 @@ import pytest
 from serve.api.gate import CallGate
 from serve.api.receiving import Receiver
 from serve.api.security.tokens import TokenFile
+from serve.api.standard.calls import guard
 from serve.machine.memory import MemoryGrowth
 from serve.telemetry.counts import Counts, Tally
 
@@ -100,7 +101,7 @@ async def serving(is_open: bool = False, tokens: TokenFile | None = None) -> Asy
     made: dict[str, Any] = {
         kind: getattr(grpc, f"{kind}_rpc_method_handler")(method) for kind, method in METHODS.items()
     }
-    handlers = gate.standard(made, is_open=True) if is_open else gate.standard(made)
+    handlers = guard(gate, made, is_open=True) if is_open else guard(gate, made)
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("standard", handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
@@ -198,6 +199,6 @@ def test_a_standard_call_without_a_token_is_told_what_was_wanted(tmp_path: Path)
 def test_a_standard_handler_keeps_how_its_messages_are_read_and_written() -> None:
     gate = CallGate(Receiver(MemoryGrowth(2**30)))
     handler = grpc.unary_unary_rpc_method_handler(answer, bytes.upper, bytes.lower)  # type: ignore[arg-type]  # a coroutine
-    made = gate.standard({"Check": handler})["Check"]
+    made = guard(gate, {"Check": handler})["Check"]
     assert (made.request_deserializer, made.response_serializer) == (bytes.upper, bytes.lower)
     assert (made.request_streaming, made.response_streaming) == (False, False)

@@ -1,0 +1,1 @@
+"""The standard services: health and reflection. Balancers, probes and command lines know them by name."""
