@@ -5,14 +5,11 @@ Does not know: flags, how messages look (`api/inkling_v1.py`), how models answer
 """
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
-
-import grpc
 
 from serve.api.gate import CallGate
 from serve.api.inkling_v1 import SERVICE, ClassifierService, check_description
@@ -21,10 +18,10 @@ from serve.api.open_inference.service import SERVICE as OPEN_INFERENCE
 from serve.api.open_inference.service import OpenInferenceService
 from serve.api.receiving import Receiver
 from serve.api.security.access import Access
-from serve.api.security.credentials import make_credentials
-from serve.api.standard import HEALTH, REFLECTIONS, Health, Reflection
+from serve.api.standard.health import HEALTH, Health
+from serve.api.standard.reflection import REFLECTIONS, Reflection
 from serve.config import ServerConfig
-from serve.errors import NoModelLoaded, PortTaken
+from serve.errors import NoModelLoaded
 from serve.images.pool import DecodePool
 from serve.inference.device import Placement, choose_device
 from serve.inference.loader import Loader
@@ -39,24 +36,13 @@ from serve.machine.watchdog import Watchdog
 from serve.model_file.folder import ModelFile
 from serve.model_file.repository import count_live
 from serve.process.control.precision import make_repository
-from serve.process.port import SPREADS_CONNECTIONS, join_address, make_grpc_options
+from serve.process.listening.listeners import Listeners, Services
 from serve.telemetry.counts import Counts, Tally
 from serve.telemetry.metrics import State
 from serve.telemetry.model_statistics import ModelStatistics, read_statistics
 from serve.telemetry.tracing import Tracing
 
 logger = logging.getLogger(__name__)
-
-REGISTERED = ("Classify", "BatchClassify")
-"""Methods that are registered with gRPC. The others are found by name: grpc.aio waits at every call for the next one of
-each registered method, so every one costs all calls (docs/benchmarks/history.md)."""
-
-LISTENERS = 32 if SPREADS_CONNECTIONS else 1
-"""grpc.aio servers of a process, each with a share of the connections.
-
-One takes its calls one after the other, over several iterations of the event loop each. Calls that come faster wait
-inside gRPC, where they cannot be rejected, and hold up all connections of that server (docs/benchmarks/history.md).
-"""
 
 MOST_DECODERS = 8
 """Threads of a worker that decode large images. Workers share the cores, and use those that the others leave idle."""
@@ -68,10 +54,6 @@ BYTES_PER_PIXEL = 12
 
 LONGEST_QUIET_WAIT_S = 0.5
 """Seconds that a stop waits for a moment without a new call."""
-FLUSH_S = 0.25
-"""Seconds that clients have to take the last answers and to close, once no handler runs."""
-CLOSE_S = 2.0
-"""Seconds that the other connections have to end, once their calls are cancelled."""
 
 
 class Server:
@@ -118,8 +100,7 @@ class Server:
         self._health = Health()
         self._listens = False
         self._reflection = Reflection([SERVICE.full_name, OPEN_INFERENCE.full_name])
-        self._shares_port = config.workers > 1 or LISTENERS > 1
-        self._listeners = [self._make_listener() for _ in range(LISTENERS)]
+        self._listeners = Listeners(config, self._list_services())
         self.port = config.port
 
     async def load(self, files: Sequence[ModelFile] | None = None) -> list[Refusal]:
@@ -143,9 +124,8 @@ class Server:
         """Load models, then listen. Raises ConfigError if none can be served or the address cannot be had."""
         refusals = await self.load(files)
         keep_loaded()
-        self._listen()
-        for listener in self._listeners:
-            await listener.start()
+        self.port = self._listeners.bind(self._access.pair, self._web_socket)
+        await self._listeners.start()
         self._access_task = asyncio.create_task(self._access.watch())
         self._memory_task = asyncio.create_task(return_after_bursts(lambda: self._gate.ended_count))
         self._listens = True
@@ -160,15 +140,10 @@ class Server:
         ends_s = time.monotonic() + self._config.grace_s
         self._reflection.end()
         await self._gate.wait_until_quiet(LONGEST_QUIET_WAIT_S)
-        # Each sends GOAWAY and closes its listening socket at once, then waits for its connections. These may be silent
-        # for ever; the stop waits for handlers alone.
-        stops = [asyncio.create_task(listener.stop(self._config.grace_s)) for listener in self._listeners]
+        self._listeners.begin_stop()
         self._gate.end_streams()
         await self._gate.wait_until_idle(max(0.0, ends_s - time.monotonic()))
-        await asyncio.wait(stops, timeout=FLUSH_S)
-        ended = asyncio.gather(*(listener.stop(None) for listener in self._listeners), *stops)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(ended, CLOSE_S)
+        await self._listeners.stop()
         await self._loader.close()
         for runner in self.registry.list():
             await runner.close()
@@ -236,37 +211,13 @@ class Server:
             counts=self.counts,
         )
 
-    def _listen(self) -> None:
-        """Take the port with every listener; port 0 becomes a free one. Raises PortTaken if it cannot be had."""
-        pair = self._access.pair
-        for listener in self._listeners:
-            address = join_address(self._config.host, self.port)
-            try:
-                if pair:
-                    self.port = listener.add_secure_port(address, make_credentials(pair))
-                else:
-                    self.port = listener.add_insecure_port(address)
-            except RuntimeError as error:
-                causes = "is another server there, or the certificate of a kind that gRPC does not take?"
-                raise PortTaken(f"--host, --port: cannot listen on {address}; {causes}") from error
-        if self._web_socket:  # in a folder that only this user may enter, so there is no TLS; tokens are asked for
-            self._listeners[0].add_insecure_port(f"unix:{self._web_socket}")
-
-    def _make_listener(self) -> grpc.aio.Server:
-        server = grpc.aio.server(options=make_grpc_options(self._config, shares_port=self._shares_port))
-        handlers = self._service.handlers(self._gate)
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE.full_name, handlers),))
-        open_inference = self._open_inference.handlers(self._gate)
-        server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(OPEN_INFERENCE.full_name, open_inference),)
-        )
-        server.add_registered_method_handlers(SERVICE.full_name, {name: handlers[name] for name in REGISTERED})
-        standard = {HEALTH: self._health.handlers(self._gate)}
-        standard |= dict.fromkeys(REFLECTIONS, self._reflection.handlers(self._gate))
-        server.add_generic_rpc_handlers(
-            tuple(grpc.method_handlers_generic_handler(name, methods) for name, methods in standard.items())
-        )
-        return server
+    def _list_services(self) -> Services:
+        return {
+            SERVICE.full_name: self._service.handlers(self._gate),
+            OPEN_INFERENCE.full_name: self._open_inference.handlers(self._gate),
+            HEALTH: self._health.handlers(self._gate),
+            **dict.fromkeys(REFLECTIONS, self._reflection.handlers(self._gate)),
+        }
 
     async def _read_statistics(self, name: str, version: str) -> ModelStatistics:
         """What a version of a model did in all workers."""

@@ -1,6 +1,7 @@
-"""How a process of the server begins and ends: its environment, its standard streams, its stop signals, its last act.
+"""How a process of the server begins and ends: streams, environment, stop signals, last act, pause before the next.
 
-Enters: nothing, or an exit code. Leaves: open standard streams, or the system. Does not know: what the process does.
+Enters: an exit code, or how long a process ran. Leaves: open standard streams, the end of the process, or the seconds
+before the next start. Does not know: what the process does.
 """
 
 import contextlib
@@ -51,6 +52,11 @@ def end(code: int) -> NoReturn:
 def name_end(code: int) -> str:
     """How a process ended, in words: the signal's name, or the exit code."""
     return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def next_pause_s(last_s: float, ran_s: float) -> float:
+    """Seconds before the next start of a process that ran for `ran_s`: twice the last pause, unless it ran for long."""
+    return FIRST_BACKOFF_S if not last_s or ran_s > STABLE_S else min(2 * last_s, LONGEST_BACKOFF_S)
 
 
 def send_signal(process: Process, number: signal.Signals) -> None:

@@ -12,7 +12,7 @@ from http import HTTPStatus
 from serve.config import ServerConfig
 from serve.errors import PortTaken
 from serve.process.link import AskCounts, AskSums, Counted, Link, Message, Serving, Sums
-from serve.process.port import join_address, listen
+from serve.process.listening.port import join_address, listen
 from serve.telemetry.counts import Tally
 from serve.telemetry.http import HttpServer, Reply, Routes
 from serve.telemetry.metrics import Metrics, State

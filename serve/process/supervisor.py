@@ -26,16 +26,8 @@ from serve.machine.idle_cores import share_memory
 from serve.process.control.decide import Decider
 from serve.process.control.precision import may_use_cuda
 from serve.process.link import Link, Serving, Start
-from serve.process.port import join_address, reserve_port
-from serve.process.startup import (
-    FIRST_BACKOFF_S,
-    LONGEST_BACKOFF_S,
-    STABLE_S,
-    STOP_SIGNALS,
-    make_environment,
-    name_end,
-    send_signal,
-)
+from serve.process.listening.port import join_address, reserve_port
+from serve.process.startup import STOP_SIGNALS, make_environment, name_end, next_pause_s, send_signal
 from serve.process.status import Status, open_http
 from serve.process.watch import WorkerWatch
 from serve.process.web.keeper import WebKeeper
@@ -232,11 +224,6 @@ class Supervisor:
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), seconds)
-
-
-def next_pause_s(last_s: float, ran_s: float) -> float:
-    """Seconds before the next start of a worker that ran for `ran_s`: twice the last pause, unless it ran for long."""
-    return FIRST_BACKOFF_S if not last_s or ran_s > STABLE_S else min(2 * last_s, LONGEST_BACKOFF_S)
 
 
 def choose_workers(config: ServerConfig) -> int:

@@ -1,7 +1,7 @@
 """What a worker counts: calls, the stages of images, batches, work that never ran. Plain integers, in few operations.
 
 Enters: calls that ended, batches that ran. Leaves: a `Tally` of all that came since the last one.
-Does not know: who adds tallies up (`sums.py`), Prometheus, gRPC.
+Does not know: who adds tallies up (`metrics.py`), Prometheus, gRPC.
 
 A counter of a metrics library costs a lock and a lookup for each image. Here a batch costs one lock, and an image three
 bisections.

@@ -15,15 +15,8 @@ from importlib.util import find_spec
 
 from serve.config import ServerConfig
 from serve.errors import ConfigError
-from serve.process.port import listen
-from serve.process.startup import (
-    FIRST_BACKOFF_S,
-    LONGEST_BACKOFF_S,
-    STABLE_S,
-    make_environment,
-    name_end,
-    send_signal,
-)
+from serve.process.listening.port import listen
+from serve.process.startup import make_environment, name_end, next_pause_s, send_signal
 from serve.process.web.sockets import make_folder, remove_folder
 from serve.telemetry.logs import LONGEST_LINE, forward_lines
 
@@ -63,17 +56,16 @@ class WebKeeper:
     async def run(self, stopping: asyncio.Event, killing: asyncio.Event) -> None:
         """Keep the process alive until the server stops."""
         await _first((self.may_start, stopping))
-        backoff_s = FIRST_BACKOFF_S
+        pause_s = 0.0
         while not stopping.is_set():
             started_s = time.monotonic()
             code = await self._run_once(stopping, killing)
             if stopping.is_set():
                 break
-            backoff_s = FIRST_BACKOFF_S if time.monotonic() - started_s > STABLE_S else backoff_s
-            logger.error("the web process ended with %s; starting another in %.1f s", name_end(code), backoff_s)
+            pause_s = next_pause_s(pause_s, time.monotonic() - started_s)
+            logger.error("the web process ended with %s; starting another in %.1f s", name_end(code), pause_s)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stopping.wait(), backoff_s)
-            backoff_s = min(2 * backoff_s, LONGEST_BACKOFF_S)
+                await asyncio.wait_for(stopping.wait(), pause_s)
         self._has_ended.set()
 
     def close(self) -> None:

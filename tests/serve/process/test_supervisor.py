@@ -1,4 +1,4 @@
-"""serve.process.supervisor: many processes on one port, as processes; killed, restarted and stopped."""
+"""serve.process.supervisor: many processes on one port, as processes; started, killed and restarted."""
 
 import asyncio
 import errno
@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,16 +19,8 @@ import pytest
 from serve.client.client import Client
 from serve.config import ServerConfig
 from serve.process import supervisor
-from serve.process.supervisor import LONGEST_BACKOFF_S, STABLE_S, Supervisor, choose_workers, next_pause_s
+from serve.process.supervisor import Supervisor, choose_workers
 from tests.support import Png
-
-IN_A_TERMINAL = """
-import os, pty, sys
-os.dup2(2, 1)
-stop_who_writes_behind = ["sh", "-c", 'stty tostop && exec "$@"', "sh"]
-sys.exit(os.waitstatus_to_exitcode(pty.spawn(stop_who_writes_behind + sys.argv[1:])))
-"""
-"""A program whose stdin is the keyboard of another, and whose stderr is its screen."""
 
 
 class Supervised:
@@ -98,13 +89,6 @@ def is_alive(pid: int) -> bool:
     return True
 
 
-def wait_until_gone(pids: list[int]) -> None:
-    ends = time.monotonic() + 20
-    while any(map(is_alive, pids)):
-        assert time.monotonic() < ends, "a worker outlived its supervisor"
-        time.sleep(0.05)
-
-
 def test_a_killed_worker_comes_back_and_a_retrying_client_loses_nothing(repository_folder: Path, png: Png) -> None:
     with supervised(repository_folder) as running:
         address = running.address
@@ -133,14 +117,6 @@ def test_a_killed_worker_comes_back_and_a_retrying_client_loses_nothing(reposito
         assert running.process.wait(20) == 0
 
 
-def test_the_pause_grows_to_its_bound_and_is_short_again_after_a_long_run() -> None:
-    pauses_s = [0.0]
-    for _ in range(9):
-        pauses_s.append(next_pause_s(pauses_s[-1], ran_s=STABLE_S))
-    assert pauses_s[1:] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, LONGEST_BACKOFF_S, LONGEST_BACKOFF_S]
-    assert next_pause_s(pauses_s[-1], ran_s=STABLE_S + 0.1) == 0.1
-
-
 @pytest.mark.slow
 def test_the_pause_grows_while_workers_keep_ending(repository_folder: Path) -> None:
     """Each place has its own pause: the first worker is killed again and again, and the second not at all."""
@@ -153,26 +129,6 @@ def test_the_pause_grows_while_workers_keep_ending(repository_folder: Path) -> N
     assert pauses == ["0.1", "0.2", "0.4"]
 
 
-def test_sigterm_stops_the_workers_and_then_the_supervisor(repository_folder: Path) -> None:
-    with supervised(repository_folder) as running:
-        pids = running.worker_pids()
-        running.process.terminate()
-        assert running.process.wait(20) == 0
-        assert not any(map(is_alive, pids))
-
-
-def test_ctrl_c_reaches_the_supervisor_alone_which_stops_the_workers(repository_folder: Path) -> None:
-    """The terminal also stops background processes that write to it (`stty tostop`), but not the workers, which log."""
-    with supervised(repository_folder, [sys.executable, "-c", IN_A_TERMINAL]) as running:
-        pids = running.worker_pids()
-        assert running.process.stdin is not None
-        print("\x03", end="", file=running.process.stdin, flush=True)
-        assert running.process.wait(20) == 0
-        running.wait_for("INFO serve.process.worker: stopped", 2)
-        assert not any("Traceback" in line for line in running.lines)
-        assert not any(map(is_alive, pids))
-
-
 def test_workers_share_a_session_and_have_process_groups_of_their_own(
     repository_folder: Path,
 ) -> None:
@@ -181,22 +137,6 @@ def test_workers_share_a_session_and_have_process_groups_of_their_own(
         pids = running.worker_pids()
         assert {os.getsid(pid) for pid in pids} == {os.getsid(running.process.pid)}
         assert [os.getpgid(pid) for pid in pids] == pids
-
-
-@pytest.mark.parametrize("state", ["starting 2 workers", "is ready"])
-def test_sigterm_during_the_start_ends_everything_with_exit_code_0(repository_folder: Path, state: str) -> None:
-    with supervised(repository_folder) as running:
-        running.wait_for(state)
-        running.process.terminate()
-        assert running.process.wait(20) == 0
-        running.wait_for("stopped")
-
-
-def test_workers_end_when_their_supervisor_is_killed(repository_folder: Path) -> None:
-    with supervised(repository_folder) as running:
-        pids = running.worker_pids()
-        running.process.kill()
-        wait_until_gone(pids)
 
 
 async def wait_for_message(caplog: pytest.LogCaptureFixture, pattern: str, count: int) -> list[re.Match[str]]:

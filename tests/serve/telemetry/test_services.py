@@ -11,7 +11,8 @@ from grpc_health.v1 import health_pb2
 
 from serve.api.inkling_v1 import SERVICE
 from serve.api.open_inference.service import SERVICE as OPEN_INFERENCE
-from serve.api.standard import HEALTH, REFLECTIONS
+from serve.api.standard.health import HEALTH
+from serve.api.standard.reflection import REFLECTIONS
 from serve.pb import open_inference_pb2
 from tests.serve.telemetry.running import Running, find, running
 

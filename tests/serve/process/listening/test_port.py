@@ -1,11 +1,11 @@
-"""serve.process.port: one port for several sockets of ours, and for nobody else's."""
+"""serve.process.listening.port: one port for several sockets of ours, and for nobody else's."""
 
 import socket
 
 import pytest
 
 from serve.errors import ConfigError
-from serve.process.port import reserve_port
+from serve.process.listening.port import reserve_port
 
 
 def listen(port: int) -> socket.socket:

@@ -1,0 +1,1 @@
+"""The port of a server, and the listeners that share it."""
