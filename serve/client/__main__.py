@@ -4,17 +4,15 @@ Enters: paths, or an image on standard input. Leaves: a line for each image on s
 classified, 1 if any failed, 2 for bad usage, 130 after Ctrl-C. Does not know: gRPC and its messages (`client.py`).
 """
 
-import argparse
-import contextlib
 import dataclasses
 import sys
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from pathlib import Path
 
 from serve.client.client import DEFAULT_MAX_MESSAGE_BYTES, NO_CONNECTION, Client, open_client
+from serve.client.commands.classify_flags import Options, make_parser
 from serve.client.commands.explain import make_folder, write_steps
 from serve.client.commands.files import STANDARD_INPUT, find_images, read_image, read_standard_input
 from serve.client.commands.output import (
@@ -30,10 +28,8 @@ from serve.client.commands.output import (
     to_json,
     to_row,
 )
-from serve.client.endpoint import ConnectionFlags, add_connection_flags
 from serve.errors import CallError, ConfigError
 from serve.folders import describe_left_out
-from serve.program import name_program
 
 CONNECTIONS = 4
 CALLS_IN_FLIGHT = 8
@@ -41,27 +37,11 @@ DEAD_AFTER = 8
 """Images in a row that reached no server before the others are given up."""
 UNREACHED = ("GRPC", "TLS_FAILED", "NO_SERVER")
 """Reasons of calls that no server answered."""
-MAX_LABELS = 2**31 - 1
-"""The largest number that the request's int32 field holds."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Options(ConnectionFlags):
-    """The command line."""
-
-    images: Sequence[str]
-    model: str
-    top: int
-    language: str
-    min_familiarity: float
-    json: bool
-    wait: float
-    explain: Path | None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Classify the images that the command line names, and print the answers."""
-    parser = _parser()
+    parser = make_parser()
     options = Options(**vars(parser.parse_args(arguments)))
     if options.images.count(STANDARD_INPUT) > 1:
         parser.error("wanted standard input (-) at most once, got it twice")
@@ -88,10 +68,10 @@ def _run(options: Options, counts: "Counts") -> int:
         return _classify_all(options, counts)
     except ConfigError as error:
         _print_failure(options, CallError("INVALID_ARGUMENT", "USAGE", str(error)))
-        _parser().exit(2, f"serve.client: {error}\n")
+        make_parser().exit(2, f"serve.client: {error}\n")
     except CallError as error:
         _print_failure(options, error)
-        _parser().exit(1, f"serve.client: {escape(options.address)}: {error}\n")
+        make_parser().exit(1, f"serve.client: {escape(options.address)}: {error}\n")
 
 
 @dataclasses.dataclass(slots=True)
@@ -204,58 +184,6 @@ def _print_summary(options: Options, counts: Counts) -> None:
         print(dump({"not_tried": untried, **describe_error(error)}), flush=True)
     elif not options.json and counts.failed:
         print(f"{counts.failed} of {counts.files} failed{f'; {sentence}' if untried else ''}", flush=True)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=name_program("serve.client"), description="Classify images with a running server."
-    )
-    add = parser.add_argument
-    add(
-        "images",
-        nargs="+",
-        metavar="IMAGE",
-        help="classify these files, folders (searched for images) and globs; - is standard input",
-    )
-    add_connection_flags(parser)
-    add("--model", default="", metavar="NAME", help="use the model NAME (default: the server's only model)")
-    add("--top", type=_read_top, default=3, metavar="K", help="print K labels per image; 0 prints 5 (default: 3)")
-    add("--language", default="", metavar="CODE", help="print labels in the language CODE, such as ru (default: en)")
-    add(
-        "--min-familiarity",
-        type=_read_share,
-        default=0,
-        metavar="F",
-        help="print unknown for images of a familiarity below F, from 0 (off) to 1 (default: 0)",
-    )
-    add("--json", action="store_true", help="print a line of JSON per image instead of the table")
-    add(
-        "--explain",
-        type=Path,
-        metavar="DIR",
-        help="write the pictures on the way from each image to the network's input into DIR",
-    )
-    add(
-        "--wait",
-        type=float,
-        default=0,
-        metavar="S",
-        help="wait up to S seconds for the server (default: 0)",
-    )
-    return parser
-
-
-def _read_share(text: str) -> float:
-    with contextlib.suppress(ValueError):
-        if 0 <= (share := float(text)) <= 1:
-            return share
-    raise argparse.ArgumentTypeError(f"wanted a share from 0 (off) to 1, such as 0.01; got {text!r}")
-
-
-def _read_top(text: str) -> int:
-    if not (text.isdecimal() and int(text) <= MAX_LABELS):
-        raise argparse.ArgumentTypeError(f"wanted a number of labels from 0 (five) to {MAX_LABELS:,}, got {text!r}")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""What the commands of the client share: the images that a command line names, and what they print."""
+"""Parts of the commands of the client: flags, the images that a command line names, and what is printed."""

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -209,37 +208,6 @@ def test_composed_and_decomposed_names_are_the_same_class(  # noqa: PLR0917  # f
     (tmp_path / "images" / folder / "1.jfif").write_bytes(png(0, format_name="JPEG"))
     assert run(start_server(tmp_path / "models"), "--json", tmp_path / "images") == 0
     assert json.loads(capsys.readouterr().out)["accuracy"] == 1
-
-
-@pytest.fixture
-def large_examples(tmp_path: Path, png: Png) -> Path:
-    """Images of the size that the corruptions take."""
-    for name, band in (("top/1", 0), ("top/2", 0), ("middle/3", 1), ("bottom/4", 2)):
-        file = tmp_path / f"{name}.png"
-        file.parent.mkdir(exist_ok=True)
-        file.write_bytes(png(band, (32, 32)))
-    return tmp_path
-
-
-def test_corrupted_images_are_measured_by_severity(
-    server: RunningServer, large_examples: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(server, "--json", "--corruptions", "gaussian_noise,contrast", "--", large_examples) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert (found["accuracy"], found["images"]) == (1, 4)
-    assert found["corruptions"] == {"gaussian_noise": [1.0] * 5, "contrast": [1.0] * 5}
-    assert found["mean"] == 1
-
-
-def test_the_table_of_corruptions_has_a_mean_and_says_what_it_is_over(
-    server: RunningServer, large_examples: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(server, "--sample", 3, "--corruptions", "fog", "--", large_examples) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 4
-    assert re.fullmatch(r"fog( +\d\.\d{4}){6}", lines[1])
-    assert lines[2].endswith("(3 images)")
-    assert "1 corruptions without frost, not the benchmark's mean" in lines[3]
 
 
 @pytest.mark.parametrize(
