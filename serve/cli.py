@@ -6,11 +6,11 @@ list of the commands; or a sentence that says what to install. It imports no com
 """
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from runpy import run_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from serve.program import COMMAND
 
@@ -116,6 +116,7 @@ def inspect(arguments: Sequence[str]) -> int:
 
     from serve.client.commands.output import escape, escape_unprintable_names
     from serve.errors import ModelFileError
+    from serve.images.policies.find import find_policy
     from serve.model_file.spec import from_metadata
     from serve.model_file.whole import read_model_bytes
 
@@ -128,6 +129,7 @@ def inspect(arguments: Sequence[str]) -> int:
     escape_unprintable_names()
     try:
         spec = from_metadata(read_metadata(read_model_bytes(options.file)))
+        find_policy(spec.prepare, spec.input)
         self_test = run_self_test(options.file)
     except (ModelFileError, OSError, ValueError) as error:  # ValueError: a name with a null character
         print(f"inkling inspect: {escape(str(options.file))}: {escape(str(error))}", file=sys.stderr)
@@ -178,10 +180,20 @@ def _tell_familiarity(familiarity: "FamiliaritySpec") -> str:
     return f"{familiarity.method}; below {threshold:g} are {share:.1%} of the test images, and of strangers: {kinds}"
 
 
+def _word(value: Any) -> str:
+    """A value of a recipe in words. Values within a value are in parentheses; what is None is left out."""
+    if isinstance(value, Mapping):
+        words = {name: _word(each) for name, each in value.items() if each is not None}
+        return ", ".join(f"{name} ({each})" if ", " in each else f"{name} {each}" for name, each in words.items())
+    if isinstance(value, list | tuple):
+        return "; ".join(map(_word, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def _tell(spec: "ModelSpec", self_test: str) -> list[str]:
-    """A line for each fact about a model file."""
-    recipe = ", ".join(f"{name} {value}" for name, value in spec.recipe.items())
-    facts = {
+    """A line for each fact about a model file, and for each setting of its recipe."""
+    settings = [f"{name} {_word(value)}" for name, value in spec.recipe.items() if value is not None] or ["none"]
+    facts: dict[str, str | list[str]] = {
         "model": spec.name,
         "trained on": spec.dataset,
         "input": f"{'x'.join(map(str, spec.input.shape))} {spec.input.dtype}, {spec.input.colour}",
@@ -192,14 +204,18 @@ def _tell(spec: "ModelSpec", self_test: str) -> list[str]:
         "parameters": f"{spec.parameters:,}",
         "created": spec.created.isoformat(),
         "commit": spec.source_commit,
-        "recipe": recipe,
+        "recipe": settings,
         "versions": ", ".join(f"{name} {version}" for name, version in spec.versions.items()),
         **{f"labels, {language}": ", ".join(labels) for language, labels in spec.labels.items()},
         "seal": "intact",
         "self-test": self_test,
     }
     width = max(map(len, facts))
-    return [f"{name:{width}}  {fact}" for name, fact in facts.items()]
+    lines = []
+    for name, fact in facts.items():
+        first, *more = [fact] if isinstance(fact, str) else fact
+        lines += [f"{name:{width}}  {first}", *(f"{'':{width}}  {line}" for line in more)]
+    return lines
 
 
 if __name__ == "__main__":

@@ -8,144 +8,121 @@ Every field is a flag, has a twin in the environment and is a key of the file: `
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from serve.errors import ConfigError
 from serve.program import name_program
-from serve.settings import parse, read_file, write
+from serve.settings import make_field, parse, read_file, write
 
 PREFIX = "INKLING_SERVE_"
 CONFIG_VARIABLE = PREFIX + "CONFIG"
 """Names the TOML file, as `--config` does. The file itself has no such key."""
 
 
-def _setting(
-    default: Any,
-    help_text: str,
-    *,
-    kind: type | None = None,
-    choices: Sequence[str] = (),
-    form: tuple[str, str] = ("", ""),
-    least: int = 0,
-    most: int = 2**31 - 1,
-) -> Any:
-    """A field of the configuration. `kind` is the type of a value, the default's if it is not given.
-
-    `form` is that of a text: in words, and as a regular expression.
-    """
-    metadata = {
-        "help": help_text,
-        "kind": kind or type(default),
-        "choices": choices,
-        "form": form,
-        "least": least,
-        "most": most,
-    }
-    return field(default=default, metadata=metadata)
-
-
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
     """The settings of a server, each with the sentence that `--help` shows."""
 
-    host: str = _setting("127.0.0.1", "listen on this address; 0.0.0.0 is every interface of the machine")
-    port: int = _setting(50051, "listen on this port; 0 takes a free one and logs it", most=65535)
-    tls_cert: Path | None = _setting(
+    host: str = make_field("127.0.0.1", "listen on this address; 0.0.0.0 is every interface of the machine")
+    port: int = make_field(50051, "listen on this port; 0 takes a free one and logs it", most=65535)
+    tls_cert: Path | None = make_field(
         None, "serve over TLS with this certificate and its chain, a PEM file; read again when it changes", kind=Path
     )
-    tls_key: Path | None = _setting(
+    tls_key: Path | None = make_field(
         None, "use this private key of the certificate, a PEM file without a password", kind=Path
     )
-    tls_client_ca: Path | None = _setting(
+    tls_client_ca: Path | None = make_field(
         None, "accept only clients that have a certificate of these authorities, a PEM file", kind=Path
     )
-    tokens: Path | None = _setting(
+    tokens: Path | None = make_field(
         None, "accept only calls with a bearer token of this file, which has a name and a token on each line", kind=Path
     )
-    max_token_calls: int = _setting(
+    max_token_calls: int = make_field(
         0, "let at most this many calls of each name in --tokens run in a worker; 0 sets no limit", most=1_000_000
     )
-    models: Path = _setting(Path("models"), "serve the models of this folder, <name>/<version>/model.onnx")
-    device: str = _setting("auto", "run on this device; auto takes CUDA if it starts", choices=("auto", "cpu", "cuda"))
-    device_id: int = _setting(0, "use the CUDA device of this number")
-    precision: str = _setting(
+    models: Path = make_field(Path("models"), "serve the models of this folder, <name>/<version>/model.onnx")
+    device: str = make_field(
+        "auto", "run on this device; auto takes CUDA if it starts", choices=("auto", "cpu", "cuda")
+    )
+    device_id: int = make_field(0, "use the CUDA device of this number")
+    precision: str = make_field(
         "auto",
         "run the file of this precision, if a model has one; auto takes int8 where it is faster and as accurate",
         choices=("auto", "float32", "float16", "int8"),
     )
-    version_policy: str = _setting(
+    version_policy: str = make_field(
         "latest:1",
         "serve the newest N versions of each model with latest:N, or all of them with all",
         form=("latest:N, N from 1, or all", r"all|latest:[1-9][0-9]{0,5}"),
     )
-    model_control: str = _setting(
+    model_control: str = make_field(
         "none",
         "let nobody change the served models, the folder (poll), or RepositoryModelLoad and -Unload (explicit)",
         choices=("none", "poll", "explicit"),
     )
-    poll_s: int = _setting(
+    poll_s: int = make_field(
         2, "look at the folder of models every so many seconds with --model-control poll", least=1, most=86_400
     )
-    workers: int = _setting(
+    workers: int = make_field(
         0, "serve with this many processes; 0 takes one per usable core, up to 8, on the CPU and one on CUDA", most=256
     )
-    max_batch: int = _setting(
+    max_batch: int = make_field(
         32, "run at most this many images at once; fewer on the CPU if they take over 0.1 s", least=1, most=65536
     )
-    max_queue_delay_us: int = _setting(
+    max_queue_delay_us: int = make_field(
         0, "wait this many microseconds for a batch to fill; 0 never waits", most=10_000_000
     )
-    busy_poll_us: int = _setting(
+    busy_poll_us: int = make_field(
         2000,
         "busy-poll up to this many microseconds for the next request, in workers of one core; 0 disables it",
         most=1_000_000,
     )
-    gpu_memory_mib: int = _setting(0, "give a model at most this many MiB of memory on CUDA; 0 sets no limit")
-    max_request_images: int = _setting(256, "accept at most this many images in one BatchClassify", least=1)
-    max_pending: int = _setting(
+    gpu_memory_mib: int = make_field(0, "give a model at most this many MiB of memory on CUDA; 0 sets no limit")
+    max_request_images: int = make_field(256, "accept at most this many images in one BatchClassify", least=1)
+    max_pending: int = make_field(
         512, "let at most this many images of a model wait or run in a worker; reject the next call", least=1
     )
-    max_pending_bytes: int = _setting(
+    max_pending_bytes: int = make_field(
         256 * 2**20, "let at most this many bytes of image files wait or run in a worker, per model", least=1
     )
-    max_pending_pixels: int = _setting(
+    max_pending_pixels: int = make_field(
         100_000_000, "let at most this many pixels of large images wait or be decoded in a worker", least=1
     )
-    max_message_bytes: int = _setting(16 * 2**20, "accept request messages of at most this many bytes", least=1024)
-    max_image_pixels: int = _setting(
+    max_message_bytes: int = make_field(16 * 2**20, "accept request messages of at most this many bytes", least=1024)
+    max_image_pixels: int = make_field(
         50_000_000, "accept images of at most this many pixels, checked before decoding", least=1
     )
-    start_timeout_s: int = _setting(
+    start_timeout_s: int = make_field(
         300, "end a worker that does not serve this many seconds after its start; 0 waits for ever", most=86_400
     )
-    hang_timeout_s: int = _setting(
+    hang_timeout_s: int = make_field(
         20,
         "replace a worker that is silent for this many seconds, and break off a run of half of it; 0 never does",
         most=86_400,
     )
-    max_connection_age_s: int = _setting(
+    max_connection_age_s: int = make_field(
         0, "send clients to new connections after this many seconds, so that they spread; 0 never does", most=86_400
     )
-    lame_duck_s: int = _setting(
+    lame_duck_s: int = make_field(
         0, "accept new calls for this many seconds after a stop signal, until balancers have noticed", most=3600
     )
-    grace_s: int = _setting(20, "give accepted calls this many seconds to finish when the server stops")
-    metrics_port: int = _setting(
+    grace_s: int = make_field(20, "give accepted calls this many seconds to finish when the server stops")
+    metrics_port: int = make_field(
         9464, "answer /metrics, /healthz and /readyz over HTTP on this port; 0 disables it", most=65535
     )
-    metrics_host: str = _setting("127.0.0.1", "listen for HTTP on this address")
-    web_port: int = _setting(0, "serve the page and the HTTP API on this port, as 8080; 0 disables them", most=65535)
-    web_host: str = _setting("127.0.0.1", "listen for the page and the HTTP API on this address")
-    web_cors_origins: str = _setting(
+    metrics_host: str = make_field("127.0.0.1", "listen for HTTP on this address")
+    web_port: int = make_field(0, "serve the page and the HTTP API on this port, as 8080; 0 disables them", most=65535)
+    web_host: str = make_field("127.0.0.1", "listen for the page and the HTTP API on this address")
+    web_cors_origins: str = make_field(
         "", "let pages of these origins call the HTTP API, separated by commas; empty lets none"
     )
-    trace_endpoint: str = _setting(
+    trace_endpoint: str = make_field(
         "", "send traces to this URL of an OpenTelemetry collector, by OTLP over HTTP; empty sends none"
     )
-    log_format: str = _setting("text", "write each event to the log as a line of this", choices=("text", "json"))
-    log_level: str = _setting(
+    log_format: str = make_field("text", "write each event to the log as a line of this", choices=("text", "json"))
+    log_level: str = make_field(
         "info", "log messages of this severity and above", choices=("debug", "info", "warning", "error")
     )
 

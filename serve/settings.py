@@ -1,16 +1,42 @@
-"""The value of one setting, from a text or from a TOML file, and back to a text.
+"""What one setting may be: its field, and its value from a text or from a TOML file, and back to a text.
 
-Enters: a field of a configuration, and a text or a file. Leaves: a value of the field's type, or ConfigError that names
-the place where it came from. Does not know: which settings there are.
+Enters: what a field says of its values, and a text or a file. Leaves: a value of the field's type, or ConfigError that
+names the place where it came from. Does not know: which settings there are.
 """
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import Field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import Field, field
 from pathlib import Path
 from typing import Any
 
 from serve.errors import ConfigError, quote_value
+
+
+def make_field(
+    default: Any,
+    help_text: str,
+    *,
+    kind: type | None = None,
+    choices: Sequence[str] = (),
+    form: tuple[str, str] = ("", ""),
+    least: int = 0,
+    most: int = 2**31 - 1,
+) -> Any:
+    """A field of a configuration, with what its values may be.
+
+    `kind` is the type of a value, the default's if it is not given. `form` is that of a text: in words, and as a
+    regular expression.
+    """
+    metadata = {
+        "help": help_text,
+        "kind": kind or type(default),
+        "choices": choices,
+        "form": form,
+        "least": least,
+        "most": most,
+    }
+    return field(default=default, metadata=metadata)
 
 
 def parse(setting: "Field[Any]", text: str, source: str) -> Any:

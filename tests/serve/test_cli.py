@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -12,7 +13,9 @@ import pytest
 
 from serve.cli import COMMANDS, read_metadata
 from serve.errors import InvalidMetadata
-from tests.support import ROOT
+from serve.model_file.spec import PrepareSpec
+from tests.support import ROOT, make_graph, make_spec
+from train.export.onnx_file import seal_model
 
 START = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]["inkling"].split(":")
 SCRIPT = "import sys; from {} import {} as main; sys.exit(main())".format(*START)
@@ -74,6 +77,12 @@ def test_inspect_tells_labels_policy_figures_seal_and_self_test(model_file: Path
     assert (facts["seal"], facts["self-test"]) == ("intact", "passed on the cpu")
 
 
+def test_inspect_tells_each_setting_of_a_recipe_on_a_line_of_its_own() -> None:
+    lines = [line.strip() for line in inkling("inspect", "models/mnist/1/model.onnx").stdout.splitlines()]
+    assert "label_smoothing 0.1" in lines
+    assert "optimizer kind muon, momentum 0.6, adam_share 0.02" in lines
+
+
 def test_inspect_prints_json(model_file: Path) -> None:
     facts = json.loads(inkling("inspect", "--json", str(model_file)).stdout)
     assert facts["labels"]["en"] == ["top", "middle", "bottom"]
@@ -93,6 +102,14 @@ def test_inspect_refuses_a_changed_file_with_the_reason(model_file: Path, tmp_pa
     done = inkling("inspect", str(tmp_path / "model.onnx"))
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"inkling inspect: {tmp_path / 'model.onnx'}: the file's bytes do not match its ")
+
+
+def test_inspect_refuses_a_file_of_an_unknown_policy_as_a_server_does(tmp_path: Path) -> None:
+    spec = replace(make_spec(), prepare=PrepareSpec("photo", 2, {"margins": "cut"}))
+    (tmp_path / "model.onnx").write_bytes(seal_model(make_graph(spec.input.shape), spec))
+    done = inkling("inspect", str(tmp_path / "model.onnx"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.endswith("got photo/2 (rgb; margins='cut')\n")
 
 
 @pytest.mark.parametrize("name", ["none.onnx", "."])
