@@ -6,7 +6,7 @@ Training prepares its images with the same policy, so a model gets requests like
 
 from collections.abc import Callable
 
-from serve.errors import UnknownPolicy
+from serve.errors import UnknownPolicy, quote_value
 from serve.images.pixels import Policy
 from serve.images.policies.digit_1 import digit_1
 from serve.images.policies.digit_2.policy import digit_2
@@ -35,9 +35,10 @@ def find_policy(prepare: PrepareSpec, target: InputSpec) -> Policy:
             return make(width, height, **prepare.parameters)
     except TypeError:
         pass  # a parameter that the policy does not have, or a wrong value
+    parameters = (f"{name}={quote_value(value)}" for name, value in prepare.parameters.items())
     raise UnknownPolicy(
         f"wanted one of the policies digit/1 and digit/2 (grey; box=1 to {min(width, height)}), photo/1 (rgb), "
-        "photo/2 (rgb; margins='peel' or 'keep') and photo/3 (grey or rgb; resize, crop, interpolation, antialias), "
-        f"got {prepare.policy}/{prepare.version} "
-        f"({'; '.join([target.colour, *(f'{name}={value!r}' for name, value in prepare.parameters.items())])})"
+        "photo/2 (rgb; margins='peel', 'frame' or 'keep') and photo/3 (grey or rgb; resize, crop, interpolation, "
+        f"antialias), got {prepare.policy}/{prepare.version} "
+        f"({'; '.join([target.colour, *parameters])})"
     )

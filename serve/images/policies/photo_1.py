@@ -32,11 +32,11 @@ def upright_rgb(image: Image.Image) -> Image.Image:
 def scale(rgb: Image.Image, width: int, height: int) -> Pixels:
     """The centre of an RGB image at the model's size."""
     if rgb.size != (width, height):
-        rgb = rgb.resize((width, height), Image.Resampling.BICUBIC, box=_centre(rgb.size, width / height))
+        rgb = rgb.resize((width, height), Image.Resampling.BICUBIC, box=find_centre(rgb.size, width / height))
     return np.frombuffer(rgb.tobytes(), np.uint8).reshape(height, width, 3)
 
 
-def _centre(size: tuple[int, int], aspect: float) -> tuple[float, float, float, float]:
+def find_centre(size: tuple[int, int], aspect: float) -> tuple[float, float, float, float]:
     """The largest centred box (left, top, right, bottom) with an aspect ratio, in pixels of the image."""
     width, height = size
     wide, high = min(width, height * aspect), min(height, width / aspect)

@@ -38,7 +38,7 @@ def peak_kb():
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 
 small, large = (Path(name).read_bytes() for name in sys.argv[2:])
-policies = {"digit": DIGIT, "digit_2": DIGIT_2, "photo": PHOTO, "photo_2": photo_2(32, 32, margins="peel")}
+policies = {"digit": DIGIT, "digit_2": DIGIT_2, "photo": PHOTO, "photo_2": photo_2(32, 32, margins="frame")}
 reader = ImageReader(policies[sys.argv[1]], 50_000_000)
 assert isinstance(reader.read(small), Prepared)
 before = peak_kb()

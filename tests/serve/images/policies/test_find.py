@@ -20,6 +20,7 @@ EVERY_POLICY = [
     PrepareSpec("digit", 2, {"box": 20}),
     PrepareSpec("photo", 1, {}),
     PrepareSpec("photo", 2, {"margins": "peel"}),
+    PrepareSpec("photo", 2, {"margins": "frame"}),
     PrepareSpec("photo", 3, {"resize": 40, "crop": True, "interpolation": "bilinear", "antialias": True}),
 ]
 
@@ -32,6 +33,7 @@ EVERY_POLICY = [
         (PrepareSpec("photo", 2, {}), RGB_32, r"got photo/2 \(rgb\)"),
         (PrepareSpec("photo", 2, {"margins": "cut"}), RGB_32, r"got photo/2 \(rgb; margins='cut'\)"),
         (PrepareSpec("photo", 2, {"margins": True}), RGB_32, r"got photo/2 \(rgb; margins=True\)"),
+        (PrepareSpec("photo", 2, {"margins": "cut" * 99}), RGB_32, r"got photo/2 \(rgb; margins='(cut)+c?u?\.\.\.\)"),
         (PrepareSpec("photo", 1, {}), GREY_28, r"got photo/1 \(grey\)"),
         (PrepareSpec("digit", 1, {"box": 20}), RGB_32, r"got digit/1 \(rgb; box=20\)"),
         (PrepareSpec("digit", 1, {}), GREY_28, r"got digit/1 \(grey\)"),
