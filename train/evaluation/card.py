@@ -121,14 +121,14 @@ def describe_cost(spec: ModelSpec, multiply_adds: int) -> str:
     looks = ""
     if view:
         looks = (
-            f" The mirror image is looked at, too, if the confidence before calibration is below {view['below']:.4f}: "
-            f"that is so for {view['share']:.1%} of the held-out images, and counted for as many here."
+            f" The mirror image is looked at, too, if the confidence before calibration is below {view['below']:.4f}. "
+            f"That is so for {view['share']:.1%} of the held-out images, and counted for as many here."
         )
     if cascade := spec.recipe.get("cascade"):
         looks = (
-            f" Two nets share the work. The second one is asked if the first one's answer has less than "
-            f"{cascade['below']:.4f}: that is so for {cascade['share']:.1%} of the held-out images, and counted for as "
-            f"many here. The answer is the mean of both then, with {cascade['weight']:g} of the second. Of all "
+            f" Two nets share the work. The second one is asked if the highest probability of the first one is below "
+            f"{cascade['below']:.4f}. That is so for {cascade['share']:.1%} of the held-out images, and counted for as "
+            f"many here. The answer is then the mean of both, with {cascade['weight']:g} of the second. Of all "
             f"held-out images the first one alone is right for {cascade['accuracy_of_first']:.4f}, the second one for "
             f"{cascade['accuracy_of_second']:.4f}, and both together for {cascade['accuracy']:.4f}."
         )
@@ -148,7 +148,7 @@ def describe_familiarity(familiarity: FamiliaritySpec) -> str:
         FAMILIARITY_TITLE,
         "",
         f"`familiarity`, float32 [N], is the share of {familiarity.held_out_count:,} held-out images that look less",
-        f"typical. It is the distance by {familiarity.method}, before the last layer. Below {threshold:g} are",
+        f"typical. The distance is taken before the last layer: {familiarity.method}. Below {threshold:g} are",
         f"{familiarity.turned_away:.2%} of the test images, and these shares of images that show none of the classes.",
         "They were made to choose the way of measuring. Others may be harder or easier to tell.",
         "",
@@ -208,15 +208,24 @@ def _list_settings(settings: Mapping[str, Any]) -> list[str]:
 
 def describe_limits(spec: ModelSpec) -> str:
     """The section that says what the model cannot do."""
-    calibrated = "The probabilities are calibrated for images like those of the test set. For others, the accuracy"
-    uncalibrated = "The probabilities are not calibrated, as too few images were held out. For others, the accuracy"
-    is_calibrated = spec.recipe.get("calibration") or spec.recipe.get("cascade")
+    is_single = "cascade" not in spec.recipe  # a cascade has none if one of its files has none
+    unfitted = is_single and spec.recipe.get("gives_familiarity") and not spec.familiarity
+    lack = "\nIt gives no familiarity, as too few images were held out to fit it." if unfitted else ""
     return f"""## Limits
 
-It knows only its {spec.class_count} classes and answers every image with one of them.
-{calibrated if is_calibrated else uncalibrated} has to be measured
+It knows only its {spec.class_count} classes and answers every image with one of them.{lack}
+The probabilities are {_describe_calibration(spec.recipe)}. For others, the accuracy has to be measured
 (`python -m serve.evaluate DIR`).
 """
+
+
+def _describe_calibration(recipe: Mapping[str, Any]) -> str:
+    """What the probabilities are good for. Most answers of a cascade are those of its first net, as they are."""
+    if cascade := recipe.get("cascade"):
+        is_calibrated, why_not = cascade["first"].get("calibration"), "as those of the first net are not"
+    else:
+        is_calibrated, why_not = recipe.get("calibration"), "as too few images were held out"
+    return "calibrated for images like those of the test set" if is_calibrated else f"not calibrated, {why_not}"
 
 
 def _list(labels: Sequence[str]) -> str:

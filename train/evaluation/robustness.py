@@ -45,7 +45,9 @@ def describe_corruptions(found: Mapping[str, Any]) -> str:
     ]
     of_all = (
         f"Accuracy on {found['images']:,} test images through a server, with the corruptions of CIFAR-10-C at their "
-        f"published severities: mean {found['mean']:.4f}, {found['accuracy']:.4f} without any. Frost is left out."
+        f"published severities: mean {found['mean']:.4f}, {found['accuracy']:.4f} without any. Frost is left out.\n"
+        "Speckle noise, a Gaussian blur and saturation do not count in the mean.\n"
+        f"`python -m serve.evaluate --sample {found['images']} --corruptions all DIR` measures it."
     )
     head = f"| corruption | {' | '.join(map(str, range(1, SEVERITIES + 1)))} | mean |"
     return "\n".join([HEADING, "", of_all, "", head, "|---" * (SEVERITIES + 2) + "|", *rows, ""])

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from serve.errors import InklingError
 from train.evaluation.calibration import Calibration
-from train.evaluation.second_view import SecondView
+from train.evaluation.passes.second_view import SecondView
 from train.recipes.recipe import Recipe, describe
 
 Arrays = list[npt.NDArray[Any]]

@@ -23,6 +23,7 @@ from train.fitting.augmentation.augment import Augment
 from train.fitting.checkpoint import Progress, Settings, save_checkpoint
 from train.fitting.fit import compile_for_training, train_epoch
 from train.fitting.learning_rate import schedule_learning_rate
+from train.fitting.strangers import Shown
 from train.nets.build import prepare_first_layer
 from train.nets.optimizer import make_optimizer
 from train.nets.precision import find_precision
@@ -50,7 +51,7 @@ def pretrain(model: keras.Model, train: Part, recipe: Recipe, *, epochs: int, se
     for epoch in range(epochs):
         started_s = time.monotonic()
         print(f"pretraining epoch {epoch + 1} of {epochs}", flush=True)
-        figures = train_epoch(embedding, train, targets, recipe, seed=seed, epoch=epoch)
+        figures = train_epoch(embedding, Shown(train, targets, None), recipe, seed=seed, epoch=epoch)
         history.append(figures | {"seconds": time.monotonic() - started_s})
     return history
 

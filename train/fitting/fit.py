@@ -21,7 +21,7 @@ from train.data.datasets import Images, Part, choose_batch_size
 from train.data.handwriting.prepared import draw_as_people
 from train.evaluation.calibration import CALIBRATION_LEAST, calibrate
 from train.evaluation.metrics import measure_accuracy
-from train.evaluation.second_view import choose_second_view
+from train.evaluation.passes.second_view import choose_second_view
 from train.fitting.augmentation.augment import Augment
 from train.fitting.augmentation.crop import Cropper, move_often
 from train.fitting.augmentation.views import Redrawer
@@ -29,6 +29,7 @@ from train.fitting.averages import mix_weights, take_averages
 from train.fitting.checkpoint import Progress, Settings, load_checkpoint, record, save_checkpoint
 from train.fitting.learning_rate import schedule_learning_rate
 from train.fitting.logit_biases import balance_classes
+from train.fitting.strangers import Shown, add_strangers, count_strangers
 from train.nets.build import predict_logits, prepare_first_layer, take_logits
 from train.nets.optimizer import make_optimizer
 from train.nets.precision import find_precision
@@ -66,17 +67,20 @@ def fit(
     targets = labels if targets is None else targets
     if recipe.initial is None:
         prepare_first_layer(model, train.images)
-    trained = compile_for_training(model, recipe, seed, math.ceil(len(train) / recipe.batch_size))
+    counts = len(train), len(train) + count_strangers(recipe)
+    trained = compile_for_training(model, recipe, seed, *(math.ceil(count / recipe.batch_size) for count in counts))
     progress = Progress(Settings(recipe, seed, find_precision(model)))
     if resume:
-        load_checkpoint(checkpoint, trained, progress)
-    drawn = draw_pictures(train.images, recipe, seed=seed)
+        load_checkpoint(checkpoint, trained, progress)  # before the drawing, which takes minutes
+    own = Shown(train, targets, draw_pictures(train.images, recipe, seed=seed))
+    tuned = add_strangers(own, recipe, seed=seed)
     while not is_over(progress.history, recipe):
         epoch, started_s = len(progress.history), time.monotonic()
         if recipe.tuning and epoch == recipe.epochs:
             progress.untuned_weights = model.get_weights()
         print(f"epoch {epoch + 1} of {recipe.total_epochs}", flush=True)
-        figures = train_epoch(trained, train, targets, recipe, seed=seed, epoch=epoch, drawn=drawn)
+        shown = tuned if recipe.tuning and epoch >= recipe.epochs else own
+        figures = train_epoch(trained, shown, recipe, seed=seed, epoch=epoch)
         everything, batch_size = np.arange(len(validation)), choose_batch_size(validation.images)
         tested = run_epoch(trained.test_on_batch, validation.images, tested_labels, everything, batch_size)
         figures |= {f"val_{name}": value for name, value in tested.items()}
@@ -165,23 +169,11 @@ def draw_pictures(images: Images, recipe: Recipe, *, seed: int) -> Images | None
     return draw_as_people(images, recipe.prepare, seed=seed)
 
 
-def train_epoch(
-    trained: keras.Model,
-    train: Part,
-    targets: npt.NDArray[np.floating],
-    recipe: Recipe,
-    *,
-    seed: int,
-    epoch: int,
-    drawn: Images | None = None,
-) -> dict[str, float]:
-    """Train a compiled model for one epoch; `targets` are one-hot float [N, K]. Returns the mean loss and accuracy.
-
-    `drawn` uint8 [N, H, W, C] are people's pictures of the training images, if the recipe shows them.
-    """
-    order = draw_order(len(train), seed, epoch)
-    change = make_change(recipe, train, drawn, seed=seed, epoch=epoch)
-    return run_epoch(trained.train_on_batch, train.images, targets, order, recipe.batch_size, change=change)
+def train_epoch(trained: keras.Model, shown: Shown, recipe: Recipe, *, seed: int, epoch: int) -> dict[str, float]:
+    """Train a compiled model for one epoch. Returns the mean loss and accuracy over all that it was shown."""
+    order = draw_order(len(shown.part), seed, epoch)
+    change = make_change(recipe, shown.part, shown.drawn, seed=seed, epoch=epoch)
+    return run_epoch(trained.train_on_batch, shown.part.images, shown.targets, order, recipe.batch_size, change=change)
 
 
 def make_change(recipe: Recipe, part: Part, drawn: Images | None, *, seed: int, epoch: int) -> Change | None:
@@ -234,16 +226,22 @@ def draw_order(count: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
     return np.random.default_rng((seed, epoch)).permutation(count)
 
 
-def compile_for_training(model: keras.Model, recipe: Recipe, seed: int, steps_per_epoch: int) -> keras.Model:
-    """The model up to its logits, with the recipe's augmentation, optimizer and loss. It shares the model's weights."""
+def compile_for_training(
+    model: keras.Model, recipe: Recipe, seed: int, steps_per_epoch: int, steps_per_tuning_epoch: int = 0
+) -> keras.Model:
+    """The model up to its logits, with the recipe's augmentation, optimizer and loss. It shares the model's weights.
+
+    An epoch of the tuning has as many steps as any other unless another number is given.
+    """
     parts = [Augment(recipe.augmentation, seed)] if isinstance(recipe.augmentation, Augmentation) else []
     images = keras.Input(model.input_shape[1:], dtype="uint8")
     values = images
     for part in [*parts, take_logits(model)]:
         values = part(values)
     trained = keras.Model(images, values)
+    schedule = schedule_learning_rate(recipe, steps_per_epoch, steps_per_tuning_epoch)
     trained.compile(
-        optimizer=make_optimizer(recipe.optimizer, schedule_learning_rate(recipe, steps_per_epoch), recipe.averaging),
+        optimizer=make_optimizer(recipe.optimizer, schedule, recipe.averaging),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
         metrics=["accuracy"],
         # On a CPU, XLA is slower and cannot compile the affine transform. JAX always compiles.

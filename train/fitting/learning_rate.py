@@ -31,10 +31,13 @@ class Falls(LearningRateSchedule):
         return self._settings
 
 
-def schedule_learning_rate(recipe: Recipe, steps_per_epoch: int) -> LearningRateSchedule:
+def schedule_learning_rate(
+    recipe: Recipe, steps_per_epoch: int, steps_per_tuning_epoch: int = 0
+) -> LearningRateSchedule:
     """A linear warm-up from 0 to the peak, then half a cosine down to 0 (Loshchilov & Hutter 2017, no restarts).
 
-    A tuning starts at its own peak and falls to 0 the same way.
+    A tuning starts at its own peak and falls to 0 the same way. Its epochs have as many steps as the others unless
+    another number is given.
     """
     warmup_steps = min(recipe.warmup_epochs, max(recipe.epochs - 1, 0)) * steps_per_epoch
     settings = {
@@ -45,6 +48,6 @@ def schedule_learning_rate(recipe: Recipe, steps_per_epoch: int) -> LearningRate
     }
     if recipe.tuning is None:
         return CosineDecay(**settings)
-    peak, steps = recipe.tuning.peak_learning_rate, recipe.tuning.epochs * steps_per_epoch
+    peak, steps = recipe.tuning.peak_learning_rate, recipe.tuning.epochs * (steps_per_tuning_epoch or steps_per_epoch)
     last = {"initial_learning_rate": peak, "decay_steps": steps}
     return Falls(settings, last, recipe.epochs * steps_per_epoch)

@@ -14,7 +14,7 @@ from keras import layers, ops
 
 from train.data.datasets import Images, choose_batch_size
 from train.evaluation.calibration import LEAST_LEFT, Calibration
-from train.evaluation.second_view import combine
+from train.evaluation.passes.second_view import combine
 from train.nets.fused_layers import Dropout, Gelu, Norm
 from train.nets.winograd import WinogradConv2D
 from train.recipes.net import (

@@ -130,6 +130,12 @@ class Tuning:
     The mean keeps more of the accuracy on the dataset's own images (Wortsman et al. 2022, "WiSE-FT"). With 1, the run
     ends with the tuned weights alone.
     """
+    strangers: int = 0
+    """Least number of made images of no class that each epoch shows, too.
+
+    Their target gives all classes the same share, so the net is unsure of them and of their like (Hendrycks et al.
+    2019, "Outlier Exposure").
+    """
 
 
 @dataclass(frozen=True)

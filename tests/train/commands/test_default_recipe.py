@@ -7,7 +7,6 @@ The images have a spot on the left, whose colour is the label, except for some w
 
 import csv
 import dataclasses
-import io
 import json
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -19,6 +18,7 @@ import pytest
 from onnx import TensorProto
 
 from serve.model_file.spec import ModelSpec
+from tests.support import Interrupting
 from train.commands.recipe import train_recipe
 from train.data.datasets import Dataset, Part, split
 from train.evaluation.calibration import Calibration, calibrate, undo_calibration
@@ -59,20 +59,6 @@ def draw_spots(count: int, seed: int, brightness: int = 80) -> tuple[np.ndarray,
     for image, colour, row in zip(images, colours, random.integers(0, SIDE - 4, count), strict=True):
         image[row : row + 4, 1:4, colour] += brightness
     return images, np.where(random.random(count) < 0.2, random.integers(0, 3, count), colours)
-
-
-class Interrupting(io.StringIO):
-    """A terminal that interrupts the program when a text is printed."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.text = text
-
-    def write(self, printed: str) -> int:
-        """Keep the printed text up to that one."""
-        if self.text in printed:
-            raise KeyboardInterrupt
-        return super().write(printed)
 
 
 @pytest.fixture(scope="module")

@@ -90,6 +90,25 @@ def test_a_card_claims_calibration_and_licence_only_where_they_apply(tmp_path: P
     assert "license: apache-2.0" in published
 
 
+def test_a_card_says_that_familiarity_could_not_be_fitted(tmp_path: Path, logits: np.ndarray) -> None:
+    """The recipe's setting alone, `gives_familiarity: True`, reads as if the file gave it."""
+    lack, probabilities = "It gives no familiarity, as too few images were held out", apply_softmax(logits)
+    plain = make_spec()
+    unfitted = dataclasses.replace(plain, recipe={**plain.recipe, "gives_familiarity": True})
+    assert lack in write(tmp_path, unfitted, probabilities)
+    assert lack not in write(tmp_path, plain, probabilities)
+
+
+def test_a_cascade_claims_calibration_only_if_its_first_net_has_it(tmp_path: Path, logits: np.ndarray) -> None:
+    """The first net gives most answers alone, and only the mean of both is calibrated when they are joined."""
+    figures = dict.fromkeys(("accuracy_of_first", "accuracy_of_second", "accuracy"), 0.9)
+    cascade = {"below": 0.7, "weight": 0.6, "power": 1.2, "share": 0.1, **figures}
+    for calibration, claim in (({"temperature": TEMPERATURE}, "calibrated for"), (None, "not calibrated, as those of")):
+        recipe = {"net": "conv 8 3x3", "cascade": {**cascade, "first": {"calibration": calibration}}}
+        card = write(tmp_path, dataclasses.replace(make_spec(), recipe=recipe), apply_softmax(logits))
+        assert f"The probabilities are {claim}" in card
+
+
 def test_precision_and_recall_are_those_of_the_answers(tmp_path: Path, logits: np.ndarray) -> None:
     answers = logits.argmax(axis=1)
     truth = np.arange(200) % 3

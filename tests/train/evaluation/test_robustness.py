@@ -28,6 +28,7 @@ def test_a_card_gets_a_row_for_each_corruption_before_its_training(card: Path) -
     text = card.read_text()
     assert "| gaussian noise | 0.9000 | 0.8000 | 0.7000 | 0.6000 | 0.5000 | 0.7000 |" in text
     assert "mean 0.8250, 0.9510 without any" in text
+    assert "`python -m serve.evaluate --sample 1000 --corruptions all DIR`" in text
     assert text.index("Good.") < text.index(HEADING) < text.index(FOLLOWING)
     assert text.endswith("Long.\n")
 

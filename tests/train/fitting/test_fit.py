@@ -1,15 +1,14 @@
 """`train.fitting.fit`: trainings on a small problem, interrupted and resumed."""
 
 import dataclasses
-import signal
-import threading
-import time
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
+from tests.support import Interrupting
 from tests.train.data.test_datasets import draw_bars
 from train.data.datasets import Part, split
 from train.evaluation.calibration import calibrate
@@ -163,21 +162,9 @@ def test_a_net_trained_on_crops_is_calibrated_on_moved_images(
 def test_an_interrupted_and_resumed_run_ends_as_any_other(problem: Problem, tmp_path: Path) -> None:
     """Order, dropout, augmentation, Adam's moments, schedule and best epoch all continue."""
     whole, expected = run(problem, tmp_path / "whole", RECIPE)
-    checkpoint = tmp_path / "parts" / "unfinished.npz"
-
-    def interrupt_after_an_epoch() -> None:
-        while not checkpoint.exists():
-            time.sleep(0.001)
-        signal.raise_signal(signal.SIGINT)
-
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # the shell of a background job may ignore it
-    thread = threading.Thread(target=interrupt_after_an_epoch)
-    thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        run(problem, checkpoint.parent, RECIPE)
-    thread.join()
-    signal.signal(signal.SIGINT, before)
-    parts, found = run(problem, checkpoint.parent, RECIPE, resume=True)
+    with redirect_stdout(Interrupting("epoch 2 of 3")), pytest.raises(KeyboardInterrupt):
+        run(problem, tmp_path / "parts", RECIPE)
+    parts, found = run(problem, tmp_path / "parts", RECIPE, resume=True)
     assert [row["epoch"] for row in found.history] == [1, 2, 3]
     assert found.best_epoch == expected.best_epoch
     for row, expected_row in zip(found.history, expected.history, strict=True):

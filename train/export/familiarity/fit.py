@@ -7,6 +7,7 @@ Does not know: Keras, how images are drawn anew, or files.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +18,10 @@ from serve.errors import ModelFileError
 from serve.model_file.familiarity import FAMILIARITY, FamiliaritySpec, StrangerFigures
 from serve.model_file.spec import OUTPUT, InputSpec, PrepareSpec
 from train.data.datasets import Images
+from train.data.strangers import make_strangers
 from train.evaluation.familiarity import LEAST_HELD_OUT, Distance, Table, choose_way, fit_table, measure_roc_auc
 from train.evaluation.metrics import Integers
 from train.export.familiarity.nodes import Layer, append_nodes, remove_familiarity
-from train.export.familiarity.strangers import make_strangers
 from train.export.onnx_file import run_outputs
 
 THRESHOLD = 0.01  # of the figures in the card
@@ -59,8 +60,7 @@ def add_familiarity(
     made = make_strangers(images.held_out[0], target, prepare, count=stranger_count)
     read = FeatureReader(bare, layer)
     labels = np.concatenate([labels for _, labels in images.fitted])
-    plain, *redrawn = map(read, images.held_out)
-    known = np.concatenate([plain] * max(1, len(redrawn)) + redrawn)
+    known = weigh_views([read(each) for each in images.held_out])
     strangers = {kind: read(each) for kind, each in made.items()}
     try:
         name, distance = choose_way(
@@ -108,6 +108,12 @@ def measure_familiarity(
             for kind, found in made.items()
         },
     )
+
+
+def weigh_views(views: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """What was found of each view of the held-out images, as a table takes it: the first counts as all others do."""
+    plain, *redrawn = views
+    return np.concatenate([plain] * max(1, len(redrawn)) + redrawn)
 
 
 def _measure_share_below(table: Table, distance: Distance, features: Features) -> float:

@@ -38,7 +38,7 @@ def append_nodes(model: onnx.ModelProto, layer: Layer, distance: Distance, table
     """A copy with the output `familiarity`, float32 [N]."""
     whole = onnx.ModelProto()
     whole.CopyFrom(model)
-    writer = _Writer(whole)
+    writer = Writer(whole, PREFIX)
     features = writer.take(layer, distance)
     centred = -distance.centre @ distance.whitening
     white = writer.add("Gemm", features, distance.whitening, centred)  # [N, D]
@@ -68,11 +68,12 @@ def remove_familiarity(model: onnx.ModelProto) -> onnx.ModelProto:
     return bare
 
 
-class _Writer:
+class Writer:
     """Appends nodes to a graph, with names of their own."""
 
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self._graph = model.graph
+    def __init__(self, model: onnx.ModelProto, prefix: str) -> None:
+        """All names of nodes and weights begin with `prefix`."""
+        self._graph, self._prefix = model.graph, prefix
         self._opset = next(each.version for each in model.opset_import if each.domain in ("", "ai.onnx"))
 
     def take(self, layer: Layer, distance: Distance) -> str:
@@ -103,7 +104,7 @@ class _Writer:
 
     def add(self, kind: str, *inputs: str | npt.NDArray[np.float64 | np.int64], result: str = "", **facts: Any) -> str:
         """Append a node that takes values by name, and weights. Returns the name of what it gives."""
-        name = f"{PREFIX}{len(self._graph.node)}"
+        name = f"{self._prefix}{len(self._graph.node)}"
         names = [each if isinstance(each, str) else self._keep(f"{name}/{at}", each) for at, each in enumerate(inputs)]
         self._graph.node.append(helper.make_node(kind, names, [result or name], name=name, **facts))
         return result or name

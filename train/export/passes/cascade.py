@@ -1,12 +1,11 @@
 """Two graphs -> one that asks the second net only about the images of which the first is unsure; and back.
 
 Enters and leaves: onnx.ModelProto from `images` uint8 [N, H, W, C] to `probabilities` float32 [N, K], and a threshold.
-Does not know: Keras, files, how the threshold was chosen (`evaluation/cascade.py`).
+Does not know: Keras, files, how the threshold was chosen (`evaluation/passes/cascade.py`).
 
 Most images are easy, and a small net answers them as a large one does (Viola & Jones 2001; Wang et al. 2022, "Wisdom of
 Committees"). Only the rows of unsure images reach the second net. Its nodes, values and weights have names that begin
-with SECOND, and those that join both nets begin with PREFIX, so that the graph can be taken apart. If both nets give
-familiarity, that of the net that was asked last counts.
+with SECOND, and those that join both nets begin with PREFIX, so that the graph can be taken apart.
 """
 
 from typing import Any, NamedTuple
@@ -19,7 +18,8 @@ from onnx import helper, numpy_helper
 from serve.errors import ModelFileError
 from serve.model_file.familiarity import FAMILIARITY
 from serve.model_file.spec import INPUT, OUTPUT
-from train.export.familiarity.nodes import remove_familiarity
+from train.evaluation.passes.joint_familiarity import LEAST, PRODUCT, JointFamiliarity
+from train.export.familiarity.nodes import Writer, remove_familiarity
 
 PREFIX, SECOND = "cascade/", "second_net/"
 FIRST, FIRST_FAMILIARITY = PREFIX + "first", PREFIX + "first_familiarity"
@@ -39,6 +39,8 @@ class Parts(NamedTuple):
     """Share of the second net's probabilities in the mean with the first's, from 0 to 1."""
     power: float = 1.0
     """What that mean is raised to before it sums to 1 again, for a mean is less sure than it is right."""
+    familiarity: JointFamiliarity | None = None
+    """How those of both nets become one; None leaves them out."""
 
 
 def join(parts: Parts) -> onnx.ModelProto:
@@ -47,10 +49,7 @@ def join(parts: Parts) -> onnx.ModelProto:
     The older of two operation sets is raised. Raises ModelFileError if that cannot be done, or for a net with branches
     and loops.
     """
-    gives_familiarity = all(
-        any(output.name == FAMILIARITY for output in each.graph.output) for each in (parts.first, parts.second)
-    )
-    if not gives_familiarity:
+    if parts.familiarity is None:
         parts = parts._replace(first=remove_familiarity(parts.first), second=remove_familiarity(parts.second))
     version = max(_read_version(each) for each in (parts.first, parts.second))
     joined, second = (_raise_version(each, version) for each in (parts.first, parts.second))
@@ -62,14 +61,19 @@ def join(parts: Parts) -> onnx.ModelProto:
     joined.opset_import.extend(each for each in second.opset_import if each.domain not in known)
     joined.ir_version = max(joined.ir_version, second.ir_version)
     del joined.graph.value_info[:]
-    joined.graph.node.extend([*_choose_rows(version), *second.graph.node, *_combine(gives_familiarity)])
+    joined.graph.node.extend([*_choose_rows(version), *second.graph.node, *_combine()])
     joined.graph.initializer.extend(second.graph.initializer)
     joined.graph.initializer.extend(_make_constants(parts))
+    if parts.familiarity:
+        _combine_familiarity(joined, parts.familiarity)
     return joined
 
 
 def split(model: onnx.ModelProto) -> Parts | None:
-    """The nets of a cascade, each as it was before `join`; None for another graph."""
+    """The nets of a cascade, each as it was before `join`; None for another graph.
+
+    How their familiarity became one is not read back: it is chosen anew whenever nets are joined.
+    """
     numbers = {tensor.name: tensor for tensor in model.graph.initializer if tensor.name.startswith(PREFIX)}
     if not numbers:
         return None
@@ -146,9 +150,9 @@ def _choose_rows(version: int) -> list[onnx.NodeProto]:
     ]
 
 
-def _combine(gives_familiarity: bool) -> list[onnx.NodeProto]:
+def _combine() -> list[onnx.NodeProto]:
     """From the answers of both nets to that of the cascade."""
-    nodes = [
+    return [
         _make("GatherND", ["first", "rows"], "again"),
         _make("Mul", ["again", "rest"], "share_of_first"),
         helper.make_node("Mul", [SECOND + OUTPUT, PREFIX + "weight"], [PREFIX + "share"], PREFIX + "share_of_second"),
@@ -158,10 +162,17 @@ def _combine(gives_familiarity: bool) -> list[onnx.NodeProto]:
         _make("Div", ["raised", "sum"], "answer"),
         helper.make_node("ScatterND", [FIRST, PREFIX + "rows", PREFIX + "answer"], [OUTPUT], PREFIX + "scatter"),
     ]
-    if gives_familiarity:
-        taken = [FIRST_FAMILIARITY, PREFIX + "rows", SECOND + FAMILIARITY]
-        nodes.append(helper.make_node("ScatterND", taken, [FAMILIARITY], PREFIX + "familiarity"))
-    return nodes
+
+
+def _combine_familiarity(joined: onnx.ModelProto, joint: JointFamiliarity) -> None:
+    """From the familiarity of both nets to that of the cascade, in place."""
+    writer, rows, both = Writer(joined, PREFIX), PREFIX + "rows", SECOND + FAMILIARITY
+    if joint.way in (LEAST, PRODUCT):
+        again = writer.add("GatherND", FIRST_FAMILIARITY, rows)
+        both = writer.add("Min" if joint.way == LEAST else "Mul", again, both)
+    whole = writer.add("ScatterND", FIRST_FAMILIARITY, rows, both)
+    column = writer.add("Reshape", whole, np.array([-1, 1], np.int64))
+    writer.look_up(writer.add("Sub", np.array([1.0]), column), joint.table)
 
 
 def _make(kind: str, inputs: list[str], output: str, **attributes: Any) -> onnx.NodeProto:

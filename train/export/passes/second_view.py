@@ -1,7 +1,7 @@
 """A graph that looks at each image once <-> one that also looks at the mirror images of those it is unsure about.
 
 Enters and leaves: an onnx.ModelProto from `images` uint8 [N, H, W, C] to `probabilities`. Does not know: Keras, how the
-threshold was chosen (`evaluation/second_view.py`).
+threshold was chosen (`evaluation/passes/second_view.py`).
 
 Only the rows of unsure images go through the net again. Both passes share their weights. The nodes that are added have
 names that begin with PREFIX, so that a conversion can take them away, change the net once, and add them again.

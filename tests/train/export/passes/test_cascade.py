@@ -11,7 +11,9 @@ from serve.model_file.familiarity import FAMILIARITY
 from serve.model_file.spec import OUTPUT
 from train.data.datasets import Dataset, Part
 from train.evaluation.calibration import measure_calibration_error
-from train.evaluation.cascade import answer_by_both, choose_cascade
+from train.evaluation.familiarity import Table
+from train.evaluation.passes.cascade import answer_by_both, choose_cascade
+from train.evaluation.passes.joint_familiarity import WAYS, JointFamiliarity, Seen, combine
 from train.export.graph import halve
 from train.export.keras_graph import convert
 from train.export.measure.cost import count_multiply_adds
@@ -54,7 +56,7 @@ def test_both_nets_answer_where_the_first_is_unsure(parts: Parts) -> None:
     raised = (0.4 * first + 0.6 * second) ** 1.3
     wanted = np.where(is_unsure[:, None], raised / raised.sum(axis=1, keepdims=True), first)
     np.testing.assert_allclose(run(graph, draw_images()), wanted, atol=1e-6)
-    np.testing.assert_allclose(answer_by_both(first, second, *parts[2:]), wanted, atol=1e-6)
+    np.testing.assert_allclose(answer_by_both(first, second, *parts[2:5]), wanted, atol=1e-6)
 
 
 @pytest.mark.parametrize(("below", "answering"), [(0.0, 0), (1.1, 1)], ids=["none", "all"])
@@ -76,7 +78,7 @@ def test_a_cascade_is_taken_apart_into_its_nets(parts: Parts) -> None:
     for each in (parts, halved, parts._replace(second=add_second_view(parts.second, 0.5))):
         found = split(join(each))
         assert found is not None
-        assert found[2:] == tuple(float(np.float32(number)) for number in parts[2:])
+        assert found[2:5] == tuple(float(np.float32(number)) for number in parts[2:5])
         for before, after in zip(each[:2], found[:2], strict=True):
             onnx.checker.check_model(after, full_check=True)
             assert [node.name for node in after.graph.node] == [node.name for node in before.graph.node]
@@ -84,22 +86,25 @@ def test_a_cascade_is_taken_apart_into_its_nets(parts: Parts) -> None:
     assert split(parts.first) is None
 
 
-def test_the_familiarity_is_that_of_the_net_that_was_asked_last(parts: Parts) -> None:
-    """Each net's stands in for its highest probability here."""
-    familiar = parts._replace(first=add_highest(parts.first), second=add_highest(parts.second))
-    graph = join(familiar)
+@pytest.mark.parametrize("way", WAYS)
+def test_the_familiarity_of_both_nets_becomes_one_by_a_way_and_a_table(parts: Parts, way: str) -> None:
+    table = Table(np.array([0.0, 0.3, 0.8, 1.0]), np.array([1.0, 0.6, 0.2, 0.0]))
+    joint = JointFamiliarity(way, table)
+    graph = join(parts._replace(first=add_highest(parts.first), second=add_highest(parts.second), familiarity=joint))
     onnx.checker.check_model(graph, full_check=True)
     first, second = (run(each, draw_images()).max(axis=1) for each in parts[:2])
     (found,) = next(run_outputs(graph.SerializeToString(), draw_images(), [FAMILIARITY]))
-    np.testing.assert_allclose(found, np.where(first < parts.below, second, first), atol=1e-6)
+    values = combine(Seen(first, second, first < parts.below), way)
+    np.testing.assert_allclose(found, table.look_up(1 - values), atol=1e-5)
     taken_apart = split(graph)
     assert taken_apart is not None
-    for net in taken_apart[:2]:
-        assert [output.name for output in net.graph.output] == [OUTPUT, FAMILIARITY]
-        onnx.checker.check_model(net, full_check=True)
+    for before, after in zip((parts.first, parts.second), taken_apart[:2], strict=True):
+        onnx.checker.check_model(after, full_check=True)
+        assert [output.name for output in after.graph.output] == [OUTPUT, FAMILIARITY]
+        assert [node.name for node in after.graph.node] == [node.name for node in add_highest(before).graph.node]
 
 
-def test_there_is_no_familiarity_if_one_net_gives_none(parts: Parts) -> None:
+def test_there_is_no_familiarity_without_a_way(parts: Parts) -> None:
     graph = join(parts._replace(first=add_highest(parts.first)))
     onnx.checker.check_model(graph, full_check=True)
     assert [output.name for output in graph.graph.output] == [OUTPUT]

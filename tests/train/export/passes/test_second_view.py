@@ -12,7 +12,7 @@ from serve.model_file.spec import PrepareSpec
 from tests.support import make_graph
 from train.data.datasets import Dataset, Part
 from train.evaluation.calibration import Calibration, apply_softmax
-from train.evaluation.second_view import measure_confidence
+from train.evaluation.passes.second_view import measure_confidence
 from train.export.from_keras import convert, export
 from train.export.graph import halve
 from train.export.onnx_file import run_onnx

@@ -1,10 +1,10 @@
-"""`train.export.familiarity.strangers`: made strangers are inputs of the model, and the same for a seed."""
+"""`train.data.strangers`: made strangers are inputs of the model, and the same for a seed."""
 
 import numpy as np
 import pytest
 
 from serve.model_file.spec import InputSpec, PrepareSpec
-from train.export.familiarity.strangers import blend, exchange_parts, make_strangers
+from train.data.strangers import blend, exchange_parts, make_strangers, scatter_waves, show_strangers
 
 GREY = InputSpec((28, 28, 1), "uint8", "grey"), PrepareSpec("digit", 1, {"box": 20})
 RGB = InputSpec((32, 32, 3), "uint8", "rgb"), PrepareSpec("photo", 1, {})
@@ -32,3 +32,21 @@ def test_exchanged_parts_are_the_same_parts_elsewhere() -> None:
     assert (moved != images).any()
     assert np.array_equal(np.sort(moved, axis=None), np.sort(images, axis=None))
     assert np.array_equal(moved[:, 16:], images[:, 16:])
+
+
+def test_scattered_waves_keep_the_mean_and_the_strengths_of_all_waves_but_show_something_else() -> None:
+    images = np.random.default_rng(0).integers(100, 156, (2, 16, 16, 3), np.uint8)
+    scattered = scatter_waves(images, np.random.default_rng(1))
+    before, after = (np.abs(np.fft.fft2(each.astype(float), axes=(1, 2))) for each in (images, scattered))
+    assert np.abs(images.astype(int) - scattered).mean() > 10
+    assert after == pytest.approx(before, rel=0.02, abs=16)  # rounded to whole levels
+
+
+def test_a_training_gets_as_many_strangers_of_each_kind_and_none_that_a_choice_is_made_by() -> None:
+    held_out = np.random.default_rng(0).integers(0, 256, (9, 32, 32, 3), np.uint8)
+    shown = show_strangers(held_out, *RGB, count=10, seed=0)
+    made = make_strangers(held_out, *RGB, count=2)
+    assert len(shown) == 2 * (len(made) - 1)  # all kinds but blends
+    seen = {image.tobytes() for image in shown}
+    assert len(seen) == len(shown)
+    assert not any(image.tobytes() in seen for images in made.values() for image in images)

@@ -1,9 +1,9 @@
-"""`train.evaluation.second_view`: the threshold that a share of held-out images sets, and combined logits."""
+"""`train.evaluation.passes.second_view`: the threshold that a share of held-out images sets, and combined logits."""
 
 import numpy as np
 import pytest
 
-from train.evaluation.second_view import choose_second_view, combine, measure_confidence
+from train.evaluation.passes.second_view import choose_second_view, combine, measure_confidence
 
 
 def draw_logits(count: int = 500) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
