@@ -12,16 +12,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from serve.errors import ModelFileError
-from serve.model_file.spec import ModelSpec
+from serve.model_file.familiarity import FAMILIARITY
+from serve.model_file.spec import OUTPUT, ModelSpec
 from serve.program import name_program
 from train.commands.ending import run
 from train.commands.familiarity import describe as describe_familiarity
 from train.commands.familiarity import gather_images, load_for
+from train.commands.joining.files import QUESTION, read_graph, read_whole, require_same
 from train.commands.publish import find_source_commit, print_test_figures
+from train.data.strangers import make_strangers
 from train.evaluation.card import write_card
-from train.evaluation.cascade import Cascade, choose_cascade
 from train.evaluation.metrics import Floats, measure_accuracy
+from train.evaluation.passes.cascade import Cascade, choose_cascade
+from train.evaluation.passes.joint_familiarity import JointFamiliarity, Seen, choose_joint_familiarity
 from train.flags import add_data_flag, read_flags
 from train.recipes.recipe import read_augmentation
 from train.run_folder import partial_folder, publish
@@ -29,7 +35,8 @@ from train.run_folder import partial_folder, publish
 if TYPE_CHECKING:
     import onnx
 
-    from train.data.datasets import Dataset
+    from train.data.datasets import Dataset, Images
+    from train.export.passes.cascade import Parts
 
 SHARE, WEIGHT = 0.3, 0.6
 CASCADE = "cascade"
@@ -87,9 +94,10 @@ def join_files(flags: CascadeFlags) -> int:
     from train.export.passes.cascade import Parts, join
 
     (first, first_spec), (second, spec) = (read_graph(path) for path in (flags.first, flags.second))
-    require_same(first_spec, spec)
+    require_same(first_spec, spec, (*QUESTION, "precision"))
     if (spec.precision == "float32") != (flags.into is None):
         raise ModelFileError(f"wanted --into with files in fewer bits alone, got files in {spec.precision}")
+    whole = read_whole(flags.into, first_spec, spec) if flags.into else None
     dataset = load_for(spec, flags.data)
     if not len(dataset.validation):
         raise ModelFileError("wanted files whose trainings held images out, to choose the threshold by; found none")
@@ -99,62 +107,64 @@ def join_files(flags: CascadeFlags) -> int:
         f"validation accuracy {chosen.accuracy:.4f} with the second net asked about {chosen.share:.1%}, "
         f"{chosen.accuracy_of_first:.4f} with the first alone, {chosen.accuracy_of_second:.4f} with the second"
     )
-    graph = join(Parts(first, second, chosen.below, chosen.weight, chosen.power))
+    parts = Parts(first, second, chosen.below, chosen.weight, chosen.power)
+    joint = None
+    if first_spec.familiarity and spec.familiarity:
+        joint = join_familiarity(parts, spec, dataset)
+        print(f"familiarity: {joint.way}, where both were asked")
+    elif first_spec.familiarity or spec.familiarity:
+        print("familiarity: none, for only one of the files gives it")
+    graph = join(parts._replace(familiarity=joint))
     if spec.recipe.get("halves_weights"):
         graph = halve(graph)  # that of the familiarity, too
     facts, parameters = describe_recipe(first_spec, spec, chosen), first_spec.parameters + spec.parameters
-    spec, probabilities = measure(graph, first_spec, replace(spec, recipe=facts, parameters=parameters), dataset)
-    if flags.into:
-        write_smaller(graph, spec, probabilities, dataset, flags.into)
+    joined = replace(spec, recipe=facts, parameters=parameters)
+    spec, probabilities = measure(graph, first_spec, joined, dataset, joint.way if joint else "")
+    if flags.into and whole:
+        write_smaller(graph, spec, probabilities, run_onnx(whole.SerializeToString(), dataset.test.images), flags.into)
     else:
         folder = publish_joined(graph, spec, probabilities, dataset, flags.out)
         print(f"wrote {folder / 'model.onnx'}, and beside it README.md, classes.csv and pictures")
     return 0
 
 
-def read_graph(path: Path, *, joined: bool = False) -> tuple["onnx.ModelProto", ModelSpec]:
-    """The graph and the facts of a file of one net, or of a cascade. Raises ModelFileError, which names the file."""
-    import onnx  # not above, as in `join_files`
+def join_familiarity(parts: "Parts", spec: ModelSpec, dataset: "Dataset") -> JointFamiliarity:
+    """How the familiarity of both nets becomes one. Raises ModelFileError if it cannot be fitted."""
+    from train.export.familiarity.fit import STRANGERS, weigh_views  # not above, as in `join_files`
+    from train.export.onnx_file import run_outputs
 
-    from train.export.onnx_file import read_model_file
-    from train.export.passes.cascade import split
+    images = gather_images(dataset, read_augmentation(spec.recipe), spec.prepare)
 
-    kinds = ("a file of one net", "a cascade")
+    def look(given: "Images") -> Seen:
+        runs = [run_outputs(each.SerializeToString(), given, [FAMILIARITY, OUTPUT]) for each in parts[:2]]
+        (first, sure), (second, _) = (map(np.concatenate, zip(*run, strict=True)) for run in runs)
+        return Seen(first, second, sure.max(axis=1) < parts.below)
+
+    strangers = make_strangers(dataset.validation.images, spec.input, spec.prepare, count=STRANGERS)
+    known = Seen(*map(weigh_views, zip(*map(look, images.held_out), strict=True)))
     try:
-        data, spec = read_model_file(path)
-        graph = onnx.load_from_string(data)
-        if (split(graph) is not None) != joined:
-            raise ModelFileError(f"wanted {kinds[joined]}, found {kinds[not joined]}")
-    except ModelFileError as error:
-        raise ModelFileError(f"{path}: {error}") from error
-    return graph, spec
-
-
-def require_same(first: ModelSpec, second: ModelSpec) -> None:
-    """Raise ModelFileError if two files do not answer the same question about the same images."""
-    for name in ("dataset", "labels", "input", "prepare", "precision"):
-        got, wanted = getattr(first, name), getattr(second, name)
-        if got != wanted:
-            raise ModelFileError(f"wanted two files of the same {name}, got {got} and {wanted}")
-    held_out = [spec.recipe.get("validation_count") for spec in (first, second)]
-    if held_out[0] != held_out[1]:
-        raise ModelFileError(f"wanted two files whose trainings held out the same images, got {held_out} of them")
+        return choose_joint_familiarity(known, [look(each) for each in strangers.values()])
+    except ValueError as error:
+        raise ModelFileError(f"the familiarity of both nets cannot be fitted: {error}") from error
 
 
 def describe_recipe(first: ModelSpec, second: ModelSpec, chosen: Cascade) -> dict[str, object]:
     """The recipe of the second net, with what joined both and the recipe of the first.
 
-    The calibration of the second net is left out, for it is no longer that of all answers.
+    The first net's calibration stays, for that net gives most answers alone. The second's is that of no answer now.
     """
-    left_out = {"calibration", "second_view", "variant_parity"}
+    left_out = {"second_view", "variant_parity"}
     nets = [{key: value for key, value in spec.recipe.items() if key not in left_out} for spec in (first, second)]
-    return {**nets[1], CASCADE: asdict(chosen) | {"first": nets[0]}}
+    return {**nets[1], "calibration": None, CASCADE: asdict(chosen) | {"first": nets[0]}}
 
 
 def measure(
-    graph: "onnx.ModelProto", first: ModelSpec, spec: ModelSpec, dataset: "Dataset"
+    graph: "onnx.ModelProto", first: ModelSpec, spec: ModelSpec, dataset: "Dataset", way: str
 ) -> tuple[ModelSpec, Floats]:
-    """The facts of a joined graph, from those of its second net, and its probabilities of the test set."""
+    """The facts of a joined graph, from those of its second net, and its probabilities of the test set.
+
+    `way` is how the familiarity of both became one.
+    """
     from train.export.familiarity.fit import measure_familiarity  # not above, as in `join_files`
     from train.export.onnx_file import measure_self_test, run_onnx
 
@@ -162,7 +172,7 @@ def measure(
     familiarity = None
     if first.familiarity and spec.familiarity:
         images = gather_images(dataset, read_augmentation(spec.recipe), spec.prepare)
-        methods = f"{first.familiarity.method} in the first net and {spec.familiarity.method} in the second"
+        methods = f"{first.familiarity.method} in the first net and {spec.familiarity.method} in the second, {way}"
         familiarity = measure_familiarity(graph, images, spec.input, spec.prepare, methods)
     measured = replace(
         spec,
@@ -203,15 +213,11 @@ def publish_joined(
         return publish(partial)
 
 
-def write_smaller(
-    graph: "onnx.ModelProto", spec: ModelSpec, probabilities: Floats, dataset: "Dataset", folder: Path
-) -> None:
-    """Write a file in fewer bits beside the float32 one, and say how far both differ. Raises ModelFileError."""
+def write_smaller(graph: "onnx.ModelProto", spec: ModelSpec, found: Floats, expected: Floats, folder: Path) -> None:
+    """Write a file in fewer bits, and say how far what it found is from the float32 file's probabilities."""
     from train.export.measure.parity import measure_parity  # not above, as in `join_files`
-    from train.export.onnx_file import run_onnx, write_model_file
+    from train.export.onnx_file import write_model_file
 
-    whole, _ = read_graph(folder / "model.onnx", joined=True)
-    expected = run_onnx(whole.SerializeToString(), dataset.test.images)
-    facts = {**spec.recipe, "variant_parity": asdict(measure_parity(expected, probabilities))}
+    facts = {**spec.recipe, "variant_parity": asdict(measure_parity(expected, found))}
     path = write_model_file(graph, replace(spec, recipe=facts), folder, f"model.{spec.precision}.onnx")
     print(f"wrote {path}")

@@ -20,8 +20,6 @@ from train.commands.converting.command import (
     choose_preparation,
     main,
     parse_flags,
-    read_number,
-    read_size,
 )
 from train.commands.variants import main as write_variant_of
 from train.export.onnx_file import read_model_file, run_onnx
@@ -198,11 +196,6 @@ def test_an_onnx_file_is_converted_without_tensorflow(net: Path, labels: Path, t
     command = [sys.executable, "-c", program, net, "--name", "colours", "--labels", labels, "--scale", "1"]
     done = subprocess.run([*command, "--out", tmp_path / "runs"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-
-
-def test_numbers_and_sizes_are_read_as_people_write_them() -> None:
-    assert [read_number(text) for text in ("1/255", "0.5", "1 / 127.5", "-1")] == [1 / 255, 0.5, 1 / 127.5, -1]
-    assert [read_size(text) for text in ("224", "224x160")] == [(224, 224), (224, 160)]
 
 
 def test_a_graph_with_our_names_in_it_is_converted(convert: Convert, net: Path) -> None:
