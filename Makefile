@@ -22,6 +22,11 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork
 BUILD_REQUIRES = $(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])'
 
 TRITON := $(VENV)/tritonclient
+# These tests keep no time and start no servers that do, so files of them run two at a time, after the others.
+PAIRED := tests/train tests/people tests/strangers
+ALONE := $(PAIRED:%=--ignore=%)
+PAIRS := $(PAIRED) --numprocesses 2 --dist loadfile
+run_tests = @$(BIN)/python -m pytest $(1) $(ALONE); first=$$?; $(BIN)/python -m pytest $(1) $(PAIRS) && exit $$first
 # What `make fuzz` tries; INKLING_FUZZ_SEED in the environment repeats a run.
 IMAGES ?= 100000
 REQUESTS ?= 20000
@@ -46,7 +51,7 @@ web: $(WEB)  ## serve the shipped models and the page; it prints the address
 	$(BIN)/python -m serve --web-port 8080
 
 test: $(TEST)  ## the tests that take under 5 s each
-	$(BIN)/python -m pytest -m "not slow"
+	$(call run_tests,-m "not slow")
 
 lint: $(TEST)  ## style and types
 	$(BIN)/ruff check
@@ -58,7 +63,7 @@ docs: $(TEST)  ## write what pages have from code, and build the site into build
 	$(BIN)/python -m sphinx -W --keep-going -q docs build/docs
 
 check: lint docs bench-short  ## what CI runs: all of these, and every test
-	$(BIN)/python -m pytest
+	$(call run_tests)
 
 fuzz: $(TEST)  ## mutated images, requests and model files, for hours; IMAGES, REQUESTS and MODELS say how many
 	INKLING_FUZZ_IMAGES=$(IMAGES) INKLING_FUZZ_REQUESTS=$(REQUESTS) INKLING_FUZZ_MODELS=$(MODELS) \

@@ -7,10 +7,12 @@ import asyncio
 import io
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -189,3 +191,43 @@ class RunningServer:
             self._started.set()
         await self._stop.wait()
         await self.server.stop()
+
+
+class Stoppable(Protocol):
+    """A server of a test."""
+
+    def stop(self) -> None:
+        """End it."""
+
+
+S = TypeVar("S", bound=Stoppable)
+
+
+@contextmanager
+def starting(make: Callable[..., S]) -> Iterator[Callable[..., S]]:
+    """A function that starts what `make` makes. All are stopped at the end."""
+    with ExitStack() as stack:
+
+        def start(*arguments: Any, **options: Any) -> S:
+            made = make(*arguments, **options)
+            stack.callback(made.stop)
+            return made
+
+        yield start
+
+
+class Interrupting(io.StringIO):
+    """A stdout at which Ctrl-C comes with a text.
+
+    A signal at any moment may come inside of a callback of the garbage collector, which drops the exception.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+
+    def write(self, printed: str) -> int:
+        """Keep what is printed before that text. Raises KeyboardInterrupt in its place."""
+        if self.text in printed:
+            raise KeyboardInterrupt
+        return super().write(printed)

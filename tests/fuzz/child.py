@@ -25,10 +25,11 @@ from serve.api.inkling_v1 import check_description
 from serve.errors import ImageError, ModelFileError
 from serve.images.pool import DecodePool
 from serve.images.reader import ImageReader, Prepared
+from serve.inference.answer import Answer
 from serve.inference.device import Placement
 from serve.inference.loader import Loader
 from serve.inference.registry import Registry
-from serve.inference.runner import Answer, RunnerLimits
+from serve.inference.runner import RunnerLimits
 from serve.machine.cpu_policy import CpuPolicy
 from serve.machine.memory import return_free_memory, return_thread_memory
 from serve.machine.watchdog import Watchdog

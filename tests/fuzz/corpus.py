@@ -28,7 +28,7 @@ from serve.images.pixels import Policy
 from serve.images.policies.find import POLICIES, find_policy
 from serve.model_file.spec import COLOUR_CHANNELS, InputSpec, PrepareSpec, SelfTest
 from serve.pb import classifier_pb2, open_inference_pb2
-from tests.serve.api.malformed import make_files, make_pixels, pack
+from tests.serve.api.messages import make_files, make_pixels, pack
 from tests.support import ROOT, encode, make_graph, make_spec
 from train.export.onnx_file import measure_self_test, seal_model
 
@@ -43,7 +43,7 @@ WAYS: dict[str, tuple[dict[str, object], ...]] = {
 }
 """Options of Pillow by format, each for a file of its own; a format that is not here is written without any."""
 LARGEST_SAMPLE_BYTES = 40_000
-CANDIDATES = (8, 1, 0.5, True, "rgb", "peel", "bilinear", 16, (1, 1))
+CANDIDATES = (8, 1, 0.5, True, "rgb", "frame", "bilinear", 16, (1, 1))
 """Values for the parameters of a policy that needs some."""
 
 

@@ -106,6 +106,14 @@ def test_every_file_that_a_page_names_is_there(page: Path) -> None:
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
 
 
+def test_every_file_that_a_module_names_is_there() -> None:
+    files = [path for folder in ("serve", "train", "tests", "docs") for path in (ROOT / folder).rglob("*.py")]
+    known = {"/".join(path.parts[-length:]) for path in files for length in range(1, 5)}
+    named = {(path.name, name) for path in files for name in re.findall(r"`([\w/]+\.py)`", path.read_text())}
+    assert named
+    assert {(module, name) for module, name in named if name not in known} == set()
+
+
 @pytest.mark.parametrize(
     ("question", "answer"),
     [

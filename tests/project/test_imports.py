@@ -81,9 +81,9 @@ ROOMS: dict[str, set[str]] = {
 }
 TRAINING_PACKAGES = {"tensorflow", "keras", "tf2onnx", "onnx", "train"}
 OWNERS = {
-    "grpc": ("serve.api", "serve.process.server", "serve.client", "serve.web", "serve.bench", "serve.pb"),
-    "grpc_health": ("serve.api", "serve.process.server", "serve.client", "serve.bench"),
-    "grpc_reflection": ("serve.api", "serve.process.server"),
+    "grpc": ("serve.api", "serve.process.listening.listeners", "serve.client", "serve.web", "serve.bench", "serve.pb"),
+    "grpc_health": ("serve.api", "serve.client", "serve.bench"),
+    "grpc_reflection": ("serve.api",),
     "prometheus_client": ("serve.telemetry",),
     "starlette": ("serve.web",),
     "uvicorn": ("serve.web.listening",),

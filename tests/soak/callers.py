@@ -19,7 +19,7 @@ from serve.pb import classifier_pb2 as pb
 from serve.pb.classifier_pb2_grpc import ClassifierServiceStub
 from serve.pb.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from tests.fuzz.corpus import image_files, methods, requests
-from tests.serve.api.malformed import make_files, pack
+from tests.serve.api.messages import make_files, pack
 from tests.serve.hostile.images import bombs
 from tests.serve.hostile.wire import call, connect, goaway, hello
 
