@@ -23,7 +23,7 @@ from serve.model_file.folder import find_newest
 from serve.program import name_program
 from train.commands.ending import STDOUT_REMEDY, advise_resuming, run
 from train.commands.publish import print_outcome, print_test_figures, publish_run
-from train.commands.start import read_initial, start_from, teach
+from train.commands.start import find_teacher, read_initial, start_from, teach
 from train.data.datasets import load
 from train.evaluation.metrics import measure_accuracy
 from train.flags import RunFlags, add_data_flag, add_run_flags, read_count, read_flags
@@ -78,7 +78,7 @@ def parse_flags(module: str, default: str) -> RecipeFlags:
     epochs = "train N epochs; 0 evaluates the newest file in --out, or else the shipped one; default: the recipe's"
     add("--epochs", type=read_count, metavar="N", help=epochs)
     add("--initial", type=Path, metavar="FILE", help="start from the weights of this model.onnx of the same net")
-    teacher = "give this model.onnx a share in the targets; its answers are computed before the first epoch"
+    teacher = "give the answers of this model.onnx a share in the targets"
     add("--teacher", type=Path, metavar="FILE", help=teacher)
     add_data_flag(parser)
     add_run_flags(parser)
@@ -183,6 +183,7 @@ def _train_locked(recipe: Recipe, dataset: "Dataset", flags: RunFlags, checkpoin
         checkpoint=checkpoint,
         resume=flags.resume,
         targets=teach(recipe, dataset),
+        teacher=find_teacher(recipe, dataset),
     )
     fitted, view = build.build_float32(model, recipe.net), progress.second_view
     below = view.below if view else 0.0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from train.evaluation.metrics import Floats
+from train.fitting.distillation import Teacher, mix_targets
 from train.recipes.recipe import Distillation, Recipe
 
 if TYPE_CHECKING:
@@ -22,11 +23,12 @@ if TYPE_CHECKING:
 def start_from(recipe: Recipe, initial: Path | None, teacher: Path | None) -> Recipe:
     """The recipe with the files of the flags, so that the metadata of the new file name them.
 
-    From a file's weights a recipe with a tuning does that alone.
+    From a file's weights a recipe with a tuning does that alone. Without a teacher there is no distillation.
     """
     if initial:
         recipe = replace(recipe, initial=str(initial), epochs=0 if recipe.tuning else recipe.epochs)
-    return replace(recipe, distillation=Distillation(str(teacher))) if teacher else recipe
+    settings = replace(recipe.distillation or Distillation(), teacher=str(teacher)) if teacher else None
+    return replace(recipe, distillation=settings)
 
 
 def read_initial(recipe: Recipe, dataset: "Dataset") -> "keras.Model":
@@ -41,12 +43,23 @@ def read_initial(recipe: Recipe, dataset: "Dataset") -> "keras.Model":
 
 
 def teach(recipe: Recipe, dataset: "Dataset") -> Floats | None:
-    """The targets float [N, K] of the training images with the teacher's share; None without a teacher."""
-    if recipe.distillation is None:
+    """The targets float [N, K] of the training images with the share of a teacher that sees them as they are.
+
+    None without such a teacher. Raises ModelFileError.
+    """
+    if recipe.distillation is None or recipe.distillation.views:
         return None
     from train.export.onnx_file import ask_teacher  # not above: it imports ONNX
-    from train.fitting.distillation import mix_targets
 
     print(f"asking the teacher {recipe.distillation.teacher} about {len(dataset.train):,} images", flush=True)
     answers = ask_teacher(Path(recipe.distillation.teacher), dataset)
     return mix_targets(np.eye(answers.shape[1])[dataset.train.labels], answers, recipe.distillation)
+
+
+def find_teacher(recipe: Recipe, dataset: "Dataset") -> Teacher | None:
+    """The teacher that answers the images of each epoch as they are shown; None without one. Raises ModelFileError."""
+    if recipe.distillation is None or not recipe.distillation.views:
+        return None
+    from train.export.onnx_file import open_teacher  # not above: it imports ONNX
+
+    return Teacher(open_teacher(Path(recipe.distillation.teacher), dataset), recipe.distillation, len(dataset.train))

@@ -5,7 +5,7 @@ probabilities. Does not know: Keras, or where a graph came from.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -140,9 +140,19 @@ def ask_teacher(path: Path, dataset: Dataset) -> Probabilities:
 
     The file's classes have to be those of the dataset, in the same order.
     """
+    return run_onnx(_read_teacher(path, dataset), dataset.train.images)
+
+
+def open_teacher(path: Path, dataset: Dataset) -> Callable[[Images], Probabilities]:
+    """What answers images uint8 [N, H, W, C] with a file's probabilities float32 [N, K]. Raises ModelFileError."""
+    session = open_session(_read_teacher(path, dataset))
+    return lambda images: np.asarray(session.run([OUTPUT], {INPUT: images})[0])
+
+
+def _read_teacher(path: Path, dataset: Dataset) -> bytes:
     data, spec = read_model_file(path)
     if spec.labels["en"] != dataset.labels["en"] or spec.input.shape != dataset.shape:
         raise ModelFileError(
             f"{path}: wanted a model of the classes and the image size of {dataset.name}, found one of {spec.dataset}"
         )
-    return run_onnx(data, dataset.train.images)
+    return data

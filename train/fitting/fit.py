@@ -27,6 +27,7 @@ from train.fitting.augmentation.crop import Cropper, move_often
 from train.fitting.augmentation.views import Redrawer
 from train.fitting.averages import mix_weights, take_averages
 from train.fitting.checkpoint import Progress, Settings, load_checkpoint, record, save_checkpoint
+from train.fitting.distillation import Teacher
 from train.fitting.learning_rate import schedule_learning_rate
 from train.fitting.logit_biases import balance_classes
 from train.fitting.strangers import Shown, add_strangers, count_strangers
@@ -52,12 +53,14 @@ def fit(
     checkpoint: Path,
     resume: bool = False,
     targets: Targets | None = None,
+    teacher: Teacher | None = None,
 ) -> Progress:
     """Train `model` in place, and leave it with the weights of its best epoch by validation accuracy.
 
     `finish` then balances its classes and fits its calibration. After each epoch the file `checkpoint` is replaced;
     with `resume`, training continues from it to the same result. `targets` float [N, K] stand for the labels of the
-    training images. Raises CannotResume, and ValueError if the validation part has another size than the recipe says.
+    training images, and `teacher` changes those of each batch by what the batch shows. Raises CannotResume, and
+    ValueError if the validation part has another size than the recipe says.
     """
     if not 0 < recipe.validation_count == len(validation):
         raise ValueError(f"wanted {recipe.validation_count} images for validation, found {len(validation)}")
@@ -80,7 +83,7 @@ def fit(
             progress.untuned_weights = model.get_weights()
         print(f"epoch {epoch + 1} of {recipe.total_epochs}", flush=True)
         shown = tuned if recipe.tuning and epoch >= recipe.epochs else own
-        figures = train_epoch(trained, shown, recipe, seed=seed, epoch=epoch)
+        figures = train_epoch(trained, shown, recipe, seed=seed, epoch=epoch, teacher=teacher)
         everything, batch_size = np.arange(len(validation)), choose_batch_size(validation.images)
         tested = run_epoch(trained.test_on_batch, validation.images, tested_labels, everything, batch_size)
         figures |= {f"val_{name}": value for name, value in tested.items()}
@@ -169,11 +172,15 @@ def draw_pictures(images: Images, recipe: Recipe, *, seed: int) -> Images | None
     return draw_as_people(images, recipe.prepare, seed=seed)
 
 
-def train_epoch(trained: keras.Model, shown: Shown, recipe: Recipe, *, seed: int, epoch: int) -> dict[str, float]:
+def train_epoch(
+    trained: keras.Model, shown: Shown, recipe: Recipe, *, seed: int, epoch: int, teacher: Teacher | None = None
+) -> dict[str, float]:
     """Train a compiled model for one epoch. Returns the mean loss and accuracy over all that it was shown."""
-    order = draw_order(len(shown.part), seed, epoch)
-    change = make_change(recipe, shown.part, shown.drawn, seed=seed, epoch=epoch)
-    return run_epoch(trained.train_on_batch, shown.part.images, shown.targets, order, recipe.batch_size, change=change)
+    part, targets, drawn = shown
+    order = draw_order(len(part), seed, epoch)
+    change = make_change(recipe, part, drawn, seed=seed, epoch=epoch)
+    step = trained.train_on_batch
+    return run_epoch(step, part.images, targets, order, recipe.batch_size, change=change, teacher=teacher)
 
 
 def make_change(recipe: Recipe, part: Part, drawn: Images | None, *, seed: int, epoch: int) -> Change | None:
@@ -194,6 +201,7 @@ def run_epoch(
     batch_size: int,
     *,
     change: Change | None = None,
+    teacher: Teacher | None = None,
 ) -> dict[str, float]:
     """Give images uint8 [N, H, W, C] to a training or test step, batch by batch. Returns the mean loss and accuracy.
 
@@ -205,7 +213,8 @@ def run_epoch(
     for number, start in enumerate(starts, 1):
         batch = order[start : start + batch_size]
         inputs = change(images[batch], batch) if change else images[batch]
-        figures = step(inputs, targets[batch], return_dict=True)  # Keras gives the figures of this batch only
+        wanted = teacher(inputs, targets[batch], batch) if teacher else targets[batch]
+        figures = step(inputs, wanted, return_dict=True)  # Keras gives the figures of this batch only
         seen += len(batch)
         sums = {name: total + float(figures[name]) * len(batch) for name, total in sums.items()}
         bar.update(number, [(name, total / seen) for name, total in sums.items()])

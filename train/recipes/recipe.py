@@ -99,17 +99,20 @@ class Muon:
 
 @dataclass(frozen=True)
 class Distillation:
-    """A model file that shares in the targets of the training (Hinton et al. 2015).
+    """A model file that shares in the targets of the training (Hinton et al. 2015)."""
 
-    Its answers to the images as they are, without augmentation, are computed once before the first epoch.
-    """
-
-    teacher: str
-    """Path of the file."""
+    teacher: str = ""
+    """Path of the file. A recipe of `shipped.py` has none, for a flag names it."""
     share: float = 0.5
     """Share of the teacher's answer in a target, from 0 to 1; the label has the rest."""
     temperature: float = 2.0
     """Divisor of the teacher's logits. Above 1 it raises the probabilities of the other classes."""
+    views: bool = False
+    """Whether the teacher answers each image as an epoch shows it, moved and degraded (Beyer et al. 2022).
+
+    So it says what can still be seen there, and each epoch pays for its answers. Otherwise it answers the images as
+    they are, once before the first epoch.
+    """
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import dataclasses
 
 from serve.model_file.spec import PrepareSpec
 from train.recipes.net import Conv, Dense, Drop, Flatten, GlobalMax, Net, NormConv, Pool, Residual, Whitening
-from train.recipes.recipe import Adam, Augmentation, Crop, Degradation, Muon, Recipe, Tuning
+from train.recipes.recipe import Adam, Augmentation, Crop, Degradation, Distillation, Muon, Recipe, Tuning
 
 DIGIT = PrepareSpec("digit", 1, {"box": 20})
 DIGIT_ON_PAPER = PrepareSpec("digit", 2, {"box": 20})
@@ -173,8 +173,10 @@ _FIRST = dataclasses.replace(  # the shipped file joins it with `cifar10`, which
     RECIPES["cifar10"],
     name="cifar10-first",
     net=_narrow(48, 160),
-    epochs=16,
-    augmentation=Crop(shift_pixels=2, cutout_pixels=6, degradation=Degradation(share=0.4)),
+    epochs=36,
+    augmentation=Crop(shift_pixels=3, cutout_pixels=6, degradation=Degradation(share=0.5)),
+    label_smoothing=0.0,
+    distillation=Distillation(share=0.7, views=True),
     tuning=Tuning(epochs=6, peak_learning_rate=0.03, augmentation=_DEGRADED, strangers=4_500, share=0.7),
     averaging=0.99,
     target_accuracy=0.91,
