@@ -22,8 +22,8 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork
 BUILD_REQUIRES = $(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])'
 
 TRITON := $(VENV)/tritonclient
-# These tests keep no time and start no servers that do, so files of them run two at a time, after the others.
-PAIRED := tests/train tests/people tests/strangers
+# These tests keep no time, so files of them run two at a time, after the others.
+PAIRED := tests/train tests/people tests/strangers tests/project tests/serve/images tests/serve/model_file tests/serve/score
 ALONE := $(PAIRED:%=--ignore=%)
 PAIRS := $(PAIRED) --numprocesses 2 --dist loadfile
 run_tests = @$(BIN)/python -m pytest $(1) $(ALONE); first=$$?; $(BIN)/python -m pytest $(1) $(PAIRS) && exit $$first

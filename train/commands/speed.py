@@ -94,6 +94,7 @@ def make_our_step(recipe: Recipe, images: Any, targets: Any, batches: int, polic
     import keras
 
     from train.fitting import fit
+    from train.fitting.epochs import run
     from train.nets import build
 
     model = build.build(recipe.net, images.shape[1:], targets.shape[1], policy, recipe.name)
@@ -101,8 +102,8 @@ def make_our_step(recipe: Recipe, images: Any, targets: Any, batches: int, polic
     count = min(batches * recipe.batch_size, len(images))
 
     def step() -> int:
-        order = fit.draw_order(len(images), 0, 0)[:count]
-        fit.run_epoch(trained.train_on_batch, images, targets, order, recipe.batch_size)
+        order = run.draw_order(len(images), 0, 0)[:count]
+        run.run_epoch(trained.train_on_batch, images, targets, order, recipe.batch_size)
         return count
 
     keras.utils.disable_interactive_logging()

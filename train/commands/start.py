@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from train.evaluation.metrics import Floats
-from train.fitting.distillation import Teacher, mix_targets
+from train.fitting.epochs.distillation import Teacher, mix_targets
 from train.recipes.recipe import Distillation, Recipe
 
 if TYPE_CHECKING:

@@ -21,9 +21,10 @@ from keras import layers, ops
 from train.data.datasets import Part
 from train.fitting.augmentation.augment import Augment
 from train.fitting.checkpoint import Progress, Settings, save_checkpoint
-from train.fitting.fit import compile_for_training, train_epoch
+from train.fitting.epochs.run import train_epoch
+from train.fitting.epochs.strangers import Shown
+from train.fitting.fit import compile_for_training
 from train.fitting.learning_rate import schedule_learning_rate
-from train.fitting.strangers import Shown
 from train.nets.build import prepare_first_layer
 from train.nets.optimizer import make_optimizer
 from train.nets.precision import find_precision

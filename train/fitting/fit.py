@@ -7,11 +7,9 @@ Plain Keras 3: any backend. After each epoch, `checkpoint.py` saves what an inte
 """
 
 import math
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -23,24 +21,20 @@ from train.evaluation.calibration import CALIBRATION_LEAST, calibrate
 from train.evaluation.metrics import measure_accuracy
 from train.evaluation.passes.second_view import choose_second_view
 from train.fitting.augmentation.augment import Augment
-from train.fitting.augmentation.crop import Cropper, move_often
-from train.fitting.augmentation.views import Redrawer
+from train.fitting.augmentation.crop import move_often
 from train.fitting.averages import mix_weights, take_averages
 from train.fitting.checkpoint import Progress, Settings, load_checkpoint, record, save_checkpoint
-from train.fitting.distillation import Teacher
+from train.fitting.epochs.distillation import Teacher
+from train.fitting.epochs.run import Targets, make_change, run_epoch, train_epoch
+from train.fitting.epochs.strangers import Shown, add_strangers, count_strangers
 from train.fitting.learning_rate import schedule_learning_rate
 from train.fitting.logit_biases import balance_classes
-from train.fitting.strangers import Shown, add_strangers, count_strangers
 from train.nets.build import predict_logits, prepare_first_layer, take_logits
 from train.nets.optimizer import make_optimizer
 from train.nets.precision import find_precision
 from train.recipes.recipe import Augmentation, Crop, Recipe
 
-Targets = npt.NDArray[np.floating]
-Change = Callable[[Images, npt.NDArray[np.int64]], Images]
-
 CALIBRATION_VIEWS = 4  # of each validation image, moved as in training
-FIGURES = ("loss", "accuracy")
 
 
 def fit(
@@ -172,55 +166,6 @@ def draw_pictures(images: Images, recipe: Recipe, *, seed: int) -> Images | None
     return draw_as_people(images, recipe.prepare, seed=seed)
 
 
-def train_epoch(
-    trained: keras.Model, shown: Shown, recipe: Recipe, *, seed: int, epoch: int, teacher: Teacher | None = None
-) -> dict[str, float]:
-    """Train a compiled model for one epoch. Returns the mean loss and accuracy over all that it was shown."""
-    part, targets, drawn = shown
-    order = draw_order(len(part), seed, epoch)
-    change = make_change(recipe, part, drawn, seed=seed, epoch=epoch)
-    step = trained.train_on_batch
-    return run_epoch(step, part.images, targets, order, recipe.batch_size, change=change, teacher=teacher)
-
-
-def make_change(recipe: Recipe, part: Part, drawn: Images | None, *, seed: int, epoch: int) -> Change | None:
-    """What changes the images of a part in an epoch before the model gets them; None if nothing does."""
-    augmentation = recipe.find_augmentation(epoch)
-    if isinstance(augmentation, Crop):
-        return Cropper(augmentation, part.places, seed=seed, epoch=epoch)
-    if augmentation and (augmentation.cutout_pixels or augmentation.people):
-        return Redrawer(augmentation, drawn, seed=seed, epoch=epoch)
-    return None
-
-
-def run_epoch(
-    step: Callable[..., dict[str, Any]],
-    images: Images,
-    targets: npt.NDArray[np.floating],
-    order: npt.NDArray[np.int64],
-    batch_size: int,
-    *,
-    change: Change | None = None,
-    teacher: Teacher | None = None,
-) -> dict[str, float]:
-    """Give images uint8 [N, H, W, C] to a training or test step, batch by batch. Returns the mean loss and accuracy.
-
-    `Model.fit` is slower: each call builds a tf.data pipeline, and ends by waiting for a sleeping thread.
-    """
-    starts = range(0, len(order), batch_size)
-    bar = keras.utils.Progbar(len(starts), verbose=1 if sys.stdout.isatty() else 2, stateful_metrics=FIGURES)
-    sums, seen = dict.fromkeys(FIGURES, 0.0), 0
-    for number, start in enumerate(starts, 1):
-        batch = order[start : start + batch_size]
-        inputs = change(images[batch], batch) if change else images[batch]
-        wanted = teacher(inputs, targets[batch], batch) if teacher else targets[batch]
-        figures = step(inputs, wanted, return_dict=True)  # Keras gives the figures of this batch only
-        seen += len(batch)
-        sums = {name: total + float(figures[name]) * len(batch) for name, total in sums.items()}
-        bar.update(number, [(name, total / seen) for name, total in sums.items()])
-    return {name: total / seen for name, total in sums.items()}
-
-
 def is_over(history: Sequence[Mapping[str, float]], recipe: Recipe) -> bool:
     """Whether a run has done all its epochs, or as many as its patience without a better one."""
     accuracies = [row["val_accuracy"] for row in history]
@@ -228,11 +173,6 @@ def is_over(history: Sequence[Mapping[str, float]], recipe: Recipe) -> bool:
         return len(history) >= recipe.total_epochs
     since_best = len(accuracies) - 1 - accuracies.index(max(accuracies))  # equal is not better
     return len(history) >= recipe.total_epochs or since_best >= recipe.patience
-
-
-def draw_order(count: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
-    """The order of an epoch's images, int64 [count]. Nothing else decides it, so a resumed run draws the same."""
-    return np.random.default_rng((seed, epoch)).permutation(count)
 
 
 def compile_for_training(

@@ -1,4 +1,4 @@
-"""`train.fitting.fit`: the images, order, learning rate and figures of an epoch."""
+"""`train.fitting.epochs.run`: the images, order, learning rate and figures of an epoch."""
 
 import dataclasses
 from pathlib import Path
@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from train.data.datasets import Part, split
 from train.fitting.augmentation.crop import Cropper
-from train.fitting.fit import compile_for_training, draw_order, fit, is_over, run_epoch
+from train.fitting.epochs.run import draw_order, run_epoch
+from train.fitting.fit import compile_for_training, fit, is_over
 from train.nets.build import build
 from train.recipes.recipe import Augmentation, Crop
 from train.recipes.shipped import NOTEBOOK_AUGMENTATION, RECIPES

@@ -1,4 +1,4 @@
-"""`train.fitting.strangers`: a tuning shows images of no class, and a net learns to be unsure of them."""
+"""`train.fitting.epochs.strangers`: a tuning shows images of no class, and a net learns to be unsure of them."""
 
 import dataclasses
 from pathlib import Path
@@ -10,8 +10,8 @@ from serve.model_file.spec import InputSpec, PrepareSpec
 from train.data.datasets import Part
 from train.data.strangers import show_strangers
 from train.fitting.checkpoint import CannotResume
+from train.fitting.epochs.strangers import Shown, add_strangers, count_strangers
 from train.fitting.fit import fit
-from train.fitting.strangers import Shown, add_strangers, count_strangers
 from train.nets import build
 from train.nets.build import predict_logits
 from train.recipes.net import Conv, GlobalMax, Net

@@ -1,10 +1,10 @@
-"""`train.fitting.distillation`: labels and a teacher's answers in one target."""
+"""`train.fitting.epochs.distillation`: labels and a teacher's answers in one target."""
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from train.fitting.distillation import Teacher, mix_targets
+from train.fitting.epochs.distillation import Teacher, mix_targets
 from train.recipes.recipe import Distillation
 
 LABELS = np.eye(3)[[0, 2]]
