@@ -103,7 +103,10 @@ class Repository:
         return tuple(sorted(files, key=lambda file: -file.version))
 
     def _pass_over_inaccurate(self, files: list[FoundFile]) -> list[FoundFile]:
-        """The files without those of the precision that lose accuracy; such a file is followed by its plain file."""
+        """The files without those that lose accuracy, each of which has its plain file behind it.
+
+        A file whose precision `serving.toml` names is what its owner wants, and stays.
+        """
         pairs = [
             (file, next((each for each in files if each.version == file.version and each != file), None))
             for file in files
@@ -111,7 +114,10 @@ class Repository:
         return [
             file
             for file, plain in pairs
-            if plain is None or file.path.name == PLAIN_NAME or self._is_accurate(file, plain)
+            if plain is None
+            or file.path.name == PLAIN_NAME
+            or (file.serving and file.serving.precision)
+            or self._is_accurate(file, plain)
         ]
 
     def _is_accurate(self, file: FoundFile, plain: FoundFile) -> bool:

@@ -233,3 +233,11 @@ def test_a_file_that_was_replaced_is_judged_anew(tmp_path: Path) -> None:
     for _ in range(2):
         repository.look()
     assert list_names(repository) == ["model.int8.onnx", "model.onnx"]
+
+
+def test_a_precision_that_the_version_names_is_served_whatever_its_accuracy(tmp_path: Path) -> None:
+    write_pair(tmp_path / "bands", 0.9, 0.99)
+    (tmp_path / "bands" / "1" / "serving.toml").write_text('precision = "int8"')
+    repository = Repository(tmp_path, "int8", ALL, keeps_accuracy=True)
+    repository.look_first()
+    assert list_names(repository) == ["model.int8.onnx", "model.onnx"]

@@ -9,6 +9,7 @@ import pytest
 
 from serve.errors import ConfigError
 from train.commands.recipe import adapt, exit_code
+from train.commands.start import start_from
 from train.flags import RunFlags
 from train.recipes.notebooks import ALL, NOTEBOOKS
 from train.recipes.shipped import CANDIDATES, QUICK, RECIPES
@@ -107,3 +108,11 @@ def test_only_a_notebooks_row_with_a_figure_can_end_with_3() -> None:
     assert exit_code(NOTEBOOKS["cifar10-cnn-5"], 0.606) == 0
     assert exit_code(dataclasses.replace(NOTEBOOKS["cifar10-cnn-5"], patience=2), 0.1) == 0
     assert exit_code(NOTEBOOKS["mnist-cnn-mean"], 0.1) == 0
+
+
+def test_a_recipe_with_a_teacher_has_its_target_whatever_the_teachers_path() -> None:
+    recipe, path = ALL["cifar10-first"], Path("teacher.onnx")
+    assert exit_code(start_from(recipe, None, path), 0.1) == 3
+    assert exit_code(start_from(recipe, None, path), 0.99) == 0
+    assert exit_code(start_from(recipe, None, None), 0.1) == 0
+    assert exit_code(start_from(ALL["cifar10-cnn"], None, path), 0.1) == 0
