@@ -29,6 +29,13 @@ class _Job:
     client: str
     pixels: int
     done: "asyncio.Future[Prepared | Exception]" = field(repr=False)
+    is_running: bool = False
+    """Whether a thread of the executor has it, or had it."""
+
+
+def _read(job: _Job) -> Prepared | Exception:
+    """In a thread. An image that was let go by now is read as an empty one."""
+    return job.reader.read(job.image)
 
 
 class DecodePool:
@@ -56,30 +63,30 @@ class DecodePool:
         An image larger than a client's share is admitted when it is the client's only one: it could never be decoded
         otherwise. The images of one call wait for each other rather than being refused.
         """
-        tasks: list[asyncio.Task[Prepared | Exception]] = []
+        jobs: list[_Job] = []
         try:
             for image in images:
                 pixels = self._count(image)
-                while (under_way := [task for task in tasks if not task.done()]) and (
+                while (under_way := [job.done for job in jobs if not job.done.done()]) and (
                     len(under_way) >= self.threads or not self._has_room(client, pixels)
                 ):
                     await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
                 while waits and not self._has_room(client, pixels):
                     self._freed.clear()
                     await self._freed.wait()
-                tasks.append(asyncio.create_task(self._read(self._admit(reader, image, client, pixels))))
-            return await asyncio.gather(*tasks)
+                jobs.append(self._admit(reader, image, client, pixels))
+                self._dispatch()
+            return await asyncio.gather(*(job.done for job in jobs))
         finally:
-            for task in tasks:
-                task.cancel()
+            for job in jobs:
+                self._leave(job)
 
-    async def _read(self, job: _Job) -> Prepared | Exception:
-        self._queues.setdefault(job.client, deque()).append(job)
-        self._dispatch()
-        try:
-            return await job.done
-        finally:
-            job.image = b""
+    def _leave(self, job: _Job) -> None:
+        """Let go of an image whose call has ended. If no thread has it, its pixels are free at once."""
+        job.done.cancel()
+        if not job.is_running:
+            self._release(job)
+        job.image = b""
 
     def _count(self, image: bytes) -> int:
         return max(1, min(estimate_cost(image, self._max_pixels), int(_CLIENT_SHARE * self._max_pending_pixels)))
@@ -93,6 +100,7 @@ class DecodePool:
         return not (is_over or is_over_share)
 
     def _admit(self, reader: ImageReader, image: bytes, client: str, pixels: int) -> _Job:
+        """Count an image and queue it in one step, so that a call which is cancelled now leaves nothing counted."""
         if not self._has_room(client, pixels):
             raise Overloaded(
                 f"at most {self._max_pending_pixels:,} pixels may wait here to be decoded, and half of them of one "
@@ -100,7 +108,9 @@ class DecodePool:
             )
         self.pending_pixels += pixels
         self._pixels_of[client] = self._pixels_of.get(client, 0) + pixels
-        return _Job(reader, image, client, pixels, asyncio.get_running_loop().create_future())
+        job = _Job(reader, image, client, pixels, asyncio.get_running_loop().create_future())
+        self._queues.setdefault(client, deque()).append(job)
+        return job
 
     def _dispatch(self) -> None:
         """Give free threads the next jobs: one of each client in turn."""
@@ -110,10 +120,10 @@ class DecodePool:
             if jobs:
                 self._queues[client] = jobs
             if job.done.done():  # its caller has left
-                self._release(job)
                 continue
             self._running += 1
-            run = asyncio.get_running_loop().run_in_executor(self._executor, job.reader.read, job.image)
+            job.is_running = True
+            run = asyncio.get_running_loop().run_in_executor(self._executor, _read, job)
             run.add_done_callback(functools.partial(self._finish, job))
 
     def _finish(self, job: _Job, run: "asyncio.Future[Prepared | Exception]") -> None:

@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeAlias, cast
 
 import numpy as np
 
-from serve.errors import RequestError
+from serve.errors import Expired, RequestError
 from serve.images.decode import find_detail, is_large
 from serve.images.pixels import Pixels
 from serve.images.policies.find import find_policy
@@ -129,11 +129,14 @@ class Runner:
             }
             if large:
                 reader = self._reader.keeping_steps() if explains else self._reader
-                files, waits = list(large.values()), admitted is not None
+                reading = self._pool.read_all(reader, list(large.values()), client(), waits=admitted is not None)
                 try:
-                    prepared = await self._pool.read_all(reader, files, client(), waits=waits)
-                except asyncio.CancelledError:
+                    async with asyncio.timeout(None if deadline_s is None else deadline_s - time.monotonic()):
+                        prepared = await reading
+                except (asyncio.CancelledError, TimeoutError) as left:
                     self._counts.note_never_run(len(images), ends_by_deadline(deadline_s, since_ns))
+                    if isinstance(left, TimeoutError):
+                        raise Expired("the call's deadline passed before its images were decoded") from None
                     raise
                 for index, each in zip(large, prepared, strict=True):
                     waiting[index] = _after_aside(each, since_ns)

@@ -2,66 +2,13 @@
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from serve.errors import Overloaded
 from serve.images.pool import DecodePool
-from tests.serve.images.test_decode import ihdr
-
-SIDE = 100
-PIXELS = SIDE * SIDE
-
-
-class Shutter:
-    """A reader that notes what it reads, and can be held shut."""
-
-    def __init__(self) -> None:
-        self.read_images: list[str] = []
-        self.open = threading.Event()
-        self.open.set()
-
-    def read(self, image: bytes) -> Any:
-        """The name that stands at the end of the image."""
-        assert self.open.wait(10)
-        self.read_images.append(image[-1:].decode())
-        return image[-1:].decode()
-
-
-def image(name: str, side: int = SIDE) -> bytes:
-    """The beginning of a PNG that announces a size, with a name at its end."""
-    return b"\x89PNG\r\n\x1a\n" + ihdr(side, side) + name.encode()
-
-
-async def read(pool: DecodePool, shutter: Shutter, image: bytes, client: str) -> Any:
-    """The one image of a call, read."""
-    (found,) = await pool.read_all(shutter, [image], client)  # type: ignore[arg-type]  # it reads as a reader does
-    return found
-
-
-def play(
-    scenario: Callable[[DecodePool, Shutter], Awaitable[None]],
-    threads: int = 1,
-    max_pending_pixels: int = 4 * PIXELS,
-    max_pixels: int = 100 * PIXELS,
-) -> Shutter:
-    """Run a scenario with a pool; at the end nothing may be pending."""
-    shutter = Shutter()
-
-    async def main() -> None:
-        with ThreadPoolExecutor(threads) as executor:
-            pool = DecodePool(executor, threads, max_pending_pixels, max_pixels)
-            try:
-                await scenario(pool, shutter)
-                assert pool.pending_pixels == 0
-            finally:
-                shutter.open.set()
-
-    asyncio.run(main())
-    return shutter
+from tests.serve.images.pools import PIXELS, SIDE, Shutter, image, play, read
 
 
 def test_clients_take_turns_whatever_each_has_sent() -> None:
@@ -111,18 +58,6 @@ def test_an_image_beyond_the_bound_is_read_when_nothing_else_waits() -> None:
         assert await read(pool, shutter, image("x", 2 * SIDE), "a") == "x"
 
     play(scenario, max_pending_pixels=PIXELS)
-
-
-def test_a_caller_that_left_is_skipped_and_its_pixels_are_free_again() -> None:
-    async def scenario(pool: DecodePool, shutter: Shutter) -> None:
-        shutter.open.clear()
-        reads = [asyncio.create_task(read(pool, shutter, image(name), name)) for name in "123"]
-        await asyncio.sleep(0.01)
-        reads[1].cancel()
-        shutter.open.set()
-        assert (await reads[0], await reads[2]) == ("1", "3")
-
-    assert play(scenario).read_images == ["1", "3"]
 
 
 def test_as_many_images_are_read_at_a_time_as_there_are_threads() -> None:
@@ -181,23 +116,6 @@ def test_a_call_that_may_wait_for_room_is_read_once_there_is_some() -> None:
         await asyncio.gather(*first, *waiting)
 
     assert sorted(play(scenario).read_images) == ["a", "b", "d", "e", "f"]
-
-
-def test_a_call_that_leaves_while_it_waits_for_room_holds_up_nobody() -> None:
-    async def scenario(pool: DecodePool, shutter: Shutter) -> None:
-        shutter.open.clear()
-        first = [asyncio.create_task(read(pool, shutter, image(name), "x")) for name in "ab"]
-        await asyncio.sleep(0)
-        leaving, staying = (
-            asyncio.create_task(pool.read_all(shutter, [image(name)], "x", waits=True))  # type: ignore[arg-type]
-            for name in "cd"
-        )
-        await asyncio.sleep(0.01)
-        leaving.cancel()
-        shutter.open.set()
-        await asyncio.gather(*first, staying)
-
-    assert sorted(play(scenario).read_images) == ["a", "b", "d"]
 
 
 def test_the_first_small_image_of_a_client_is_read_whatever_the_others_fill() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from serve.errors import Expired
 from serve.images.pool import DecodePool
 from serve.inference import device, engine, runner
 from serve.inference.batching.batcher import Batcher
@@ -190,3 +191,23 @@ def test_a_large_image_waits_for_the_side_thread_in_its_queue_time(bands: Path, 
     assert answer.queue_us > 90_000
     parts = answer.queue_us + answer.image.decode_us + answer.image.prepare_us + answer.inference_us
     assert parts <= taken_us + 5
+
+
+async def classify_before(path: Path, image: bytes, timeout_s: float) -> float:
+    """The seconds until the runner refuses a large image that would wait longer than it may."""
+    with ThreadPoolExecutor(1) as side_thread:
+        made, free = make_runner(path, 1, side_thread), threading.Event()
+        side_thread.submit(free.wait)
+        begun_s = time.monotonic()
+        try:
+            with pytest.raises(Expired, match="deadline passed before its images were decoded"):
+                await made.classify((image,), begun_s + timeout_s)
+            return time.monotonic() - begun_s
+        finally:
+            free.set()
+            await made.close()
+
+
+def test_a_large_image_waits_to_be_decoded_no_longer_than_its_deadline(bands: Path, png: Png) -> None:
+    """The side thread stays busy until the call has ended, so nothing but the deadline ends it."""
+    assert asyncio.run(classify_before(bands, png(1, (900, 900)), timeout_s=0.05)) >= 0.05
