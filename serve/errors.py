@@ -225,11 +225,17 @@ def quote_value(value: object) -> str:
     return text if len(text) <= MAX_QUOTE else f"{text[:MAX_QUOTE]}..."
 
 
-def list_some(names: Iterable[str]) -> str:
-    """The known names for an error's message: as many as fit into MAX_LIST characters, and the number of the others."""
-    first, length, others = [], 0, list(names)
-    while others and length + len(others[0]) <= MAX_LIST:
-        length += len(others[0]) + len(", ")
-        first.append(others.pop(0))
-    rest = [f"... and {len(others)} more; ListModels has all"] if others else []
-    return ", ".join(first + rest)
+def list_some(names: Iterable[str], count: int | None = None) -> str:
+    """The known names for an error's message: as many as fit into MAX_LIST characters, and the number of the others.
+
+    `count` is the number of all names. If it is given, the names that do not fit are never made.
+    """
+    first: list[str] = []
+    length, left = 0, iter(names)
+    for name in left:
+        if length + len(name) > MAX_LIST:
+            others = sum(1 for _ in left) + 1 if count is None else count - len(first)
+            return ", ".join([*first, f"... and {others} more; ListModels has all"])
+        length += len(name) + len(", ")
+        first.append(name)
+    return ", ".join(first)

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from serve import errors
-from serve.errors import CallError, InklingError, RequestError, ServerError
+from serve.errors import MAX_LIST, CallError, InklingError, RequestError, ServerError, list_some
 from tests.support import ROOT
 
 DRAWN_CLASS = re.compile(r"^(    [|` -]*)([A-Z]\w+)", re.MULTILINE)
@@ -65,3 +65,26 @@ def test_a_call_error_keeps_its_parts_and_reads_as_code_and_message() -> None:
     assert (error.code, error.reason) == ("NOT_FOUND", "MODEL_NOT_FOUND")
     assert error.message == "wanted one of the models a, b; got 'c'"
     assert str(error) == "NOT_FOUND: wanted one of the models a, b; got 'c'"
+
+
+def test_a_list_of_names_ends_with_the_number_of_the_others() -> None:
+    assert list_some(["a", "b"]) == list_some(iter("ab"), 2) == "a, b"
+    assert list_some([]) == ""
+    names = [f"model-{index:04}" for index in range(1000)]
+    listed = list_some(names)
+    assert listed == list_some(iter(names), len(names)) == list_some(iter(names))
+    *first, rest = listed.split(", ")
+    assert first == names[: len(first)]
+    assert rest == f"... and {1000 - len(first)} more; ListModels has all"
+
+
+def test_names_that_do_not_fit_are_not_made_if_their_number_is_known() -> None:
+    made = 0
+
+    def make() -> str:
+        nonlocal made
+        made += 1
+        return "name"
+
+    assert list_some((make() for _ in range(10**6)), 10**6).endswith("more; ListModels has all")
+    assert made < MAX_LIST

@@ -72,7 +72,8 @@ def check_repository(name: str, parameters: Collection[str] = (), known: Collect
         raise TensorError(f"wanted no repository_name, for there is one repository; got {quote(name)}")
     if unknown := sorted(set(parameters) - set(known)):
         wanted = f"no parameter but {list_some(known)}" if known else "no parameter"
-        raise TensorError(f"wanted {wanted}, for a model's file says everything; got {list_some(map(quote, unknown))}")
+        given = list_some(map(quote, unknown), len(unknown))
+        raise TensorError(f"wanted {wanted}, for a model's file says everything; got {given}")
 
 
 def _read_whole(parameters: Parameters, name: str) -> int:

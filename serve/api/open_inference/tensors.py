@@ -6,6 +6,7 @@ Does not know: which models there are, how a model answers, who called.
 
 import struct
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,8 @@ LENGTH_BYTES = 4
 """Before each element of raw BYTES stands its length, little-endian."""
 LONGEST_SHAPE = 8
 """Dimensions of a wrong shape that its error repeats."""
+MOST_OUTPUTS = 16
+"""Requested outputs whose names are checked. No model has as many, so a request with more repeats one of them."""
 
 Tensor = pb.ModelInferRequest.InferInputTensor
 Shape = tuple[int, int, int]
@@ -43,9 +46,9 @@ def read_images(request: pb.ModelInferRequest, shape: Shape, max_images: int) ->
     tensor = _find_input(request.inputs)
     refuse_shared_memory(tensor.parameters, f"input {INPUT}: ")
     if tensor.datatype == "BYTES":
-        return _read_files(request, tensor, _count_files(list(tensor.shape), max_images))
+        return _read_files(request, tensor, _count_files(tensor.shape, max_images))
     if tensor.datatype == "UINT8":
-        return _read_pixels(request, tensor, shape, _count_pixels(list(tensor.shape), shape, max_images))
+        return _read_pixels(request, tensor, shape, _count_pixels(tensor.shape, shape, max_images))
     raise TensorError(f"input {INPUT}: wanted the datatype UINT8 or BYTES, got {quote(tensor.datatype)}")
 
 
@@ -56,12 +59,13 @@ def read_outputs(
     known = _BOTH if has_familiarity else _ONE
     if not outputs:
         return known
-    names = [output.name for output in outputs]
+    names = [output.name for output in islice(outputs, MOST_OUTPUTS)]
     for name in names:
         if name not in (output.name for output in known):
             raise TensorError(f"wanted outputs of {list_some(output.name for output in known)}; got {quote(name)}")
-    if len(set(names)) < len(names):
-        raise TensorError(f"wanted each output at most once, got {list_some(names)}")
+    if len(set(names)) < len(outputs):
+        given = list_some((output.name for output in outputs), len(outputs))
+        raise TensorError(f"wanted each output at most once, got {given}")
     return [_read_output(output) for output in outputs]
 
 
@@ -100,7 +104,7 @@ def _read_output(output: pb.ModelInferRequest.InferRequestedOutputTensor) -> Out
 def _find_input(inputs: Sequence[Tensor]) -> Tensor:
     if len(inputs) == 1 and inputs[0].name == INPUT:
         return inputs[0]
-    names = list_some(quote(tensor.name) for tensor in inputs) if inputs else "none"
+    names = list_some((quote(tensor.name) for tensor in inputs), len(inputs)) if inputs else "none"
     raise TensorError(f"wanted the one input {INPUT}, got {names}")
 
 

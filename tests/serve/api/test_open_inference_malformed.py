@@ -1,6 +1,8 @@
 """serve.api.open_inference: every malformed request is refused with a sentence, and none as a fault of the server."""
 
 import re
+import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -12,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve.api.open_inference.service import SERVICE
-from serve.api.open_inference.tensors import read_images
+from serve.api.open_inference.tensors import read_images, read_outputs
 from serve.errors import TensorError
 from serve.pb import open_inference_pb2 as pb
 from serve.pb.open_inference_pb2_grpc import GRPCInferenceServiceStub
@@ -82,6 +84,39 @@ def test_what_a_caller_sent_is_cut_short_in_a_sentence(server: RunningServer, re
     code, sentence, _ = refuse(server.address, request_)
     assert code in {"INVALID_ARGUMENT", "NOT_FOUND"}
     assert len(sentence.encode()) < LONGEST_DETAILS
+
+
+MILLION = 10**6
+MANY_INPUTS = pb.ModelInferRequest.FromString(b"\x2a\x00" * MILLION)
+MANY_OUTPUTS = pb.ModelInferRequest.FromString(b"\x32\x0f\x0a\x0dprobabilities" * MILLION)
+
+
+@pytest.mark.parametrize(
+    ("read", "sentence"),
+    [
+        (lambda: read_images(MANY_INPUTS, SIDES, 3), "wanted the one input images, got '', ''"),
+        (lambda: read_outputs(MANY_OUTPUTS.outputs, False), "at most once, got probabilities, probabilities"),
+    ],
+    ids=["inputs", "outputs"],
+)
+def test_a_million_tensors_are_refused_without_a_look_at_each(read: Callable[[], object], sentence: str) -> None:
+    """A message of 16 MiB has room for eight million, and the event loop would stand still meanwhile."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(TensorError, match=sentence):
+            read()
+        _, most_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most_bytes < MILLION
+
+
+def test_a_message_full_of_empty_inputs_is_refused_with_their_number(server: RunningServer) -> None:
+    with grpc.insecure_channel(server.address) as channel, pytest.raises(grpc.RpcError) as caught:
+        channel.unary_unary(f"/{SERVICE.full_name}/ModelInfer")(b"\x0a\x05bands" + b"\x2a\x00" * MILLION)
+    error: Any = caught.value
+    assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert re.search(r"got '', .* and 9\d{5} more", error.details())
 
 
 @pytest.mark.parametrize("method", [each.name for each in SERVICE.methods if not each.client_streaming])
