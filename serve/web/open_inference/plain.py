@@ -37,7 +37,9 @@ def _to_one(field: Any, value: Any) -> Any:
 def read_json(body: bytes) -> dict[str, Any]:
     """The object of a body. Raises HttpError."""
     try:
-        found = json.loads(body)
+        found = json.loads(body.decode("utf-8-sig"))  # which refuses half of a surrogate pair, as json does not
+    except UnicodeDecodeError:
+        raise invalid("wanted JSON in UTF-8, got other bytes") from None
     except (ValueError, RecursionError):
         raise invalid("wanted a JSON object in the body, got other bytes") from None
     if ESCAPED_HALF in body.lower() and not _is_text(found):

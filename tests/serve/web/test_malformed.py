@@ -115,6 +115,9 @@ def describe(**changes: object) -> bytes:
         (describe(name="pictures"), "wanted the one input images"),
         (b'{"inputs": [], "parameters": {"sequence_id": 1}}', "no sequence"),
         (b'{"inputs": [{"name": "\\ud800"}]}', ""),
+        (b'{"id": "\xed\xa0\x80"}', "JSON in UTF-8"),
+        ('{"id": "a"}'.encode("utf-16"), "JSON in UTF-8"),
+        ('{"id": "\ud800"}'.encode("utf-32", "surrogatepass"), "JSON in UTF-8"),
     ],
 )
 def test_a_malformed_tensor_gets_the_error_of_the_protocol(get: Ask, body: bytes, sentence: str) -> None:

@@ -132,3 +132,7 @@ def test_an_unknown_path_has_the_error_of_the_protocol(get: Ask) -> None:
     answer = get("/v2/nothing")
     assert answer.code == 404
     assert set(answer.json) == {"error"}
+
+
+def test_json_may_begin_with_a_byte_order_mark(get: Ask) -> None:
+    assert get("/v2/repository/index", b'\xef\xbb\xbf{"ready": true}').code == 200
