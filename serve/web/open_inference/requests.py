@@ -25,6 +25,8 @@ MOST_TENSORS = 16
 LENGTH_BYTES = 4
 """Before each element of raw BYTES stands its length, little-endian."""
 LARGEST_DIMENSION = 2**31
+DEEPEST_DATA = 32
+"""Levels of lists in `data`. NumPy walks over no deeper array, and a tensor of images has four dimensions."""
 REASON = "TENSOR_INVALID"
 
 
@@ -122,6 +124,8 @@ def _encode_levels(place: str, data: list[Any]) -> bytes:
     except ValueError:
         kinds: set[type] = {list}
     else:
+        if found.ndim > DEEPEST_DATA:
+            raise invalid(f"{place}wanted lists at most {DEEPEST_DATA} levels deep as data, got more", REASON)
         kinds = set(map(type, found.flat))
     if list in kinds:
         raise invalid(f"{place}wanted lists of the same length in each dimension", REASON)

@@ -82,6 +82,13 @@ def test_a_malformed_request_gets_a_sentence_and_the_next_an_answer(get: Ask, pn
     assert get(PATH, png(1)).json["classification"]["classes"][0]["label"] == "middle"
 
 
+def nest(levels: int) -> object:
+    data: object = 0
+    for _ in range(levels):
+        data = [data]
+    return data
+
+
 def describe(**changes: object) -> bytes:
     import json
 
@@ -102,6 +109,8 @@ def describe(**changes: object) -> bytes:
         (describe(data=[]), "whole numbers"),
         (describe(data=[[1], [[2], [3]]]), "the same length"),
         (describe(data=[[[1, 2], [3, 4]], [1, 2]]), "the same length"),
+        (describe(data=nest(32)), "wanted 432 bytes"),
+        *((describe(data=nest(levels)), "at most 32 levels deep") for levels in (33, 64, 65, 200)),
         (describe(data=None), "got neither"),
         (describe(data=[0] * 431), "wanted 432 bytes"),
         (describe(shape=[-1]), "a shape of whole numbers"),
