@@ -1,4 +1,4 @@
-"""One HTTP connection within bounds of time: a head that does not come, a body that nobody reads any more.
+"""One HTTP connection within bounds of time: a head that does not come, a body or a response that nobody reads.
 
 Enters: bytes of a connection. Leaves: requests for the application, or the end of the connection.
 Does not know: what requests ask.
@@ -14,12 +14,15 @@ HEAD_S = 10.0
 """Seconds in which the head of a request has to come, from the first byte on, or from the connection's beginning."""
 LINGER_S = 2.0
 """Seconds for which the rest of a refused body is read and dropped, so that its caller can read the refusal."""
+UNREAD_S = 30.0
+"""Seconds for which what was written may wait for its caller to read. After that the connection ends."""
 
 
 class BoundedConnection(H11Protocol):
     """A connection of uvicorn that ends when its caller is too slow."""
 
     _timer: asyncio.TimerHandle | None = None
+    _unread_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         """Begin, and wait for the first head."""
@@ -39,10 +42,28 @@ class BoundedConnection(H11Protocol):
         super().on_response_complete()
         if self.conn.their_state is h11.SEND_BODY:
             self._set_timer(LINGER_S)
+        elif self.transport.is_closing():
+            self._set_timer(UNREAD_S)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close an idle connection, also if its last response stays unread."""
+        super().timeout_keep_alive_handler()
+        self._set_timer(UNREAD_S)
+
+    def pause_writing(self) -> None:
+        """Wait for the caller to read, for a bounded time."""
+        super().pause_writing()
+        self._unread_timer = self.loop.call_later(UNREAD_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on, for the caller has read."""
+        super().resume_writing()
+        self._stop_unread_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
         self._stop_timer()
+        self._stop_unread_timer()
         super().connection_lost(exc)
 
     def _is_busy(self) -> bool:
@@ -57,3 +78,8 @@ class BoundedConnection(H11Protocol):
         if self._timer:
             self._timer.cancel()
             self._timer = None
+
+    def _stop_unread_timer(self) -> None:
+        if self._unread_timer:
+            self._unread_timer.cancel()
+            self._unread_timer = None
