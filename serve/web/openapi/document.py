@@ -31,6 +31,7 @@ ERRORS = {
     408: "The body did not come in time.",
     413: "The body is larger than the server takes.",
     429: "The server is busy; Retry-After says when to try again.",
+    431: "The headers that are handed on are too large together.",
     503: "No server answers, or it stops.",
     504: "The server did not answer in time.",
 }
@@ -61,10 +62,10 @@ def make_document() -> dict[str, Any]:
 
 def _describe_paths() -> dict[str, Any]:
     return {
-        "/v1/models": {"get": _operate("listModels", "List the models", "ListModelsResponse", (401, 503))},
+        "/v1/models": {"get": _operate("listModels", "List the models", "ListModelsResponse", (401, 431, 503))},
         "/v1/models/{model}": {
             "parameters": [_in_path("model"), _in_query("version", {"type": "string"})],
-            "get": _operate("getModel", "Describe a model", "GetModelResponse", (401, 404, 503)),
+            "get": _operate("getModel", "Describe a model", "GetModelResponse", (401, 404, 431, 503)),
         },
         "/v1/models/{model}:classify": {
             "parameters": [_in_path("model"), _in_query("version", {"type": "string"}), *_describe_options()],

@@ -8,17 +8,22 @@ import asyncio
 import contextlib
 import re
 from collections.abc import Coroutine
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 from starlette.requests import Request
 
-from serve.web.failures import invalid, refuse
+from serve.web.failures import HttpError, invalid, refuse
 from serve.web.upstream import Metadata
 
 HANDED_ON = ("authorization", "x-request-id", "traceparent", "tracestate")
 REQUEST_ID = "x-request-id"
 _PLAIN = re.compile(r"[ -~]{0,4096}")
 """What a header of gRPC can carry."""
+MOST_METADATA_BYTES = 7 * 1024
+"""Bytes of all headers that a call hands on. gRPC takes 8 KiB, and its own headers are among them."""
+ENTRY_BYTES = 32
+"""What HTTP/2 counts for each header beside its name and value (RFC 9113, section 6.5.2)."""
 
 Result = TypeVar("Result")
 
@@ -29,6 +34,8 @@ def read_metadata(request: Request) -> Metadata:
     for name, value in found:
         if not _PLAIN.fullmatch(value):
             raise invalid(f"wanted printable ASCII of at most 4,096 characters in the header {name}, got another text")
+    if sum(len(name) + len(value) + ENTRY_BYTES for name, value in found) > MOST_METADATA_BYTES:
+        raise _refuse_headers(found)
     return found
 
 
@@ -47,6 +54,12 @@ async def work_for_caller(request: Request, work: Coroutine[Any, Any, Result]) -
             working.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await working
+
+
+def _refuse_headers(found: Metadata) -> HttpError:
+    names = ", ".join(dict.fromkeys(name for name, _ in found))
+    message = f"wanted at most {MOST_METADATA_BYTES:,} bytes of the headers {names} together, got more"
+    return refuse("INVALID_ARGUMENT", "REQUEST_UNREADABLE", message, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
 
 
 async def _wait_until_gone(request: Request) -> None:

@@ -171,6 +171,21 @@ def test_base64_of_nothing_is_no_image(get: Ask) -> None:
     assert (answer.code, answer.reason) == (400, "IMAGE_EMPTY")
 
 
+@pytest.mark.parametrize(("length", "code"), [(3000, 200), (3039, 200), (3040, 431), (4096, 431)])
+@pytest.mark.parametrize("path", ["/v1/models/bands", "/v2/models/bands"])
+def test_headers_that_are_too_large_together_get_a_431_that_names_them(
+    get: Ask, path: str, length: int, code: int
+) -> None:
+    """Each is short enough. At 3,039 characters their names, values and entries have 7 KiB."""
+    answer = get(path, headers={"X-Request-Id": "a" * 4000, "tracestate": "b" * length, "traceparent": ""})
+    assert answer.code == code
+    if code == 431:
+        told = answer.json["error" if path.startswith("/v2") else "message"]
+        assert (
+            told == "wanted at most 7,168 bytes of the headers x-request-id, traceparent, tracestate together, got more"
+        )
+
+
 @pytest.mark.parametrize("parameters", [b"5", b"[1]", b"[[1]]", b'"abc"', b"true"])
 def test_parameters_of_a_load_that_are_no_object_are_the_callers_fault(get: Ask, parameters: bytes) -> None:
     answer = get("/v2/repository/models/bands/load", b'{"parameters": ' + parameters + b"}")
