@@ -84,13 +84,13 @@ def from_rpc(error: grpc.aio.AioRpcError, timeout_s: float) -> HttpError:
             return HttpError(Status.FromString(value))
     code = error.code().name
     if code == "RESOURCE_EXHAUSTED":
-        return too_large(f"wanted a smaller message; {error.details()}")
+        return too_large("wanted a smaller message than the server or this process takes, got a larger one")
     if code == "DEADLINE_EXCEEDED":
         return refuse(code, "EXPIRED", f"the server did not answer within {timeout_s:g} s")
     if code in ("UNAVAILABLE", "CANCELLED"):
         return refuse("UNAVAILABLE", "NO_SERVER", "no server answers now; try again")
     if code in HTTP_CODES and code != "INTERNAL":
-        return refuse(code, "GRPC", error.details() or "no details")
+        return refuse(code, "GRPC", f"the server ended the call with {code}")
     return refuse("INTERNAL", "INTERNAL", INTERNAL_MESSAGE)
 
 

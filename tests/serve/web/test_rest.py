@@ -5,8 +5,11 @@ import gzip
 import json
 import shutil
 import subprocess
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import pytest
 from google.protobuf.json_format import Parse, ParseDict
 from google.rpc.status_pb2 import Status
@@ -131,3 +134,26 @@ def test_a_server_that_is_not_there_is_a_503_that_names_no_address(png: Png) -> 
     assert (answer.code, answer.reason) == (503, "NO_SERVER")
     assert answer.headers["retry-after"] == "1"
     assert str(port) not in answer.body.decode()
+
+
+def test_a_message_over_the_servers_limit_is_a_413_in_our_words(
+    start_server: Callable[..., RunningServer], repository_folder: Path
+) -> None:
+    server = start_server(repository_folder, max_message_bytes=65536)
+    with open_door(server.address) as door:
+        answer = ask(door.url, BANDS, bytes(100_000))
+    assert (answer.code, answer.reason) == (413, "MESSAGE_TOO_LARGE")
+    assert answer.json["message"] == "wanted a smaller message than the server or this process takes, got a larger one"
+
+
+def test_a_server_without_the_method_is_a_501_in_our_words() -> None:
+    server = grpc.server(ThreadPoolExecutor(1))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with open_door(f"127.0.0.1:{port}") as door:
+            answer = ask(door.url, "/v1/models")
+    finally:
+        server.stop(None)
+    assert (answer.code, answer.reason) == (501, "GRPC")
+    assert answer.json["message"] == "the server ended the call with UNIMPLEMENTED"
