@@ -4,9 +4,11 @@ Enters: requests. Leaves: JSON, or an HttpError. Does not know: models, sockets,
 An image is the body, the file of a form, or Base64 in JSON. Options are in the query, in the form, or in the JSON.
 """
 
+import base64
+import json
 from typing import Any
 
-from google.protobuf.json_format import MessageToJson, Parse, ParseError
+from google.protobuf.json_format import MessageToJson, ParseDict, ParseError
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -25,6 +27,8 @@ PARSED = (JSON, FORM)
 """Kinds of bodies that are parsed. Every other kind is an image as it is."""
 DEEPEST_JSON = 8
 """Levels of a request as JSON."""
+IMAGE = "image"
+"""The only field of bytes in a request."""
 
 
 class Rest:
@@ -91,7 +95,9 @@ def read_request(body: bytes, content_type: str, model: str) -> pb.ClassifyReque
 
 def _read_json(body: bytes, model: str) -> pb.ClassifyRequest:
     try:
-        asked = Parse(body.decode(), pb.ClassifyRequest(), max_recursion_depth=DEEPEST_JSON)
+        given = json.loads(body.decode(), object_pairs_hook=_refuse_repeats)
+        image = _take_image(given)
+        asked = ParseDict(given, pb.ClassifyRequest(image=image), max_recursion_depth=DEEPEST_JSON)
     except UnicodeDecodeError:
         raise invalid("wanted JSON in UTF-8, got other bytes") from None
     except (ParseError, RecursionError, ValueError) as error:
@@ -100,6 +106,28 @@ def _read_json(body: bytes, model: str) -> pb.ClassifyRequest:
         raise invalid(f"wanted the model of the path, {quote(model)}, or none; got {quote(asked.model)}")
     asked.model = model
     return asked
+
+
+def _refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("wanted each name once in an object")
+    return found
+
+
+def _take_image(given: Any) -> bytes:
+    """Remove the image from a request and decode it, for protobuf drops what is no Base64. Raises HttpError.
+
+    As in the JSON form of protobuf, Base64 has the standard or the URL alphabet, and padding may be left out.
+    """
+    if not isinstance(given, dict) or not isinstance(given.get(IMAGE), str):
+        return b""  # protobuf refuses it, if it is anything
+    text: str = given.pop(IMAGE)
+    padding = "" if text.endswith("=") else "=" * (-len(text) % 4)
+    try:
+        return base64.b64decode(text.replace("-", "+").replace("_", "/") + padding, validate=True)
+    except ValueError:
+        raise invalid(f"{IMAGE}: wanted Base64, got {quote(text)}") from None
 
 
 def refuse_parameters(request: Request, known: tuple[str, ...]) -> None:

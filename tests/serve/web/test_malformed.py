@@ -35,7 +35,10 @@ CASES = [
     Case("JSON that is deep", b"[" * 100_000, {"Content-Type": JSON}, 400, "as JSON"),
     Case("JSON in Latin-1", '{"image": "é"}'.encode("latin-1"), {"Content-Type": JSON}, 400, "UTF-8"),
     Case("JSON with another field", b'{"picture": ""}', {"Content-Type": JSON}, 400, "picture"),
-    Case("JSON with no Base64", b'{"image": "***"}', {"Content-Type": JSON}, 400, "image"),
+    Case("JSON with no Base64", b'{"image": "***"}', {"Content-Type": JSON}, 400, "image: wanted Base64"),
+    Case("JSON with half a surrogate", b'{"image": "\\ud800"}', {"Content-Type": JSON}, 400, "wanted Base64"),
+    Case("JSON with a number as image", b'{"image": 7}', {"Content-Type": JSON}, 400, "as JSON"),
+    Case("JSON with an image twice", b'{"image": "", "image": ""}', {"Content-Type": JSON}, 400, "each name once"),
     Case("JSON with another model", b'{"model": "other"}', {"Content-Type": JSON}, 400, "model of the path"),
     Case("a form without a boundary", b"--edge--", {"Content-Type": "multipart/form-data"}, 400, "boundary"),
     Case("a form that ends", b"--edge\r\nContent-Disposition: form", {"Content-Type": FORM}, 400, "ends too early"),
@@ -163,6 +166,18 @@ def test_a_picture_may_have_a_name_with_half_a_character(get: Ask, png: Png) -> 
         + b"\r\n--edge--\r\n"
     )
     assert get(PATH, body, {"Content-Type": FORM}).code == 200
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    ["data:image/png;base64,{}", "{}@@", "@@{}", " {}", "{}\\n", "{}é", "="],
+    ids=["URL", "after", "before", "space", "line", "letter", "nothing"],
+)
+def test_an_image_beside_other_characters_is_no_base64(get: Ask, png: Png, wrap: str) -> None:
+    text = base64.b64encode(png(1)).decode()
+    answer = get(PATH, b'{"image": "%s"}' % wrap.format(text).encode(), {"Content-Type": JSON})
+    assert (answer.code, answer.reason) == (400, "REQUEST_UNREADABLE")
+    assert answer.json["message"].startswith("image: wanted Base64, got ")
 
 
 def test_base64_of_nothing_is_no_image(get: Ask) -> None:

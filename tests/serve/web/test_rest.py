@@ -11,6 +11,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.json_format import Parse, ParseDict
 from google.rpc.status_pb2 import Status
 
@@ -60,6 +61,32 @@ def test_json_with_base64_and_options_gets_an_answer(get: Ask, png: Png) -> None
     assert answer.code == 200
     assert [each["label"] for each in answer.json["classification"]["classes"]] == [LABELS["ru"][2]]
     assert answer.json["version"] == "1"
+
+
+@pytest.mark.parametrize("is_padded", [True, False])
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
+@pytest.mark.parametrize("more", [0, 1, 2])
+def test_base64_of_both_alphabets_is_read_with_and_without_padding(
+    get: Ask, png: Png, encode: Callable[[bytes], bytes], is_padded: bool, more: int
+) -> None:
+    """Bytes after the end of a PNG do not matter; those here take both letters in which the alphabets differ."""
+    image = png(2)
+    text = encode(image + bytes(-len(image) % 3) + b"\xfb\xef\xff" + bytes(more)).decode()
+    assert set("+/" if encode is base64.b64encode else "-_") <= set(text)
+    body = json.dumps({"image": text if is_padded else text.rstrip("=")}).encode()
+    answer = get(BANDS, body, {"Content-Type": "application/json"})
+    assert answer.code == 200
+    assert answer.json["classification"]["classes"][0]["label"] == "bottom"
+
+
+def test_the_image_is_the_only_field_of_bytes_in_a_request() -> None:
+    """Its Base64 is checked by its name."""
+
+    def find(message: Descriptor) -> list[str]:
+        below = [name for field in message.fields if field.message_type for name in find(field.message_type)]
+        return [field.name for field in message.fields if field.type == field.TYPE_BYTES] + below
+
+    assert find(pb.ClassifyRequest.DESCRIPTOR) == ["image"]
 
 
 def test_options_in_the_query_have_an_effect(get: Ask, png: Png) -> None:
