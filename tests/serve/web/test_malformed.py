@@ -1,6 +1,7 @@
 """Requests that are wrong in whatever way: each gets a 4xx with a sentence, and the next caller an answer."""
 
 import base64
+import gzip
 import zlib
 from typing import NamedTuple
 
@@ -59,6 +60,19 @@ CASES = [
     ),
     Case("gzip that is none", b"hello", {"Content-Encoding": "gzip"}, 400, "wanted a body in gzip"),
     Case("gzip that ends", zlib.compress(b"a" * 999)[:-6], {"Content-Encoding": "deflate"}, 400, "ends too early"),
+    Case("gzip and more", gzip.compress(b"a") + b"hello", {"Content-Encoding": "gzip"}, 400, "in gzip, got one that"),
+    Case("a member that ends", gzip.compress(b"a") * 2 + b"\x1f\x8b", {"Content-Encoding": "gzip"}, 400, "too early"),
+    Case(
+        "members without end", gzip.compress(b"") * 10**4, {"Content-Encoding": "gzip"}, 400, "after stream 16 of gzip"
+    ),
+    Case("a bomb of members", gzip.compress(bytes(10**5)) * 4, {"Content-Encoding": "gzip"}, 413, "at most 300,000"),
+    Case(
+        "deflate and more",
+        zlib.compress(b"a") + b"hello",
+        {"Content-Encoding": "deflate"},
+        400,
+        "deflate in the body, got 5",
+    ),
     Case("an unknown encoding", b"hello", {"Content-Encoding": "br"}, 415, "gzip or deflate"),
     Case("a compressed bomb", zlib.compress(bytes(10**7)), {"Content-Encoding": "deflate"}, 413, "at most 300,000"),
     Case("too many bytes", bytes(300_001), {}, 413, "at most 300,000 bytes, got 300,001"),

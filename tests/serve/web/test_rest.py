@@ -102,6 +102,15 @@ def test_a_compressed_body_gets_an_answer(get: Ask, png: Png) -> None:
     assert answer.json["classification"]["classes"][0]["label"] == "bottom"
 
 
+@pytest.mark.parametrize("count", [2, 3, 16])
+def test_every_member_of_a_body_in_gzip_is_read(get: Ask, png: Png, count: int) -> None:
+    image, last = png(2), count - 1
+    body = b"".join(gzip.compress(image[at : at + 1]) for at in range(last)) + gzip.compress(image[last:])
+    answer = get(BANDS, body, {"Content-Encoding": "gzip"})
+    assert answer.code == 200
+    assert answer.json["classification"]["classes"][0]["label"] == "bottom"
+
+
 @pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
 def test_curl_sends_a_file_as_a_form_and_as_a_body(door: Door, png: Png, tmp_path: Path) -> None:
     file = tmp_path / "cat.png"
