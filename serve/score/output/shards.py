@@ -7,7 +7,7 @@ A shard's name holds a digest of its images' names, so that a run never goes on 
 
 import json
 import os
-import shutil
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -19,6 +19,13 @@ from serve.errors import ConfigError, InklingError
 from serve.score.output.formats import Format
 
 PLAN = "plan.json"
+UNFINISHED_PLAN = f"{PLAN}.unfinished"
+UNFINISHED = "unfinished"
+WHOLE = "whole"
+OWN = (PLAN, UNFINISHED_PLAN, UNFINISHED, WHOLE)
+"""Names that a run gives beside those of its shards."""
+SHARD = re.compile(r"([0-9]{6,})-[0-9a-f]{16}")
+"""The name of a shard: its number, and the first digits of a digest."""
 
 
 class Shards:
@@ -28,13 +35,13 @@ class Shards:
         self._out = out
         self._plan = json.loads(json.dumps(plan))
         self._folder = out.with_name(f"{out.name}.shards")
-        self._partial = self._folder / "unfinished"
+        self._partial = self._folder / UNFINISHED
         self._file: IO[bytes] | None = None
         self._lock: int = -1
         self._done: dict[int, Path] = {}
 
     def __enter__(self) -> Self:
-        """Make or find the folder. Raises ConfigError if another run or other settings began it."""
+        """Make or find the folder. Raises ConfigError if it has other files, or a run with other settings began it."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(self._folder)
         try:
@@ -42,14 +49,14 @@ class Shards:
         except BaseException:
             os.close(self._lock)
             raise
-        self._done = {int(path.name.partition("-")[0]): path for path in self._folder.glob("*-*")}
+        self._done = {int(name[1]): path for path in self._folder.iterdir() if (name := SHARD.fullmatch(path.name))}
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         if self._file:
             self._file.close()
         if not self._done and self._folder.exists():  # nothing to go on from
-            shutil.rmtree(self._folder)
+            self._remove()
         os.close(self._lock)
 
     @property
@@ -95,30 +102,50 @@ class Shards:
 
     def join(self, columns: Sequence[str], form: Format) -> None:
         """Write the whole file from all shards, then remove them."""
-        whole = self._folder / "whole"
+        whole = self._folder / WHOLE
         form.join(columns, [self._done[number] for number in sorted(self._done)], whole)
         with whole.open("rb+") as file:
             os.fsync(file.fileno())
         whole.replace(self._out)
-        shutil.rmtree(self._folder)
+        self._remove()
 
     def _name(self, number: int, digest: str) -> Path:
         return self._folder / f"{number:06d}-{digest[:16]}"
 
+    def _remove(self) -> None:
+        """Remove what runs write, the plan last, and then the folder, unless it has files of others."""
+        for path in sorted(self._folder.iterdir(), key=lambda path: path.name == PLAN):
+            if path.name in OWN or SHARD.fullmatch(path.name):
+                path.unlink()
+        if not any(self._folder.iterdir()):
+            self._folder.rmdir()
+
     def _check_plan(self) -> None:
-        path = self._folder / PLAN
-        if not path.exists():
-            partial = self._folder / "plan"
+        before = self._find_plan()
+        if not before:
+            partial = self._folder / UNFINISHED_PLAN
             partial.write_text(json.dumps(self._plan, indent=1))
-            partial.replace(path)
+            partial.replace(self._folder / PLAN)
             return
-        before = json.loads(path.read_text())
         names = [name for name in {**before, **self._plan} if before.get(name) != self._plan.get(name)]
         if names:
             changes = "; ".join(f"{name} was {before.get(name)!r} and is {self._plan.get(name)!r}" for name in names)
             raise ConfigError(
                 f"{self._folder} is of a run with other settings ({changes}); use the same, or remove it to begin anew"
             )
+
+    def _find_plan(self) -> dict[str, Any]:
+        """The plan of an interrupted run; empty in an empty folder. Raises ConfigError in a folder of others."""
+        if {path.name for path in self._folder.iterdir()} <= {UNFINISHED_PLAN}:
+            return {}
+        with suppress(FileNotFoundError, ValueError):  # ValueError: a text that is no JSON
+            plan = json.loads((self._folder / PLAN).read_text())
+            if isinstance(plan, dict) and plan.keys() & self._plan.keys():
+                return plan
+        raise ConfigError(
+            f"--out: wanted {self._folder} to be new, empty or of an interrupted run, got a folder with other files; "
+            "name another file, or move the folder away"
+        )
 
 
 def _lock(folder: Path) -> int:

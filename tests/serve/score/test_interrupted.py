@@ -78,6 +78,45 @@ def test_a_second_run_to_the_same_file_is_refused_at_once(many: Path, tmp_path: 
     assert (code, "another process writes there" in errors) == (1, True), errors
 
 
+def write_files(folder: Path, files: dict[str, str]) -> dict[str, str]:
+    """Write texts by their names in a folder."""
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return files
+
+
+def read_files(folder: Path) -> dict[str, str]:
+    """The texts of all files below a folder."""
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    "files",
+    [{"precious/file": "mine"}, {"my-notes.txt": "mine"}, {"plan.json": '{"rooms": 3}'}, {"plan.json": "no JSON"}],
+    ids=["folder", "hyphen", "other plan", "no plan"],
+)
+@pytest.mark.parametrize("place", ["images", "models"])
+def test_a_folder_of_other_files_is_refused_and_left_as_it_is(folder: Path, files: dict[str, str], place: str) -> None:
+    """Also by a run that fails before its first shard: models has no image."""
+    write_files(folder / "out.csv.shards", files)
+    code, errors = run(folder, place, "--out", "out.csv")
+    assert (code, errors.startswith("serve.score: --out: wanted out.csv.shards to be new, ")) == (2, True), errors
+    assert read_files(folder / "out.csv.shards") == files
+
+
+def test_a_run_may_begin_in_an_empty_folder(folder: Path) -> None:
+    (folder / "out.csv.shards").mkdir()
+    assert run(folder, "images", "--out", "out.csv")[0] == 0
+    assert not (folder / "out.csv.shards").exists()
+
+
+def test_a_run_goes_on_whose_plan_was_not_written_to_its_end(folder: Path) -> None:
+    write_files(folder / "out.csv.shards", {"plan.json.unfinished": "{"})
+    code, errors = run(folder, "images", "--out", "out.csv")
+    assert (code, (folder / "out.csv.shards").exists()) == (0, False), errors
+
+
 NAMES = [f"{number}.png" for number in range(7)]
 
 
@@ -106,6 +145,14 @@ def test_a_run_goes_on_once_its_archive_is_whole(begun: Path) -> None:
     code, errors = run(begun, "in.tar", "--out", "out.csv", "--shard-size", "2")
     assert (code, "7 images, 4 in an earlier run" in errors) == (0, True), errors
     assert [row["path"] for row in read_csv(begun / "out.csv")] == NAMES
+
+
+def test_files_beside_the_shards_of_a_run_are_kept(begun: Path) -> None:
+    files = write_files(begun / "out.csv.shards", {"my-notes.txt": "mine", "000000-mine": "mine", "deep/whole": "mine"})
+    write_tar(begun, NAMES)
+    code, errors = run(begun, "in.tar", "--out", "out.csv", "--shard-size", "2")
+    assert (code, "7 images, 4 in an earlier run" in errors) == (0, True), errors
+    assert read_files(begun / "out.csv.shards") == files
 
 
 @pytest.mark.parametrize(
