@@ -63,19 +63,20 @@ class Csv:
 
     def encode(self, columns: Columns) -> bytes:
         """Lines."""
-        return _to_lines([list(map(_shorten, row)) for row in _rows(columns)])
+        return "".join(_to_line(list(map(_shorten, row))) for row in _rows(columns)).encode()
 
     def join(self, columns: Sequence[str], pieces: Iterable[Path], out: Path) -> None:
         """Put the row of names in front."""
         with out.open("wb") as file:
-            file.write(_to_lines([list(columns)]))
+            file.write(_to_line(columns).encode())
             _copy(pieces, file)
 
 
-def _to_lines(rows: Sequence[Sequence[Any]]) -> bytes:
+def _to_line(row: Sequence[Any]) -> str:
+    """A row and a line feed. Python before 3.11.9 quotes only the line breaks of the line terminator."""
     text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode()
+    csv.writer(text, lineterminator="\r\n").writerow(row)
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 class JsonLines:

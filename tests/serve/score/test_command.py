@@ -167,6 +167,18 @@ def test_a_list_may_name_files_that_are_not_there(folder: Path) -> None:
     assert [row["reason"] for row in rows] == ["", "FILE_UNREADABLE", "FILE_UNREADABLE", "IMAGE_EMPTY"]
 
 
+@pytest.mark.parametrize("name", ["a\rb.png", "a\nb.png", 'a"b,c.png'], ids=["return", "feed", "quote"])
+def test_a_name_that_would_break_a_csv_is_quoted(folder: Path, name: str) -> None:
+    """Lines end with a line feed alone; a carriage return stands between quotes."""
+    (folder / "images/0/0.png").rename(folder / "images" / name)
+    assert run(folder, "images", "--out", "out.csv")[0] == 0
+    text = (folder / "out.csv").read_bytes().decode()
+    rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+    assert (len(rows), rows[-1]["path"], rows[-1]["label"]) == (7, f"images/{name}", "top")
+    assert '"images/' in text
+    assert ("\r\n" in text, text[-1]) == (False, "\n")
+
+
 def test_a_tar_that_ends_too_early_ends_with_1(folder: Path) -> None:
     pack(folder, "in.tar", "w")
     data = (folder / "in.tar").read_bytes()
