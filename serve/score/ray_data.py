@@ -20,7 +20,7 @@ from serve.score.model import Model, find_model
 from serve.score.output.formats import to_table
 from serve.score.scorer import Scorer, take_bytes
 from serve.score.sources.archive import read_tar
-from serve.score.sources.find import STANDARD_INPUT
+from serve.score.sources.find import STANDARD_INPUT, open_source
 from serve.score.sources.table import choose_column
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -75,7 +75,7 @@ def read_images(ray: Any, options: Options) -> tuple[Any, str]:
         archives = ray.data.read_binary_files(place, include_paths=True, **LIGHT)
         return archives.flat_map(unpack), "bytes"
     if place == STANDARD_INPUT:
-        names = sys.stdin.read().splitlines()
+        names = [item.name for item in open_source(place).items()]
         return ray.data.read_binary_files(names, include_paths=True, **LIGHT), "bytes"
     suffixes = sorted(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
     return (

@@ -25,7 +25,7 @@ def open_source(place: str, column: str = "") -> Source:
     Raises ConfigError, and InklingError for a damaged Parquet file.
     """
     if place == STANDARD_INPUT:
-        return _from_list(sys.stdin.buffer.read())
+        return _from_list(_read_standard_input())
     path = Path(place)
     if path.is_dir():
         return Source("folder", lambda: map(Item, _walk(place)), lambda: sum(1 for _ in _walk(place)))
@@ -43,6 +43,12 @@ def open_source(place: str, column: str = "") -> Source:
     if compression:
         raise ConfigError(f"IN: {place}: wanted a tar in {compression}, got a file that is damaged or holds no tar")
     raise ConfigError(f"IN: wanted a folder, a glob, - for a list, a tar or a Parquet file; {place} is none of them")
+
+
+def _read_standard_input() -> bytes:
+    if sys.stdin is None:
+        raise ConfigError("IN: wanted a list of names on standard input, which is closed")
+    return sys.stdin.buffer.read()
 
 
 def _walk(folder: str) -> Iterator[str]:

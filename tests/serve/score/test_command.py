@@ -149,6 +149,15 @@ def test_bad_usage_ends_with_2_and_a_sentence(folder: Path, words: list[str], re
     assert not list(folder.glob("*.shards"))
 
 
+def test_a_list_on_standard_input_that_is_closed_ends_with_2(folder: Path) -> None:
+    command = [sys.executable, "-m", "serve.score", "-", "--model", "models/bands", "--out", "out.csv"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    words = ["sh", "-c", '"$@" <&-', "sh", *command]
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    said = "serve.score: IN: wanted a list of names on standard input, which is closed\n"
+    assert (done.returncode, done.stderr) == (2, said)
+
+
 def test_a_model_that_is_damaged_ends_with_1_and_its_reason(folder: Path) -> None:
     file = folder / "models/bands/2/model.onnx"
     data = bytearray(file.read_bytes())
