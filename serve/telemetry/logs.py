@@ -26,6 +26,8 @@ def start_logging(level: str, form: str = "text") -> None:
     """Log messages of a level ("debug", "info", "warning", "error") and above, as "text" or "json"."""
     # Pillow warns about odd metadata, with texts that come from the caller: they would fill the log and the registry.
     warnings.filterwarnings("ignore", module="PIL")
+    # It also logs errors of its own for images that it cannot read. The caller gets the reason in the answer.
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler])

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import signal
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from serve.api.gate import CallGate
 from serve.api.inkling_v1 import SERVICE
 from serve.api.receiving import Receiver
 from serve.client.client import Client
+from serve.errors import CallError
 from serve.machine.memory import MemoryGrowth
 from serve.pb import classifier_pb2 as pb
 from serve.telemetry.calls import Call
@@ -126,6 +128,23 @@ def test_every_line_of_all_processes_is_an_object(repository_folder: Path, png: 
     assert sum("is ready, process" in message for message in messages) == 3
     assert sum(event["message"] == "stopped" and event["logger"] == "serve.process.worker" for event in events) == 2
     assert any(event["logger"] == "stderr" for event in events) == bool(verbosity)
+
+
+@pytest.mark.parametrize("level", ["info", "debug"])
+def test_no_image_of_a_caller_adds_a_line_of_pillow(repository_folder: Path, png: Png, level: str) -> None:
+    """Pillow logs an error for a TIFF of eight samples a pixel, and a line for each chunk of a PNG."""
+    tiff = bytearray(png(1, format_name="TIFF"))
+    samples = tiff.index(struct.pack("<HHI", 277, 3, 1)) + 8  # the value of the tag SamplesPerPixel
+    tiff[samples] = 8
+    with running(repository_folder, "--workers", "1", "--log-level", level) as server:
+        with Client(server.address) as client:
+            with pytest.raises(CallError, match="got one with invalid data"):
+                client.classify(bytes(tiff), model="bands")
+            client.classify(png(1), model="bands")
+        server.process.terminate()
+        assert server.process.wait(20) == 0
+        server.end()
+    assert not [line for line in server.lines if "PIL" in line]
 
 
 @pytest.mark.parametrize(
