@@ -106,7 +106,7 @@ def _evaluate(options: Options) -> int:
         return 1
     try:
         _report(options, examples, judged, corrupted)
-        sys.stdout.flush()
+        print(end="", flush=True)  # sys.stdout is None if it is closed
     except OSError as error:
         give_up_stdout()
         if not isinstance(error, BrokenPipeError):  # that is `head`, which has what it wanted

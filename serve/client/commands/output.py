@@ -45,7 +45,8 @@ def escape_unprintable_names() -> None:
 
 def give_up_stdout() -> None:
     """Write nothing more to stdout. The interpreter flushes it at exit, and would fail again as it did before."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if sys.stdout is not None:  # it is where stdout is closed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def check_answer(outcome: Outcome) -> Outcome:
@@ -119,6 +120,7 @@ def describe_error(error: CallError) -> dict[str, Any]:
 
 
 def dump(facts: dict[str, Any]) -> str:
-    """One line of JSON that stays JSON in the encoding of stdout."""
-    takes_all = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    """One line of JSON that stays JSON in the encoding of stdout, which has none where it is closed."""
+    encoding = getattr(sys.stdout, "encoding", None) or ""
+    takes_all = encoding.lower().replace("-", "") == "utf8"
     return json.dumps(facts, ensure_ascii=not takes_all, allow_nan=False)

@@ -137,6 +137,29 @@ def test_a_name_with_line_breaks_and_escapes_stays_one_row(
     assert json.loads(capsys.readouterr().out)["file"] == str(odd)
 
 
+@pytest.mark.parametrize("flag", [[], ["--json"]])
+@pytest.mark.parametrize("module", ["serve.client", "serve.evaluate", "serve.client.commands.models"])
+def test_closed_standard_output_is_no_traceback(
+    server: RunningServer, image: Path, module: str, flag: list[str]
+) -> None:
+    """Python has no sys.stdout then. What was asked for is done."""
+    image.parent.rename(folder := image.parent.with_name("top"))
+    words = {
+        "serve.client": ["--model", "bands", folder],
+        "serve.evaluate": ["--model", "bands", folder.parent],
+        "serve.client.commands.models": ["list"],
+    }[module]
+    closed = ["sh", "-c", '"$@" >&-', "sh", sys.executable, "-m", module]
+    done = subprocess.run(
+        [*closed, *words, "--address", server.address, *flag],
+        check=False,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_json_stays_json_where_stdout_is_ascii(server: RunningServer, image: Path) -> None:
     image.rename(odd := image.with_name("café-\U0001f642.png"))
     done = run(*flags(server), "--json", odd, env={**os.environ, "PYTHONIOENCODING": "ascii"})
