@@ -29,6 +29,7 @@ from serve.client.corruptions.report import print_table, read_names, summarize_t
 from serve.client.corruptions.table import SEVERITIES, corrupt_file
 from serve.client.endpoint import ConnectionFlags, add_connection_flags
 from serve.errors import CallError, InklingError
+from serve.flags import count_from
 from serve.folders import describe_left_out
 from serve.program import name_program
 
@@ -162,13 +163,17 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("folder", type=Path, metavar="DIR", help="evaluate the images in the class folders of DIR")
     add_connection_flags(parser)
-    add("--model", default="", metavar="NAME", help="use the model NAME (default: the server's only model)")
+    only = "use the model NAME (default: the server's only model)"
+    add("--model", default="", metavar="NAME", help=only)
     add("--version", default="", metavar="V", help="use version V of the model (default: the highest)")
-    add("--compare", nargs=2, metavar=("V1", "V2"), help="compare two versions of the model, image by image")
+    both = "compare two versions of the model, image by image"
+    add("--compare", nargs=2, metavar=("V1", "V2"), help=both)
     corrupted = "measure these corruptions of CIFAR-10-C, names with commas or all; without names those of its mean"
     add("--corruptions", nargs="?", const="", metavar="NAMES", help=corrupted)
-    add("--sample", type=int, default=0, metavar="N", help="evaluate N images, evenly from all; 0 is all (default: 0)")
-    add("--mistakes", type=int, default=10, metavar="N", help="list at most N mistakes; 0 lists none (default: 10)")
+    evenly = "evaluate N images, evenly from all; 0 is all (default: 0)"
+    add("--sample", type=count_from(0), default=0, metavar="N", help=evenly)
+    most = "list at most N mistakes; 0 lists none (default: 10)"
+    add("--mistakes", type=count_from(0), default=10, metavar="N", help=most)
     add("--skip-broken", action="store_true", help="skip and count files that cannot be decoded, instead of stopping")
     add("--json", action="store_true", help="print one line of JSON instead of the table")
     return parser

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from serve.errors import ConfigError, InklingError
+from serve.flags import count_from
 from serve.program import name_program
 from serve.score.local import Options, Summary, score
 from serve.score.scorer import BATCH, MAX_IMAGE_PIXELS
@@ -53,15 +54,6 @@ def _tell(summary: Summary, out: str) -> str:
     )
 
 
-def _count(least: int) -> "type[int]":
-    def read(text: str) -> int:
-        if not text.isascii() or not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"wanted a whole number from {least}; got {text!r}")
-        return int(text)
-
-    return read  # type: ignore[return-value]  # argparse takes any callable
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=name_program("serve.score"),
@@ -79,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         "--model", type=Path, required=True, metavar="DIR", help="use this model.onnx, or the highest version below DIR"
     )
     add("--out", required=True, metavar="FILE", help="write to this file, which ends in .csv, .jsonl or .parquet")
-    add("--top-k", type=_count(1), default=1, metavar="K", help="write the K most probable labels (default: 1)")
+    add("--top-k", type=count_from(1), default=1, metavar="K", help="write the K most probable labels (default: 1)")
     add("--language", default="", metavar="CODE", help="write labels of this language (default: the model's first)")
     precisions = ("float32", "float16", "int8")
     add(
@@ -97,23 +89,23 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--workers",
-        type=_count(0),
+        type=count_from(0),
         default=0,
         metavar="N",
         help="score with N processes; 0 takes one a core (default: 0)",
     )
-    add("--batch", type=_count(1), default=BATCH, metavar="N", help=f"run N images at once (default: {BATCH})")
+    add("--batch", type=count_from(1), default=BATCH, metavar="N", help=f"run N images at once (default: {BATCH})")
     shard = Options.__dataclass_fields__["shard_size"].default
     add(
         "--shard-size",
-        type=_count(1),
+        type=count_from(1),
         default=shard,
         metavar="N",
         help=f"save every N images; an interruption costs at most those (default: {shard})",
     )
     add(
         "--max-image-pixels",
-        type=_count(1),
+        type=count_from(1),
         default=MAX_IMAGE_PIXELS,
         metavar="N",
         help=f"take images of at most N pixels (default: {MAX_IMAGE_PIXELS})",

@@ -30,6 +30,7 @@ ROOMS: dict[str, set[str]] = {
     "serve": set(),
     "serve.errors": set(),
     "serve.machine": set(),
+    "serve.flags": set(),
     "serve.folders": {"serve.errors"},
     "serve.pb": set(),
     "serve.program": set(),
@@ -46,10 +47,10 @@ ROOMS: dict[str, set[str]] = {
     },
     "serve.web": {"serve.client", "serve.pb", "serve.telemetry", "serve.program", "serve.errors"},
     "serve.cluster": {"serve.errors"},
-    "serve.client": {"serve.pb", "serve.folders", "serve.program", "serve.errors"},
+    "serve.client": {"serve.pb", "serve.folders", "serve.program", "serve.flags", "serve.errors"},
     "serve.score": {
         *("serve.inference", "serve.images", "serve.model_file", "serve.machine", "serve.folders", "serve.cluster"),
-        *("serve.program", "serve.errors"),
+        *("serve.program", "serve.flags", "serve.errors"),
     },
     "serve.bench": {
         *("serve.client", "serve.pb", "serve.images", "serve.model_file", "serve.machine", "serve.folders"),

@@ -220,6 +220,17 @@ def test_what_cannot_be_corrupted_is_a_message(
     assert said in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("flag", ["--sample", "--mistakes"])
+@pytest.mark.parametrize("number", ["-3", "-1", "2.5", "many"])
+def test_what_is_no_whole_number_from_0_is_bad_usage(
+    flag: str, number: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["images", flag, number])
+    assert caught.value.code == 2
+    assert f"argument {flag}: wanted a whole number from 0; got {number!r}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("count", "taken"), [(0, 10), (3, 3), (10, 10), (40, 10)])
 def test_a_sample_is_taken_evenly(count: int, taken: int) -> None:
     files = [Path(str(number)) for number in range(10)]
