@@ -14,6 +14,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from serve.errors import ConfigError, quote
+from serve.flags import is_utf_8
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 ADDRESS_VARIABLE = "INKLING_ADDRESS"
@@ -74,6 +75,8 @@ class Endpoint:
 
     def check(self) -> None:
         """Raise ConfigError if the address or a file cannot be used, or no header can carry the token."""
+        if not is_utf_8(self.address):
+            raise ConfigError(f"address: wanted HOST:PORT in UTF-8, got {quote(self.address)}")
         for host in self.hosts:
             check_host(host)
         if len(self.hosts) > 1:

@@ -29,7 +29,7 @@ from serve.client.corruptions.report import print_table, read_names, summarize_t
 from serve.client.corruptions.table import SEVERITIES, corrupt_file
 from serve.client.endpoint import ConnectionFlags, add_connection_flags
 from serve.errors import CallError, InklingError
-from serve.flags import count_from
+from serve.flags import count_from, read_text
 from serve.folders import describe_left_out
 from serve.program import name_program
 
@@ -164,10 +164,10 @@ def _parser() -> argparse.ArgumentParser:
     add("folder", type=Path, metavar="DIR", help="evaluate the images in the class folders of DIR")
     add_connection_flags(parser)
     only = "use the model NAME (default: the server's only model)"
-    add("--model", default="", metavar="NAME", help=only)
-    add("--version", default="", metavar="V", help="use version V of the model (default: the highest)")
+    add("--model", type=read_text, default="", metavar="NAME", help=only)
+    add("--version", type=read_text, default="", metavar="V", help="use version V of the model (default: the highest)")
     both = "compare two versions of the model, image by image"
-    add("--compare", nargs=2, metavar=("V1", "V2"), help=both)
+    add("--compare", type=read_text, nargs=2, metavar=("V1", "V2"), help=both)
     corrupted = "measure these corruptions of CIFAR-10-C, names with commas or all; without names those of its mean"
     add("--corruptions", nargs="?", const="", metavar="NAMES", help=corrupted)
     evenly = "evaluate N images, evenly from all; 0 is all (default: 0)"

@@ -17,6 +17,7 @@ from serve.client.channel import open_channel
 from serve.client.endpoint import ConnectionFlags, Endpoint, add_connection_flags, to_endpoint
 from serve.client.handshake import explain_failure
 from serve.errors import ConfigError
+from serve.flags import read_text
 from serve.program import name_program
 
 
@@ -57,7 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=name_program("serve.health"), description="Ask a server for its health.")
-    parser.add_argument("service", nargs="?", default="", help="ask for one model by name (default: the whole server)")
+    service = "ask for one model by name (default: the whole server)"
+    parser.add_argument("service", type=read_text, nargs="?", default="", help=service)
     # In the image, the variable has the port of the container's own server.
     add_connection_flags(parser, port_variable="INKLING_SERVE_PORT")
     parser.add_argument("--timeout", type=float, default=2, metavar="S", help="wait up to S seconds (default: 2)")

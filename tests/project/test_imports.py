@@ -30,7 +30,7 @@ ROOMS: dict[str, set[str]] = {
     "serve": set(),
     "serve.errors": set(),
     "serve.machine": set(),
-    "serve.flags": set(),
+    "serve.flags": {"serve.errors"},
     "serve.folders": {"serve.errors"},
     "serve.pb": set(),
     "serve.program": set(),

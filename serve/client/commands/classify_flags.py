@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serve.client.endpoint import ConnectionFlags, add_connection_flags
+from serve.flags import read_text
 from serve.program import name_program
 
 MAX_LABELS = 2**31 - 1
@@ -43,9 +44,11 @@ def make_parser() -> argparse.ArgumentParser:
         help="classify these files, folders (searched for images) and globs; - is standard input",
     )
     add_connection_flags(parser)
-    add("--model", default="", metavar="NAME", help="use the model NAME (default: the server's only model)")
+    only = "use the model NAME (default: the server's only model)"
+    add("--model", type=read_text, default="", metavar="NAME", help=only)
     add("--top", type=_read_top, default=3, metavar="K", help="print K labels per image; 0 prints 5 (default: 3)")
-    add("--language", default="", metavar="CODE", help="print labels in the language CODE, such as ru (default: en)")
+    language = "print labels in the language CODE, such as ru (default: en)"
+    add("--language", type=read_text, default="", metavar="CODE", help=language)
     add(
         "--min-familiarity",
         type=_read_share,

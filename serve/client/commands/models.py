@@ -28,6 +28,7 @@ from serve.client.endpoint import ConnectionFlags, Endpoint, add_connection_flag
 from serve.client.handshake import explain_failure
 from serve.client.messages import read_rpc_error
 from serve.errors import CallError, ConfigError
+from serve.flags import read_text
 from serve.pb import classifier_pb2 as pb
 from serve.program import name_program
 
@@ -168,12 +169,14 @@ def _parser() -> argparse.ArgumentParser:
     actions = parser.add_subparsers(dest="action", required=True, metavar="list|show|load|unload")
     _add_action(actions.add_parser("list", help="list the models that are served, and the files that were refused"))
     show = actions.add_parser("show", help="describe one model")
-    show.add_argument("model", nargs="?", default="", metavar="NAME", help="(default: the server's only model)")
-    show.add_argument("--version", default="", metavar="V", help="describe version V (default: the highest)")
+    only = "(default: the server's only model)"
+    show.add_argument("model", type=read_text, nargs="?", default="", metavar="NAME", help=only)
+    highest = "describe version V (default: the highest)"
+    show.add_argument("--version", type=read_text, default="", metavar="V", help=highest)
     _add_action(show)
     for action, effect in (("load", "load a model, or load it again"), ("unload", "unload every version of a model")):
         control_parser = actions.add_parser(action, help=f"{effect}; the server has to allow it")
-        control_parser.add_argument("model", metavar="NAME", help=f"{action} the model NAME")
+        control_parser.add_argument("model", type=read_text, metavar="NAME", help=f"{action} the model NAME")
         _add_action(control_parser)
     return parser
 

@@ -137,6 +137,33 @@ def test_a_name_with_line_breaks_and_escapes_stays_one_row(
     assert json.loads(capsys.readouterr().out)["file"] == str(odd)
 
 
+NOT_UTF_8 = os.fsdecode(b"\xff")
+
+
+@pytest.mark.parametrize(
+    ("module", "words", "said"),
+    [
+        ("serve.client", ["--model", NOT_UTF_8, "x.png"], "argument --model: wanted a text in UTF-8, got "),
+        ("serve.client", ["--language", NOT_UTF_8, "x.png"], "argument --language: wanted a text in UTF-8, got "),
+        ("serve.client", ["--address", f"{NOT_UTF_8}:50", "x.png"], "address: wanted HOST:PORT in UTF-8, got "),
+        ("serve.client.commands.models", ["show", NOT_UTF_8], "argument NAME: wanted a text in UTF-8, got "),
+        ("serve.client.commands.models", ["show", "--version", NOT_UTF_8], "argument --version: wanted a text in "),
+        ("serve.client.commands.models", ["load", NOT_UTF_8], "argument NAME: wanted a text in UTF-8, got "),
+        ("serve.client.commands.models", ["list", "--address", f"{NOT_UTF_8}:50"], "address: wanted HOST:PORT in "),
+        ("serve.health", [NOT_UTF_8], "argument service: wanted a text in UTF-8, got "),
+        ("serve.evaluate", ["--model", NOT_UTF_8, "images"], "argument --model: wanted a text in UTF-8, got "),
+        ("serve.evaluate", ["--compare", "1", NOT_UTF_8, "images"], "argument --compare: wanted a text in UTF-8, got "),
+        ("serve.web", ["--address", f"{NOT_UTF_8}:50", "--port", "0"], "address: wanted HOST:PORT in UTF-8, got "),
+    ],
+)
+def test_an_argument_that_is_not_utf_8_is_bad_usage(module: str, words: list[str], said: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", module, *words], check=False, capture_output=True, text=True, timeout=60
+    )
+    last = done.stderr.splitlines()[-1]
+    assert (done.returncode, said in last, "\\udcff" in last) == (2, True, True), done.stderr
+
+
 @pytest.mark.parametrize("flag", [[], ["--json"]])
 @pytest.mark.parametrize("module", ["serve.client", "serve.evaluate", "serve.client.commands.models"])
 def test_closed_standard_output_is_no_traceback(
