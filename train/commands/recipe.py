@@ -229,7 +229,7 @@ def less_noise() -> Iterator[None]:
     """
     sys.stderr.flush()
     stderr = os.dup(2)
-    with tempfile.TemporaryFile("w+b") as held:
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="backslashreplace", newline="") as held:
         os.dup2(held.fileno(), 2)
         try:
             yield
@@ -237,7 +237,7 @@ def less_noise() -> Iterator[None]:
             os.dup2(stderr, 2)
             os.close(stderr)
             held.seek(0)
-            sys.stderr.writelines(line for line in held.read().decode().splitlines(True) if not _NOISE.match(line))
+            sys.stderr.writelines(line for line in held if not _NOISE.match(line))
 
 
 def exit_code(recipe: Recipe, test_accuracy: float) -> int:

@@ -60,6 +60,16 @@ def test_only_a_missing_package_of_an_extra_ends_in_a_sentence(package: str, sai
     assert ("Traceback" in done.stderr) == (package == "serve")
 
 
+def test_what_is_written_to_stderr_on_import_need_not_be_utf_8() -> None:
+    """Drivers name files, and the line is written with escapes; only TensorFlow's INFO lines are left out."""
+    written = r"I0000 of TensorFlow\ncaf\xe9 is missing\n"
+    work = f"with less_noise(): os.write(2, b'{written}')"
+    program = f"import os\nfrom train.commands.recipe import less_noise\n{work}\nprint('trained')"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "trained\n"), done.stderr
+    assert done.stderr == "caf\\xe9 is missing\n"
+
+
 def test_unusable_data_ends_with_1_and_the_reason(tmp_path: Path) -> None:
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"broken")
     command = [sys.executable, "-m", "train.cifar", "--data", str(tmp_path), "--out", str(tmp_path / "runs")]
