@@ -10,6 +10,7 @@ import queue
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -202,17 +203,16 @@ def _start(settings: Settings) -> _Worker:
 def work(pipe: "Connection[Any, Any]", settings: Settings) -> None:
     """Load the model, then score every chunk that comes until the pipe ends: what a worker process does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then closes the pipe
-    try:
-        scorer = Scorer(settings.model, **settings.options)
-        pipe.send(Ready(("path", *scorer.columns)))
-        for chunk in _receive_ahead(pipe):
-            pipe.send(score_chunk(scorer, settings.form, chunk))
-    except BrokenPipeError:  # the run has ended
-        pass
-    except (InklingError, OSError) as error:
-        pipe.send(Failed(error))
-    except Exception as error:  # ONNX Runtime raises a class per fault, some of which cannot be sent
-        pipe.send(Failed(InklingError(f"a run broke off: {type(error).__name__}: {error}")))
+    with suppress(BrokenPipeError):  # the run has ended, and nobody reads what became of this worker
+        try:
+            scorer = Scorer(settings.model, **settings.options)
+            pipe.send(Ready(("path", *scorer.columns)))
+            for chunk in _receive_ahead(pipe):
+                pipe.send(score_chunk(scorer, settings.form, chunk))
+        except (InklingError, OSError) as error:
+            pipe.send(Failed(error))
+        except Exception as error:  # ONNX Runtime raises a class per fault, some of which cannot be sent
+            pipe.send(Failed(InklingError(f"a run broke off: {type(error).__name__}: {error}")))
 
 
 def score_chunk(scorer: Scorer, form: Format, chunk: Chunk) -> Scored:
