@@ -74,7 +74,7 @@ _ALL = (
         halves_weights=True,
         prepare=FRAMED_PHOTO,
         target_accuracy=0.941,
-        measured_accuracy=0.9442,
+        measured_accuracy=0.9454,
     ),
     Recipe(
         name="mnist-mlp",
@@ -179,8 +179,8 @@ _FIRST = dataclasses.replace(  # the shipped file joins it with `cifar10`, which
     distillation=Distillation(share=0.7, views=True),
     tuning=Tuning(epochs=6, peak_learning_rate=0.03, augmentation=_DEGRADED, strangers=4_500, share=0.7),
     averaging=0.99,
-    target_accuracy=0.91,
-    measured_accuracy=0.9128,
+    target_accuracy=0.925,
+    measured_accuracy=0.9274,
 )
 QUICK = {recipe.name: recipe for recipe in (_HALF_HOUR, _FIRST)}
 
