@@ -11,8 +11,6 @@ from typing import Any
 import grpc
 import pytest
 
-from serve.client.client import Client
-from serve.errors import CallError
 from serve.pb import classifier_pb2 as pb
 from serve.pb.classifier_pb2_grpc import ClassifierServiceStub
 from tests.serve.api.test_stream_classify import ask, find_band, number, sort, stream
@@ -67,20 +65,21 @@ def test_large_images_do_not_hold_up_small_ones_after_them(
 def test_a_full_queue_makes_a_stream_wait(
     start_server: Callable[..., RunningServer], repository_folder: Path, png: Png
 ) -> None:
-    """A call beside it is refused meanwhile."""
+    """A call beside it is refused meanwhile. Its client has no policy by which it would try again."""
     server = start_server(repository_folder, max_pending=1)
-    with grpc.insecure_channel(server.address) as channel, Client(server.address) as client:
-        requests = number([ask(png(2, (2000, 2000)))] * 12)
-        replies = ClassifierServiceStub(channel).StreamClassify(requests, timeout=60)
-        first, refused = next(replies), 0
+    beside = pb.ClassifyRequest(model="bands", image=png(0))
+    with grpc.insecure_channel(server.address) as channel:
+        stub = ClassifierServiceStub(channel)
+        replies = stub.StreamClassify(number([ask(png(2, (2000, 2000)))] * 12), timeout=60)
+        first, codes = next(replies), set()
         for _ in range(50):
             try:
-                client.classify(png(0), model="bands")
-            except CallError as error:
-                refused += error.code == "RESOURCE_EXHAUSTED"
+                stub.Classify(beside, timeout=60)
+            except grpc.RpcError as error:
+                codes.add(error.code())
         rest = list(replies)
     assert [find_band(reply) for reply in (first, *rest)] == [2] * 12
-    assert refused
+    assert codes == {grpc.StatusCode.RESOURCE_EXHAUSTED}
 
 
 def test_a_client_that_does_not_read_is_not_read_from_and_loses_nothing(server: RunningServer, png: Png) -> None:
