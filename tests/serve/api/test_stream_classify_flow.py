@@ -101,10 +101,11 @@ def test_a_client_that_does_not_read_is_not_read_from_and_loses_nothing(server: 
 
             before = await count_images()
             writing = asyncio.create_task(write())
-            done = -1
-            while done != await count_images():
-                done = await count_images()
-                await asyncio.sleep(0.5)
+            done = before
+            async with asyncio.timeout(60):
+                while done == before or done != await count_images():  # it has begun, and then it waits
+                    done = await count_images()
+                    await asyncio.sleep(0.5)
             ids = {reply.id async for reply in call}
             await writing
             return done - before, ids
