@@ -111,7 +111,8 @@ class Distillation:
     """Whether the teacher answers each image as an epoch shows it, moved and degraded (Beyer et al. 2022).
 
     So it says what can still be seen there, and each epoch pays for its answers. Otherwise it answers the images as
-    they are, once before the first epoch.
+    they are, once before the first epoch. The transform of an `Augmentation` comes later, in the compiled step, so a
+    teacher does not see it.
     """
 
 
