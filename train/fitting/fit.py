@@ -131,7 +131,8 @@ def finish(model: keras.Model, train: Part, validation: Part, recipe: Recipe, pr
     if len(validation) >= CALIBRATION_LEAST:
         shown = show_as_in_training(validation.images, recipe)
         truth = np.tile(validation.labels, len(shown) // len(validation))
-        progress.calibration = calibrate(_answer(model, shown, recipe, progress), truth, recipe.label_smoothing)
+        smoothing = None if recipe.distillation else recipe.label_smoothing
+        progress.calibration = calibrate(_answer(model, shown, recipe, progress), truth, smoothing)
 
 
 def _measure(model: keras.Model, part: Part, recipe: Recipe, progress: Progress) -> float:

@@ -83,9 +83,9 @@ def test_logits_that_are_always_right_or_wrong_get_an_extreme_temperature(right:
     assert fit_temperature(logits, np.array([0, 1] if right else [1, 0])) == pytest.approx(temperature)
 
 
-def draw_smoothed(smoothing: float) -> tuple[np.ndarray, np.ndarray]:
+def draw_smoothed(smoothing: float, count: int = 40_000) -> tuple[np.ndarray, np.ndarray]:
     """Logits of a net that learnt smoothed labels perfectly, and labels without smoothing."""
-    logits, labels = draw_problem()
+    logits, labels = draw_problem(count=count)
     return np.log((1 - smoothing) * apply_softmax(logits) + smoothing / 5), labels
 
 
@@ -102,6 +102,19 @@ def test_a_temperature_alone_calibrates_smoothed_logits_less_well() -> None:
     whole, alone = calibrate(logits, labels, 0.2), calibrate(logits, labels)
     assert whole.error_before == alone.error_before > 0.05
     assert whole.error_after < 0.01 < alone.error_after
+
+
+@pytest.mark.parametrize("smoothing", [0, 0.04, 0.2])
+def test_a_smoothing_that_nobody_stated_is_found(smoothing: float) -> None:
+    logits, labels = draw_smoothed(smoothing, 2_000)
+    found = calibrate(logits, labels, None)
+    assert found.smoothing == pytest.approx(smoothing, abs=0.05)
+    assert found.error_after <= calibrate(logits, labels, smoothing).error_after + 0.005
+
+
+def test_a_fitted_smoothing_needs_images() -> None:
+    with pytest.raises(ValueError, match="wanted probabilities or logits"):
+        calibrate(np.zeros((0, 2)), np.zeros(0, int), None)
 
 
 def test_subtracting_smoothing_keeps_the_order_of_every_row() -> None:

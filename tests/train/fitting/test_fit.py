@@ -17,7 +17,7 @@ from train.fitting.checkpoint import Progress, Settings
 from train.fitting.fit import finish, fit
 from train.nets.build import build, complete, predict_logits
 from train.recipes.net import Flatten
-from train.recipes.recipe import Adam, Crop, Recipe
+from train.recipes.recipe import Adam, Crop, Distillation, Recipe
 from train.recipes.shipped import NOTEBOOK_AUGMENTATION, RECIPES
 
 Problem = tuple[Part, Part]
@@ -157,6 +157,18 @@ def test_a_net_trained_on_crops_is_calibrated_on_moved_images(
     progress = Progress(SETTINGS, best_weights=model.get_weights())
     finish(model, *problem, recipe, progress)
     assert progress.calibration == expected != plain
+
+
+def test_the_smoothing_by_a_teacher_is_fitted(problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, validation = problem
+    recipe = dataclasses.replace(RECIPE, augmentation=None, label_smoothing=0.2, distillation=Distillation("file"))
+    model = build((Flatten(),), (28, 28, 1), 10)
+    logits = predict_logits(model, validation.images)
+    assert calibrate(logits, validation.labels, None) != calibrate(logits, validation.labels, 0.2)
+    monkeypatch.setattr("train.fitting.fit.CALIBRATION_LEAST", 1)
+    progress = Progress(SETTINGS, best_weights=model.get_weights())
+    finish(model, *problem, recipe, progress)
+    assert progress.calibration == calibrate(logits, validation.labels, None)
 
 
 def test_an_interrupted_and_resumed_run_ends_as_any_other(problem: Problem, tmp_path: Path) -> None:
