@@ -172,7 +172,12 @@ def describe_left_out(left_out: Sequence[LeftOut]) -> str:
 
 def is_visible(path: Path) -> bool:
     """Whether an entry is neither hidden nor left by another program."""
-    return not path.name.startswith(".") and path.name.lower() not in PROGRAMS
+    return is_visible_name(path.name)
+
+
+def is_visible_name(name: str) -> bool:
+    """The same of a name alone, which may be a part of a member of an archive."""
+    return not name.startswith(".") and name.lower() not in PROGRAMS
 
 
 def _sort_out(paths: Iterable[Path]) -> tuple[list[Path], list[LeftOut]]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from serve.errors import ImageTooLarge
-from serve.folders import has_image_suffix
+from serve.folders import has_image_suffix, is_visible_name
 from serve.score.sources.items import MOST_FILE_BYTES, Item, damaged
 
 COMPRESSIONS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x5d\x00\x00": "xz"}
@@ -46,13 +46,18 @@ def read_tar(place: str, file: IO[bytes] | None = None) -> Iterator[Item]:
         with file or Path(place).open("rb") as packed, _unpack(packed) as plain:
             with tarfile.open(place, "r|", plain, tarinfo=_Header) as archive:
                 while (member := archive.next()) is not None:
-                    if member.isreg() and has_image_suffix(member.name):
+                    if member.isreg() and _is_image(member.name):
                         yield Item(member.name, functools.partial(_read_member, place, archive, member))
                     archive.members.clear()  # type: ignore[attr-defined]  # it would keep every one in memory
             while plain.read(READ_BYTES):  # the checksum of a compressed file comes last
                 pass
     except DAMAGE as error:
         raise damaged(place, "tar", error) from error
+
+
+def _is_image(name: str) -> bool:
+    """Whether a member is one by its suffix, and neither it nor a folder of it is hidden or left by a program."""
+    return has_image_suffix(name) and all(is_visible_name(part) for part in name.split("/") if part not in (".", ".."))
 
 
 def is_tar(path: Path) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from serve.errors import ConfigError
-from serve.folders import has_image_suffix
+from serve.folders import has_image_suffix, is_visible_name
 from serve.score.sources.archive import find_compression, is_tar, read_tar
 from serve.score.sources.items import Item, Source
 from serve.score.sources.table import open_parquet
@@ -52,9 +52,12 @@ def _read_standard_input() -> bytes:
 
 
 def _walk(folder: str) -> Iterator[str]:
-    """The images below a folder, sorted in each, folders among files. A folder that cannot be read is an OSError."""
+    """The images below a folder, sorted in each, folders among files. A folder that cannot be read is an OSError.
+
+    Hidden entries, and those that other programs leave, are no images: the half of a file that a Mac adds is called so.
+    """
     with os.scandir(folder) as entries:
-        names = sorted((entry.name, entry.is_dir()) for entry in entries)
+        names = sorted((entry.name, entry.is_dir()) for entry in entries if is_visible_name(entry.name))
     for name, is_folder in names:
         path = os.path.join(folder, name)  # noqa: PTH118  # paths stay texts, which are many
         if is_folder:

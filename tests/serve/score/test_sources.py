@@ -5,7 +5,7 @@ import gzip
 import io
 import lzma
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,10 +18,14 @@ Pack = Callable[[bytes], bytes]
 PACKS = [gzip.compress, bz2.compress, lzma.compress]
 
 
-def make_tar(headers: dict[str, str] | None = None) -> bytes:
+HIDDEN = ("._a.png", ".cache/a.png", "__MACOSX/a.png", "b/__MACOSX/._a.png", "b/.a.png", "@eaDir/a.png")
+"""What a Mac, other programs and users hide."""
+
+
+def make_tar(headers: dict[str, str] | None = None, names: Sequence[str] = ("a.png", "b.png")) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for name in ("a.png", "b.png"):
+        for name in names:
             member = tarfile.TarInfo(name)
             member.size, member.pax_headers = 4, headers or {}
             archive.addfile(member, io.BytesIO(b"data"))
@@ -36,6 +40,21 @@ def read_names(data: bytes, tmp_path: Path) -> list[str]:
 
 def test_a_whole_archive_gives_its_images(tmp_path: Path) -> None:
     assert read_names(make_tar(), tmp_path) == ["a.png", "b.png"]
+
+
+def test_hidden_members_of_an_archive_are_no_images(tmp_path: Path) -> None:
+    names = ["./a.png", "../b.png", "b/c.PNG"]
+    assert read_names(make_tar(names=[*HIDDEN, *names]), tmp_path) == names
+
+
+def test_hidden_files_of_a_folder_are_no_images(tmp_path: Path) -> None:
+    for name in (*HIDDEN, "b/c.PNG", "a.png", "notes.txt"):
+        path = tmp_path / ".folder" / name  # the folder that a user names may be hidden
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    source = open_source(str(tmp_path / ".folder"))
+    assert [Path(item.name).name for item in source.items()] == ["a.png", "c.PNG"]
+    assert source.count() == 2
 
 
 @pytest.mark.parametrize("at", [1024, 1024 + 150], ids=["name", "checksum"])
