@@ -23,9 +23,13 @@ COMPOSE = DEPLOY / "compose.yaml"
 KUBERNETES = DEPLOY / "kubernetes"
 VARIANTS = ("cpu", "gpu", "models-image", "models-volume", "keda")
 VERSION = "1.33"
-"""The first version of Kubernetes whose schema has image volumes that are on by default."""
+"""The first version of Kubernetes that has image volumes in beta."""
 FOREIGN = ("keda.sh", "monitoring.coreos.com", "serving.kserve.io")
 PORTS = {"grpc": 50051, "h2c": 50051, "metrics": 9464, "http1": 8080}
+
+
+WORKERS, PROCESSES_MIB = 2, 700
+"""Of a pod of two cores, and what its processes take beside the images: the supervisor, the workers, the page."""
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -94,6 +98,20 @@ def check_container(container: dict[str, Any]) -> ServerConfig:
     return settings
 
 
+def bound_memory_mib(settings: ServerConfig) -> float:
+    """What two workers with the shipped models take at most, by docs/serving/limits.md."""
+    decoded = 12 * max(settings.max_pending_pixels, 2 * settings.max_image_pixels)
+    files = settings.max_pending_bytes * len(list((ROOT / "models").iterdir()))
+    return PROCESSES_MIB + WORKERS * (decoded + files + 16 * settings.max_message_bytes) / 2**20
+
+
+@pytest.mark.parametrize("file", ["kubernetes/base/deployment.yaml", "kserve/runtime.yaml"])
+def test_the_images_of_strangers_fit_into_a_pods_memory(file: str) -> None:
+    (container,) = list_containers(read(DEPLOY / file))
+    assert container["resources"]["limits"] == {"cpu": str(WORKERS), "memory": "3Gi"}
+    assert bound_memory_mib(read_config(container["args"], {})) < 3 * 1024
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_variant_is_valid_and_fits_the_servers_flags_and_ports(variant: str) -> None:
     made = build(KUBERNETES / variant)
@@ -110,7 +128,7 @@ def test_a_variant_is_valid_and_fits_the_servers_flags_and_ports(variant: str) -
     labels = deployment["spec"]["template"]["metadata"]["labels"]
     assert made["Service", "inkling"]["spec"]["selector"] == labels
     assert made["PodDisruptionBudget", "inkling"]["spec"]["selector"]["matchLabels"] == labels
-    assert (("HorizontalPodAutoscaler", "inkling") in made) != (variant == "keda")
+    assert (("HorizontalPodAutoscaler", "inkling") in made) != (variant in ("gpu", "keda"))
     mounted = {each["name"]: each["mountPath"] for each in container.get("volumeMounts", [])}
     assert mounted.keys() == {each["name"] for each in pod.get("volumes", [])}
     if mounted:
@@ -160,6 +178,8 @@ def test_the_compose_file_fits_its_schema() -> None:
 def test_the_compose_files_services_fit_the_servers_flags_and_ports() -> None:
     services = yaml.safe_load(COMPOSE.read_text())["services"]
     settings = read_config(services["server"]["command"], {})
+    assert services["server"]["deploy"]["resources"]["limits"] == {"cpus": str(WORKERS), "memory": "3G"}
+    assert bound_memory_mib(settings) < 3 * 1024
     stop_s = int(services["server"]["stop_grace_period"].removesuffix("s"))
     assert stop_s > settings.lame_duck_s + settings.grace_s
     for service in services.values():
