@@ -1,6 +1,8 @@
 """serve.client.channel: a call to this machine uses no proxy."""
 
+import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -8,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from serve.client.channel import is_loopback
-from tests.support import Png, RunningServer
+from serve.client.channel import is_loopback, make_call_options
+from serve.client.endpoint import to_endpoint
+from tests.support import ROOT, Png, RunningServer
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:50051", "127.8.0.1:1", "localhost:50051", "[::1]:50051"])
@@ -43,3 +46,9 @@ def test_the_commands_use_no_proxy_for_a_server_on_this_machine(
         assert done.returncode == 0, done.stdout + done.stderr
         with pytest.raises(BlockingIOError):
             proxy.accept()
+
+
+def test_the_page_of_other_clients_has_the_service_config_of_ours() -> None:
+    (shown,) = re.findall(r"```json\n(.*?)```", (ROOT / "docs/serving/clients.md").read_text(), re.DOTALL)
+    options = dict(make_call_options(to_endpoint("dns:///inkling:50051"), 2**20))
+    assert json.loads(shown) == json.loads(options["grpc.service_config"])
