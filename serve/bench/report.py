@@ -14,11 +14,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from serve.machine.cores import count_usable_cores
+from serve.packages import find_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +200,7 @@ def describe_run(settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]])
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
         "settings": {name: str(value) for name, value in settings.items()},
-        "versions": {name: version(name) for name in ("grpcio", "numpy", "onnxruntime", "pillow", "protobuf")},
+        "versions": {name: find_version(name) for name in ("grpcio", "numpy", "onnxruntime", "pillow", "protobuf")},
         "python": platform.python_version(),
         "cpu": _cpu_name(),
         "cores": count_usable_cores(),

@@ -32,6 +32,7 @@ ROOMS: dict[str, set[str]] = {
     "serve.machine": set(),
     "serve.flags": {"serve.errors"},
     "serve.folders": {"serve.errors"},
+    "serve.packages": set(),
     "serve.pb": set(),
     "serve.program": set(),
     "serve.settings": {"serve.errors"},
@@ -43,7 +44,7 @@ ROOMS: dict[str, set[str]] = {
     "serve.api": {"serve.inference", "serve.images", "serve.pb", "serve.telemetry", "serve.errors"},
     "serve.process": {
         *("serve.api", "serve.inference", "serve.machine", "serve.telemetry", "serve.config", "serve.pb"),
-        *("serve.images", "serve.model_file", "serve.errors"),
+        *("serve.images", "serve.model_file", "serve.packages", "serve.errors"),
     },
     "serve.web": {"serve.client", "serve.pb", "serve.telemetry", "serve.program", "serve.errors"},
     "serve.cluster": {"serve.errors"},
@@ -54,7 +55,7 @@ ROOMS: dict[str, set[str]] = {
     },
     "serve.bench": {
         *("serve.client", "serve.pb", "serve.images", "serve.model_file", "serve.machine", "serve.folders"),
-        *("serve.program", "serve.errors"),
+        *("serve.program", "serve.packages", "serve.errors"),
     },
     "train": {"serve"},
     "train.flags": {"serve.model_file"},
@@ -68,6 +69,7 @@ ROOMS: dict[str, set[str]] = {
     },
     "train.export": {
         *("train.nets", "train.data", "train.evaluation", "serve.model_file", "serve.images", "serve.errors"),
+        "serve.packages",
     },
     "train.studies": {
         *("train.fitting", "train.nets", "train.recipes", "train.data", "train.evaluation", "train.run_folder"),
@@ -77,7 +79,7 @@ ROOMS: dict[str, set[str]] = {
         *("train.fitting", "train.nets", "train.recipes", "train.data", "train.evaluation", "train.run_folder"),
         *("train.export", "train.studies", "train.flags"),
         *("serve.folders", "serve.errors", "serve.model_file", "serve.images"),
-        *("serve.cluster", "serve.program"),
+        *("serve.cluster", "serve.program", "serve.packages"),
     },
 }
 TRAINING_PACKAGES = {"tensorflow", "keras", "tf2onnx", "onnx", "train"}

@@ -8,7 +8,6 @@ Leaves: `<folder>/model.onnx`, or an exception and no file. Does not know: how t
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ import numpy as np
 from serve.errors import ModelFileError
 from serve.model_file.folder import NAME_RULE, follows_name_rule
 from serve.model_file.spec import COLOUR_CHANNELS, InputSpec, ModelSpec, PrepareSpec
+from serve.packages import find_version
 from train.data.datasets import Dataset, choose_batch_size
 from train.evaluation.metrics import measure_accuracy
 from train.export.familiarity.fit import FamiliarityImages, add_familiarity
@@ -112,7 +112,7 @@ def export(
         parameters=model.count_params(),
         created=datetime.now(UTC).replace(microsecond=0),
         source_commit=source_commit,
-        versions={package: version(package) for package in RECORDED_PACKAGES},
+        versions={package: find_version(package) for package in RECORDED_PACKAGES},
         self_test=measure_self_test(onnx_model, dataset.shape),
         familiarity=familiarity_spec,
     )

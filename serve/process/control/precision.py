@@ -9,6 +9,7 @@ from pathlib import Path
 from serve.config import ServerConfig
 from serve.machine.instructions import find_fast_precision
 from serve.model_file.repository import Repository, count_live
+from serve.packages import UNKNOWN, find_version
 
 PLAIN = "float32"
 """The precision without a variant: every version has its plain file."""
@@ -31,14 +32,5 @@ def may_use_cuda(device: str) -> bool:
 
     It guesses without starting CUDA, which would cost this process its memory: a worker finds out and says so.
     """
-    has_cuda = Path("/dev/nvidiactl").exists() and _is_installed("onnxruntime-gpu")
+    has_cuda = Path("/dev/nvidiactl").exists() and find_version("onnxruntime-gpu") != UNKNOWN
     return device == "cuda" or (device == "auto" and has_cuda)
-
-
-def _is_installed(distribution: str) -> bool:
-    from importlib import metadata  # here: it costs a start more than all else that a supervisor imports
-
-    try:
-        return bool(metadata.version(distribution))
-    except metadata.PackageNotFoundError:
-        return False

@@ -9,14 +9,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serve.model_file.spec import UNVERIFIED, InputSpec, ModelSpec, PrepareSpec
+from serve.packages import find_version
 from train.commands.publish import print_test_figures
 from train.data.datasets import Dataset
 from train.data.examples import Examples
+from train.data.files import spell_name
 from train.data.labels import Labels
 from train.evaluation.calibration import CALIBRATION_LEAST, Calibration, calibrate
 from train.evaluation.converted_card import write_converted_card
@@ -67,7 +68,7 @@ def publish_converted(origin: Origin, converted: "Converted", examples: Examples
         parameters=origin.source.parameters,
         created=datetime.now(UTC).replace(microsecond=0),
         source_commit="unknown",
-        versions={package: version(package) for package in (*origin.source.packages, "numpy")},
+        versions={package: find_version(package) for package in (*origin.source.packages, "numpy")},
         self_test=measure_self_test(graph, origin.input.shape),
     )
     with partial_folder(out / origin.name) as partial:
@@ -95,7 +96,7 @@ def calibrate_graph(graph: "onnx.ModelProto", examples: Examples) -> tuple["onnx
 def describe_origin(origin: Origin, converted: "Converted", calibration: Calibration | None) -> Mapping[str, Any]:
     """The metadata's `recipe`: what the model was, and what was done."""
     facts = {
-        CONVERTED: origin.path.name,
+        CONVERTED: spell_name(origin.path),
         "source_sha256": measure_source(origin.path),
         "conversion": list(converted.notes),
         **converted.facts,
