@@ -32,7 +32,7 @@ class FamiliaritySpec:
 
     method: str
     held_out_count: int
-    """Images whose distances are the table from distance to share."""
+    """Images whose distances, with those of their views drawn anew, are the table from distance to share."""
     threshold: float
     """The familiarity below which the figures count an image as turned away or caught."""
     turned_away: float

@@ -67,13 +67,11 @@ def change(flags: FamiliarityFlags) -> int:
     import onnx  # not above: another command's --help needs none
 
     name = "model.onnx" if flags.precision == "float32" else f"model.{flags.precision}.onnx"
-    try:
-        data, before = read_model_file(flags.folder / name)
-        model = onnx.load_from_string(data)
-        if split(model):
-            raise ModelFileError("wanted a file of one net, found a cascade; add it to both nets, and join them")
-    except ModelFileError as error:
-        raise ModelFileError(f"{flags.folder / name}: {error}") from error
+    path = flags.folder / name
+    data, before = read_model_file(path)
+    model = onnx.load_from_string(data)
+    if split(model):
+        raise ModelFileError(f"{path}: wanted a file of one net, found a cascade; add it to both nets, and join them")
     with name_errors(flags.folder):
         images = gather_images(load_for(before, flags.data), read_augmentation(before.recipe), before.prepare)
         model, familiarity = add_familiarity(model, images, before.input, before.prepare)
@@ -84,7 +82,7 @@ def change(flags: FamiliarityFlags) -> int:
         if flags.precision == "float32":
             replace_familiarity(flags.folder / "README.md", after)
     print("\n".join(describe(after)))
-    print(f"wrote {flags.folder / name}")
+    print(f"wrote {path}")
     return 0
 
 

@@ -6,12 +6,12 @@ Does not know: how a file is converted (`train/export/variants.py`).
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from serve.errors import ConfigError, ModelFileError
+from serve.errors import ConfigError, FolderUnusable
 from serve.model_file.spec import ModelSpec
 from serve.program import name_program
 from train.commands.converting.publish import CONVERTED
@@ -20,7 +20,7 @@ from train.commands.familiarity import gather_images
 from train.data.datasets import Dataset, load
 from train.data.examples import read_examples
 from train.data.labels import Labels
-from train.data.pictures import read_folder
+from train.data.pictures import read_digest, read_folder
 from train.data.sources import SOURCES
 from train.export.onnx_file import read_model_file
 from train.export.variants import TOLERANCES, write_variant
@@ -74,29 +74,43 @@ def load_published(spec: ModelSpec, folder: Path | None) -> Dataset:
     return load(spec.dataset, folder, held_out if isinstance(held_out, int) else 0)
 
 
-def read_own(spec: ModelSpec, flags: VariantFlags) -> Dataset:
+def read_own(spec: ModelSpec, folder: Path, skip_broken: bool) -> Dataset:
     """Pictures as a model takes them: those to calibrate on as `train`, those of the figures as `test`.
 
-    The folder that a model was trained on is split as then; any other as `train.convert` splits it.
+    The folder that a model was trained on is split as then; any other as `train.convert` splits it. If the file names
+    the folder of its training, the test labels of any other are -1, as it may hold pictures that were trained on.
+    Raises FolderUnusable, and ConfigError for another folder if the file gives familiarity.
     """
-    assert flags.images is not None  # noqa: S101  # the caller asks
-    if CONVERTED not in spec.recipe:
-        pictures = read_folder(flags.images, spec.input, spec.prepare, flags.skip_broken)
-        if pictures.dataset.name == spec.dataset:
-            return pictures.dataset
-    examples = read_examples(flags.images, Labels(spec.labels, {}), spec.input, spec.prepare, flags.skip_broken)
-    calibration = examples.calibration if len(examples.calibration) else examples.figures
-    return Dataset(spec.dataset, calibration, calibration.take(np.arange(0)), examples.figures, spec.labels)
+    digest = "" if CONVERTED in spec.recipe else read_digest(spec.dataset)
+    if digest and (pictures := read_training(spec, folder, skip_broken)):
+        return pictures
+    examples = read_examples(folder, Labels(spec.labels, {}), spec.input, spec.prepare, skip_broken)
+    if spec.familiarity:
+        raise ConfigError(
+            f"--images: wanted the pictures that {spec.name} was trained on ({spec.dataset}), as its familiarity is "
+            f"fitted to them anew; got others in {folder}"
+        )
+    calibration, figures = examples.calibration if len(examples.calibration) else examples.figures, examples.figures
+    if digest:
+        figures = replace(figures, labels=np.full_like(figures.labels, -1))
+        print(f"measured no accuracy: wanted the pictures of {spec.dataset}; others may have been trained on")
+    return Dataset(spec.dataset, calibration, calibration.take(np.arange(0)), figures, spec.labels)
+
+
+def read_training(spec: ModelSpec, folder: Path, skip_broken: bool) -> Dataset | None:
+    """The pictures that a model was trained on, split as then; None if a folder holds others, or too few to split."""
+    try:
+        dataset = read_folder(folder, spec.input, spec.prepare, skip_broken).dataset
+    except FolderUnusable:
+        return None
+    return dataset if read_digest(dataset.name) == read_digest(spec.dataset) else None
 
 
 def convert(flags: VariantFlags) -> int:
     """Convert the file of a folder and print the figures. Returns the exit code."""
-    path = flags.folder / "model.onnx"
-    try:
-        _, before = read_model_file(path)
-    except ModelFileError as error:
-        raise ModelFileError(f"{path}: {error}") from error
-    dataset = read_own(before, flags) if flags.images else load_published(before, flags.data)
+    _, before = read_model_file(flags.folder / "model.onnx")
+    own, data = flags.images, flags.data
+    dataset = read_own(before, own, flags.skip_broken) if own else load_published(before, data)
     with name_errors(flags.folder):
         images = (
             gather_images(dataset, read_augmentation(before.recipe), before.prepare) if before.familiarity else None

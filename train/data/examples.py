@@ -25,7 +25,7 @@ from serve.model_file.spec import InputSpec, PrepareSpec
 from train.data.datasets import Images, Part
 from train.data.files import UnusableFile, read_file
 from train.data.labels import Labels
-from train.data.pictures import MOST_BYTES, MOST_PIXELS, Broken, describe_broken
+from train.data.pictures import MOST_BYTES, MOST_PIXELS, Broken, describe_broken, name_dataset
 
 MOST_EXAMPLE_BYTES = 2**30
 """Bytes of pixels that are taken; of a larger folder, the files are chosen by the digest of their names."""
@@ -71,7 +71,7 @@ def read_examples(
     pixels, truth = np.stack([each[2] for each in good]), np.array([each[1] for each in good], np.int64)
     everything, count = Part.whole(pixels, truth), round(len(good) * FIGURES_SHARE) if truth[0] >= 0 else len(good)
     figures, calibration = everything.take(np.arange(count)), everything.take(np.arange(count, len(good)))
-    return Examples(f"{folder.resolve().name} sha256:{digest[:12]}", figures, calibration, broken, left_out)
+    return Examples(name_dataset(folder, digest), figures, calibration, broken, left_out)
 
 
 def find_files(folder: Path, labels: Labels) -> list[tuple[Path, int]]:

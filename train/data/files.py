@@ -1,4 +1,4 @@
-"""A path -> the bytes of one file of a dataset, if it is a file of a possible size.
+"""A path -> the bytes of one file of a dataset, if it is a file of a possible size; or its name as text.
 
 Enters: a path, the most bytes that are wanted. Leaves: its bytes, or UnusableFile. Does not know: what is in it.
 """
@@ -28,3 +28,8 @@ def read_file(path: Path, max_bytes: int) -> bytes:
             return file.read()
     except OSError as error:
         raise UnusableFile(f"wanted a file that can be read, found: {error.strerror}") from error
+
+
+def spell_name(path: Path) -> str:
+    """The name of a file or folder as UTF-8, as metadata hold no other. Escapes stand for bytes that are none."""
+    return os.fsencode(path.name).decode(errors="backslashreplace")

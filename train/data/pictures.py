@@ -27,7 +27,7 @@ from serve.images.pixels import Pixels, Policy
 from serve.images.policies.find import find_policy
 from serve.model_file.spec import InputSpec, PrepareSpec
 from train.data.datasets import Dataset, Part
-from train.data.files import UnusableFile, read_file
+from train.data.files import UnusableFile, read_file, spell_name
 
 MOST_PIXELS = 50_000_000  # of a picture that is decoded: the server's default limit
 MOST_BYTES = 8 * MOST_PIXELS  # of a picture's file: 16 bits in each of four channels, uncompressed
@@ -35,6 +35,7 @@ HELD_OUT_SHARE = 0.15  # of each class, for validation; the test part gets the s
 LEAST_IMAGES = 10  # in each class: six to train on, two to validate, two to test
 NAMED_AT_MOST = 5  # broken files in an error; it counts the others
 LEAST_GIVEN = 2  # in each class of a part that the folder gives
+DIGEST = " sha256:"  # comes before the digest in the name of a dataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +95,20 @@ def read_folder(folder: Path, target: InputSpec, prepare: PrepareSpec, skip_brok
     require_enough(labels, list(by_label.values()), parts)
     split = zip(*(split_class(members, parts) for members in by_label.values()), strict=True)
     train, validation, test = (stack([picture for members in part for picture in members]) for part in split)
-    name = f"{folder.resolve().name} sha256:{fingerprint(labels, (train, validation, test))[:12]}"
+    name = name_dataset(folder, fingerprint(labels, (train, validation, test)))
     dataset = Dataset(name, train, validation, test, {"en": tuple(labels)})
     left_out = [each for part in parts.values() for each in part.left_out]
     return Pictures(dataset, broken, len(good) - len(unique), left_out, [part for part in parts if part != WHOLE])
+
+
+def name_dataset(folder: Path, digest: str) -> str:
+    """The name of a folder's dataset in the metadata: the folder, and the first digits of its pictures' SHA-256."""
+    return f"{spell_name(folder.resolve())}{DIGEST}{digest[:12]}"
+
+
+def read_digest(name: str) -> str:
+    """The digest in the name of a folder's dataset, which a renamed folder keeps; empty for other datasets."""
+    return name.rpartition(DIGEST)[2] if DIGEST in name else ""
 
 
 def find_labels(folder: Path, parts: Mapping[str, ClassFolders]) -> list[str]:

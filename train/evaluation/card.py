@@ -86,8 +86,10 @@ python -m serve.client --model {spec.name} image.png
 """
 
 
-def describe_results(spec: ModelSpec, probabilities: Floats, truth: Integers) -> str:
-    """The section with accuracy, calibration, a row for each class, and the pictures."""
+def describe_results(
+    spec: ModelSpec, probabilities: Floats, truth: Integers, fitted_to: str = "held-out training images"
+) -> str:
+    """The section with accuracy, calibration and what it was fitted to, a row for each class, and the pictures."""
     after, before = measure_calibration_error(probabilities, truth), _measure_uncalibrated(spec, probabilities, truth)
     matrix = count_confusions(probabilities, truth)
     rows = zip(spec.labels["en"], matrix.sum(axis=1), matrix.diagonal(), matrix.sum(axis=0), strict=True)
@@ -98,7 +100,7 @@ def describe_results(spec: ModelSpec, probabilities: Floats, truth: Integers) ->
     ]
     calibration = f"Expected calibration error (15 bins): {after:.4f}"
     if before is not None:
-        calibration += f"; {before:.4f} before calibration, which was fitted to held-out training images"
+        calibration += f"; {before:.4f} before calibration, which was fitted to {fitted_to}"
     return "\n".join([
         "## Results",
         "",
@@ -206,25 +208,25 @@ def _list_settings(settings: Mapping[str, Any]) -> list[str]:
     return [f"- {key}: {_word(value)}" for key, value in settings.items() if value is not None]
 
 
-def describe_limits(spec: ModelSpec) -> str:
-    """The section that says what the model cannot do."""
+def describe_limits(spec: ModelSpec, lack_of_images: str = "too few images were held out") -> str:
+    """The section that says what the model cannot do, and why it is not calibrated if it is not."""
     is_single = "cascade" not in spec.recipe  # a cascade has none if one of its files has none
     unfitted = is_single and spec.recipe.get("gives_familiarity") and not spec.familiarity
     lack = "\nIt gives no familiarity, as too few images were held out to fit it." if unfitted else ""
     return f"""## Limits
 
 It knows only its {spec.class_count} classes and answers every image with one of them.{lack}
-The probabilities are {_describe_calibration(spec.recipe)}. For others, the accuracy has to be measured
+The probabilities are {_describe_calibration(spec.recipe, lack_of_images)}. For others, the accuracy has to be measured
 (`python -m serve.evaluate DIR`).
 """
 
 
-def _describe_calibration(recipe: Mapping[str, Any]) -> str:
+def _describe_calibration(recipe: Mapping[str, Any], lack_of_images: str) -> str:
     """What the probabilities are good for. Most answers of a cascade are those of its first net, as they are."""
     if cascade := recipe.get("cascade"):
         is_calibrated, why_not = cascade["first"].get("calibration"), "as those of the first net are not"
     else:
-        is_calibrated, why_not = recipe.get("calibration"), "as too few images were held out"
+        is_calibrated, why_not = recipe.get("calibration"), f"as {lack_of_images}"
     return "calibrated for images like those of the test set" if is_calibrated else f"not calibrated, {why_not}"
 
 

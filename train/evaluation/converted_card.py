@@ -15,8 +15,12 @@ from train.evaluation.metrics import Floats, Integers
 
 def write_converted_card(path: Path, spec: ModelSpec, probabilities: Floats, truth: Integers) -> None:
     """Write the card. Without labelled pictures, `spec.test_count` is 0 and the card says that nothing is known."""
-    results = describe_results(spec, probabilities, truth) if spec.test_count else describe_unverified(spec)
-    parts = [_describe_front(spec), describe_use(spec), results, describe_conversion(spec), describe_limits(spec)]
+    if spec.test_count:
+        results = describe_results(spec, probabilities, truth, "labelled pictures that these figures leave out")
+    else:
+        results = describe_unverified(spec)
+    limits = describe_limits(spec, f"{'too few' if spec.test_count else 'no'} labelled pictures were given")
+    parts = [_describe_front(spec), describe_use(spec), results, describe_conversion(spec), limits]
     path.write_text("\n".join(parts), encoding="utf-8")
 
 

@@ -66,9 +66,12 @@ def seal_model(onnx_model: onnx.ModelProto, spec: ModelSpec) -> bytes:
 
 
 def read_model_file(path: Path) -> tuple[bytes, ModelSpec]:
-    """Read and check a model file: its bytes and its metadata. Raises ModelFileError and OSError."""
-    data = read_model_bytes(path)
-    return data, from_metadata(open_session(data).get_modelmeta().custom_metadata_map)
+    """Read and check a model file: its bytes and its metadata. Raises OSError, and ModelFileError with the path."""
+    try:
+        data = read_model_bytes(path)
+        return data, from_metadata(open_session(data).get_modelmeta().custom_metadata_map)
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}") from error
 
 
 def check_file(path: Path, spec: ModelSpec) -> None:

@@ -9,15 +9,17 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
+from PIL import Image
 
 from serve.client.client import Client
-from serve.model_file.spec import check_seal, from_metadata
+from serve.model_file.spec import ModelSpec, check_seal, from_metadata
 from tests.support import LABELS, RGB, Png, RunningServer, make_graph, make_spec, write_tiny_model
 from train.commands.variants import main
 from train.data.datasets import Dataset, Part
+from train.data.pictures import read_folder
 from train.export import from_keras as export
 from train.export.graph import ENDING, halve
-from train.export.onnx_file import measure_self_test, run_onnx, write_model_file
+from train.export.onnx_file import measure_self_test, read_model_file, run_onnx, write_model_file
 from train.export.variants import TOLERANCES, convert, write_variant
 from train.nets.build import build
 from train.recipes.net import Flatten
@@ -126,3 +128,80 @@ def test_a_pipe_for_a_model_is_named_without_waiting_for_its_writer(
     os.mkfifo(tmp_path / "model.onnx")
     assert main([str(tmp_path), "--precision", "int8"]) == 1
     assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'model.onnx'}: wanted a file, found something else")
+
+
+BANDS = tuple(sorted(LABELS["en"]))
+"""Labels in the order in which a training takes class folders."""
+
+
+def write_bands(folder: Path, count: int) -> Path:
+    """Class folders of pictures that the tiny model recognises, each with dark noise of its own."""
+    random = np.random.default_rng(0)
+    for band, name in enumerate(BANDS):
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            pixels = random.integers(0, 50, RGB.shape, np.uint8)
+            pixels[band * 4 : band * 4 + 4] = 255
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+    return folder
+
+
+def write_trained_model(folder: Path, pictures: Path, **changes: object) -> Path:
+    """The tiny model as if it had been trained on a folder of pictures."""
+    spec = make_spec()
+    dataset = read_folder(pictures, spec.input, spec.prepare).dataset
+    return write_tiny_model(folder, dataset=dataset.name, labels=dataset.labels, **changes).parent
+
+
+def convert_on(model: Path, pictures: Path) -> ModelSpec:
+    """What the command states of a float16 file."""
+    assert main([str(model), "--precision", "float16", "--images", str(pictures)]) == 0
+    return read_model_file(model / "model.float16.onnx")[1]
+
+
+def test_a_folder_of_training_is_known_when_it_is_renamed(tmp_path: Path) -> None:
+    pictures = write_bands(tmp_path / "pictures", 10)
+    model = write_trained_model(tmp_path / "bands", pictures)
+    spec = convert_on(model, pictures.rename(tmp_path / "moved"))
+    assert (spec.test_count, spec.test_accuracy) == (6, 1.0)
+
+
+def add_picture(folder: Path) -> None:
+    Image.new("RGB", (12, 12)).save(folder / "top" / "new.png")
+
+
+def remove_most(folder: Path) -> None:
+    for file in folder.glob("*/[1-9].png"):
+        file.unlink()
+
+
+def remove_classes(folder: Path) -> None:
+    for file in list(folder.glob("*/*.png")):
+        file.rename(folder / f"{file.parent.name}-{file.name}")
+    for name in BANDS:
+        (folder / name).rmdir()
+
+
+@pytest.mark.parametrize("change", [add_picture, remove_most, remove_classes])
+def test_no_accuracy_is_measured_on_what_may_be_training_pictures(
+    change: Callable[[Path], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The folder is another than that of the training, or no longer that, and the parts cannot be told."""
+    pictures = write_bands(tmp_path / "pictures", 10)
+    model = write_trained_model(tmp_path / "bands", pictures)
+    change(pictures)
+    assert convert_on(model, pictures).test_count == 0
+    assert "measured no accuracy: wanted the pictures of pictures sha256:" in capsys.readouterr().out
+
+
+def test_a_file_that_names_no_folder_is_measured_on_any(tmp_path: Path) -> None:
+    model = write_tiny_model(tmp_path / "bands", labels={"en": BANDS}).parent
+    spec = convert_on(model, write_bands(tmp_path / "pictures", 4))
+    assert (spec.test_count, spec.test_accuracy) == (6, 1.0)
+
+
+def test_familiarity_cannot_be_fitted_to_other_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = write_trained_model(tmp_path / "bands", write_bands(tmp_path / "pictures", 10), brightness=1)
+    others = write_bands(tmp_path / "others", 4)
+    assert main([str(model), "--precision", "float16", "--images", str(others)]) == 2
+    assert "--images: wanted the pictures that bands was trained on" in capsys.readouterr().err

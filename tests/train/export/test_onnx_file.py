@@ -1,5 +1,6 @@
 """`train.export.onnx_file`: a model file is written whole or not at all, and reads back as it was written."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def test_a_damaged_file_is_not_read(damage: str, graph: onnx.ModelProto, spec: M
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data if damage == "a flipped bit" else data[:-100])
-    with pytest.raises(ModelFileError):
+    with pytest.raises(ModelFileError, match=f"^{re.escape(str(path))}: the file"):
         read_model_file(path)
 
 

@@ -27,13 +27,10 @@ def read_graph(path: Path, *, joined: bool = False) -> tuple["onnx.ModelProto", 
     from train.export.passes.cascade import split
 
     kinds = ("a file of one net", "a cascade")
-    try:
-        data, spec = read_model_file(path)
-        graph = onnx.load_from_string(data)
-        if (split(graph) is not None) != joined:
-            raise ModelFileError(f"wanted {kinds[joined]}, found {kinds[not joined]}")
-    except ModelFileError as error:
-        raise ModelFileError(f"{path}: {error}") from error
+    data, spec = read_model_file(path)
+    graph = onnx.load_from_string(data)
+    if (split(graph) is not None) != joined:
+        raise ModelFileError(f"{path}: wanted {kinds[joined]}, found {kinds[not joined]}")
     return graph, spec
 
 

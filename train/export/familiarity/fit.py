@@ -71,7 +71,7 @@ def add_familiarity(
         raise ModelFileError(f"the familiarity cannot be fitted: {error}") from error
     spec = FamiliaritySpec(
         method=name,
-        held_out_count=sum(map(len, images.held_out)),
+        held_out_count=len(images.held_out[0]),
         threshold=THRESHOLD,
         turned_away=_measure_share_below(table, distance, read(images.test)),
         strangers={
@@ -100,7 +100,7 @@ def measure_familiarity(
     }
     return FamiliaritySpec(
         method=method,
-        held_out_count=len(known),
+        held_out_count=len(images.held_out[0]),
         threshold=THRESHOLD,
         turned_away=float((read(images.test) < THRESHOLD).mean()),
         strangers={

@@ -87,11 +87,14 @@ class Original:
         missing = (self.layout.batch or 0) - len(pixels)
         values = np.concatenate([values, values[:1].repeat(missing, axis=0)]) if missing > 0 else values
         try:
-            rows = self.source.run(self.layout.arrange(values))[self.output.name]
+            rows = np.asarray(self.source.run(self.layout.arrange(values))[self.output.name], np.float32)
         except Exception as error:  # any runtime's
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise Unconvertible(f"the model itself cannot run on {self.layout.describe()}: {reason}") from error
-        return np.asarray(rows, np.float32).reshape(-1, self.columns)[: len(pixels)]
+        if rows.size != len(values) * self.columns:  # the graph may leave the number of classes open
+            found = f"{list(rows.shape)} for {len(values)} images"
+            raise Unconvertible(f"wanted {self.columns} numbers for each image from {self.output}, found {found}")
+        return rows.reshape(-1, self.columns)[: len(pixels)]
 
 
 def convert(
@@ -106,6 +109,7 @@ def convert(
         raise Unconvertible(f"wanted {wanted} labels for the output {output}, got {class_count}")
     original = Original(source, layout, output, columns)
     scaling = _choose_scaling(original, choices, hints)
+    _require_levels(scaling, layout.dtype)
     expected = original.run(scaling, images)
     bare = wrap(source.graph, layout, scaling, output, columns)
     kind = _choose_kind(choices.answers, expected, bare, columns)
@@ -141,6 +145,16 @@ def _choose_scaling(original: Original, choices: Choices, hints: Part | None) ->
     )
 
 
+def _require_levels(scaling: Scaling, dtype: str) -> None:
+    """Raise Unconvertible if an input of integers would round pixels, or wrap them around."""
+    if not scaling.fits(dtype):
+        bounds, levels = np.iinfo(dtype), scaling.levels
+        raise Unconvertible(
+            f"wanted pixels that become whole numbers from {bounds.min} to {bounds.max}, as the input is {dtype}; "
+            f"{scaling.flags} makes {levels.min():g} to {levels.max():g}"
+        )
+
+
 def _hint(original: Original, hints: Part | None) -> str:
     """How many labelled images are right with each common range."""
     if hints is None or not len(hints) or original.columns == 1:
@@ -148,7 +162,7 @@ def _hint(original: Original, hints: Part | None) -> str:
     images, truth = hints.images[:HINTED], hints.labels[:HINTED]
     lines = []
     for name, scaling in COMMON.items():
-        if len(scaling.mean) in (1, original.layout.channels):
+        if len(scaling.mean) in (1, original.layout.channels) and scaling.fits(original.layout.dtype):
             share = np.mean(original.run(scaling, images).argmax(axis=1) == truth)
             lines.append(f"\n  {share:.3f} of {len(truth)} images right with {scaling.flags} ({name})")
     return "".join(lines)

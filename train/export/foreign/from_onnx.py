@@ -14,7 +14,14 @@ from google.protobuf.message import DecodeError, Message
 
 from serve.model_file.spec import SEAL_KEY
 from serve.model_file.whole import LARGEST_FILE
-from train.export.foreign.source import Array, Source, Unconvertible, count_parameters, describe_value
+from train.export.foreign.source import (
+    Array,
+    Source,
+    Unconvertible,
+    count_parameters,
+    describe_value,
+    read_constant,
+)
 
 DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft"}
 """Sets of operations that ONNX Runtime has itself. The last one is its own."""
@@ -26,7 +33,7 @@ def from_onnx(path: Path) -> Source:
     """Read a file. Raises Unconvertible and OSError."""
     try:
         return _read(path)
-    except (ValueError, LookupError) as error:  # an operation without inputs, a type or a file that cannot be
+    except (ValueError, LookupError, TypeError) as error:  # an operation without inputs, an unknown type or file
         raise Unconvertible(f"{path}: wanted a whole ONNX model, got one that is damaged ({error})") from error
 
 
@@ -105,6 +112,7 @@ def tidy(model: onnx.ModelProto) -> Iterator[str]:
     weights = {tensor.name for tensor in model.graph.initializer}
     for value in [value for value in model.graph.input if value.name in weights]:
         model.graph.input.remove(value)  # before IR version 4, weights were inputs, too
+    open_sides(model.graph)
     model.ir_version = max(model.ir_version, 8)
     opsets = {"": 0}
     for entry in model.opset_import:  # skl2onnx may write one twice
@@ -119,6 +127,14 @@ def tidy(model: onnx.ModelProto) -> Iterator[str]:
     yield from _open_maps(model.graph)
     del model.metadata_props[:]
     del model.graph.value_info[:]  # they can be inferred, and may name the batch that is made free
+
+
+def open_sides(graph: onnx.GraphProto) -> None:
+    """Leave sides open that are -1, and those of an input that are 0, in place. Some exporters write open ones so."""
+    for values, least in ((graph.input, 1), (graph.output, 0)):
+        for side in (side for value in values for side in value.type.tensor_type.shape.dim):
+            if side.HasField("dim_value") and side.dim_value < least:
+                side.ClearField("dim_value")
 
 
 def _raise_opset(model: onnx.ModelProto, version: int) -> str:
@@ -185,9 +201,7 @@ def require_known_operations(model: onnx.ModelProto) -> None:
 def _is_bounded(graph: Any, loop: onnx.NodeProto) -> bool:
     trips = loop.input[0]
     constants = {tensor.name: tensor for tensor in getattr(graph, "initializer", ())}
-    constants |= {
-        node.output[0]: each.t for node in graph.node if node.op_type == "Constant" for each in node.attribute if each.t
-    }
+    constants |= {node.output[0]: tensor for node in graph.node if (tensor := read_constant(node))}
     if trips not in constants:
         return False
     return int(onnx.numpy_helper.to_array(constants[trips]).reshape(())) < np.iinfo(np.int32).max

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from train.export.foreign.source import Array
+from train.export.foreign.source import Array, read_constant
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 STEPS = (0.9 / 255, 1.1 / 127.5)
@@ -50,6 +50,18 @@ class Scaling:
         scaled = pixels.astype(np.float64) * self.scale
         return np.asarray((scaled - np.array(self.mean)) / np.array(self.std), np.float32)
 
+    @property
+    def levels(self) -> Array:
+        """What becomes of each pixel from 0 to 255, float32 [256, 1] or [256, C]."""
+        return self.apply(np.arange(256)[:, None])
+
+    def fits(self, dtype: str) -> bool:
+        """Whether a type of numbers holds every level. Integers hold whole ones within their bounds."""
+        if not np.issubdtype(dtype, np.integer):
+            return True
+        levels, bounds = self.levels, np.iinfo(dtype)
+        return bool(((levels == levels.round()) & (levels >= bounds.min) & (levels <= bounds.max)).all())
+
 
 COMMON = {
     "0 to 255": Scaling(),
@@ -70,11 +82,7 @@ def _spell(number: float) -> str:
 def scales_itself(graph: onnx.GraphProto) -> bool:
     """Whether the first arithmetic of a graph shows that it takes pixels from 0 to 255."""
     weights = {tensor.name: tensor for tensor in graph.initializer}
-    weights |= {
-        node.output[0]: node.attribute[0].t
-        for node in graph.node
-        if node.op_type == "Constant" and node.attribute and node.attribute[0].HasField("t")
-    }
+    weights |= {node.output[0]: tensor for node in graph.node if (tensor := read_constant(node))}
     name = graph.input[0].name
     for _ in range(len(graph.node)):
         users = [node for node in graph.node if name in node.input]

@@ -17,6 +17,9 @@ Array: TypeAlias = npt.NDArray[Any]
 Run: TypeAlias = Callable[[Array], Mapping[str, Array]]
 """A batch as the model takes it -> its outputs by name, in the model's own runtime."""
 
+NUMBERS = {"value_int": np.int64, "value_ints": np.int64, "value_float": np.float32, "value_floats": np.float32}
+"""Attributes of the operation Constant that hold numbers without a tensor, and the type of the tensor meant."""
+
 
 class Unconvertible(ModelFileError):
     """A model that does not classify one image, or that says too little about itself."""
@@ -71,6 +74,19 @@ def describe_value(value: onnx.ValueInfoProto) -> Tensor:
     shape = tuple(side.dim_value if side.HasField("dim_value") else None for side in kind.shape.dim)
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)).name
     return Tensor(value.name, dtype, shape if kind.HasField("shape") else None)
+
+
+def read_constant(node: onnx.NodeProto) -> onnx.TensorProto | None:
+    """The tensor of an operation Constant, whichever attribute holds it; None of others, and without numbers."""
+    if node.op_type != "Constant":
+        return None
+    for attribute in node.attribute:
+        if attribute.HasField("t"):
+            return attribute.t
+        if attribute.name in NUMBERS and not attribute.ref_attr_name:  # a function's may be said by its caller
+            values = np.array(onnx.helper.get_attribute_value(attribute), NUMBERS[attribute.name])
+            return onnx.numpy_helper.from_array(values)
+    return None
 
 
 def count_parameters(model: onnx.ModelProto) -> int:

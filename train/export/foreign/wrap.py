@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from serve.model_file.spec import INPUT
 from train.export.foreign.layout import NCHW, Layout
 from train.export.foreign.scaling import Front, Scaling
-from train.export.foreign.source import Tensor, Unconvertible
+from train.export.foreign.source import Tensor, Unconvertible, read_constant
 
 PREFIX = "net/"
 ANSWERS = "answers"
@@ -99,16 +99,14 @@ def free_batch(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
             sides[0].dim_param = "N"
     del graph.value_info[:]
     weights = {tensor.name: tensor for tensor in graph.initializer}
-    for name in {node.input[1] for node in graph.node if node.op_type == "Reshape" and node.input[1] in weights}:
+    shapes = {node.input[1] for node in graph.node if node.op_type == "Reshape"}
+    for name in shapes & weights.keys():
         _free_shape(weights[name], batch)
     for node in graph.node:
-        if node.op_type == "Constant" and any(name == node.output[0] for name in _shape_inputs(graph)):
-            _free_shape(node.attribute[0].t, batch)
+        if shapes & set(node.output) and (shape := read_constant(node)):
+            _free_shape(shape, batch)
+            node.attribute[0].CopyFrom(helper.make_attribute("value", shape))
     return free
-
-
-def _shape_inputs(graph: onnx.GraphProto) -> Iterator[str]:
-    return (node.input[1] for node in graph.node if node.op_type == "Reshape")
 
 
 def _free_shape(tensor: onnx.TensorProto, batch: int) -> None:

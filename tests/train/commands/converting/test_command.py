@@ -1,5 +1,6 @@
 """`python -m train.convert`: a model and pictures become a file with figures, or a sentence says what is missing."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -196,6 +197,17 @@ def test_an_onnx_file_is_converted_without_tensorflow(net: Path, labels: Path, t
     command = [sys.executable, "-c", program, net, "--name", "colours", "--labels", labels, "--scale", "1"]
     done = subprocess.run([*command, "--out", tmp_path / "runs"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="wanted a file system whose names are any bytes")
+def test_names_that_are_not_utf_8_are_spelled_in_the_metadata(convert: Convert, net: Path, tmp_path: Path) -> None:
+    pictures = write_colours(tmp_path / os.fsdecode(b"caf\xe9"), 4)
+    model = net.rename(tmp_path / os.fsdecode(b"net\xe9.onnx"))
+    code, _, errors = convert("--images", pictures, "--scale", "1/255", "--mean", "0.5", model=model)
+    assert code == 0, errors
+    _, spec = read_model_file(tmp_path / "runs" / "colours" / "1" / "model.onnx")
+    assert spec.dataset.startswith(r"caf\xe9 sha256:")
+    assert spec.recipe["converted_from"] == r"net\xe9.onnx"
 
 
 def test_a_graph_with_our_names_in_it_is_converted(convert: Convert, net: Path) -> None:

@@ -213,6 +213,11 @@ def add_bad_data(model: onnx.ModelProto) -> None:
     model.graph.node.append(helper.make_node("Loop", ["trips"], ["late"]))
 
 
+def add_typeless_data(model: onnx.ModelProto) -> None:
+    model.graph.initializer.append(TensorProto(name="trips", dims=[1], raw_data=b"abc"))
+    model.graph.node.append(helper.make_node("Loop", ["trips"], ["late"]))
+
+
 def set_bad_type(model: onnx.ModelProto) -> None:
     model.graph.input[0].type.tensor_type.elem_type = 77
 
@@ -221,11 +226,12 @@ def set_bad_type(model: onnx.ModelProto) -> None:
     "change",
     [
         add_bad_data,
+        add_typeless_data,
         set_bad_type,
         lambda model: model.graph.node.append(helper.make_node("ZipMap", [], [], domain="ai.onnx.ml")),
         lambda model: model.graph.node.append(helper.make_node("Loop", [], ["late"])),
     ],
-    ids=["data", "type", "ZipMap", "Loop"],
+    ids=["data", "data without a type", "type", "ZipMap", "Loop"],
 )
 def test_a_graph_that_is_damaged_is_refused_with_a_sentence(change: Change, tmp_path: Path) -> None:
     model = make_classifier()

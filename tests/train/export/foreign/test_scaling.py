@@ -37,12 +37,40 @@ def test_a_first_step_of_bytes_shows_that_a_graph_takes_0_to_255(operation: str,
     assert scales_itself(make_graph(operation, constant, "Transpose", "Identity")) is shows
 
 
+@pytest.mark.parametrize("value", [{"value_float": 1 / 255}, {"value_floats": [1 / 255] * 3}])
+def test_a_first_step_is_known_by_a_constant_of_any_spelling(value: dict[str, object]) -> None:
+    graph = make_graph("Mul", 1 / 255)
+    del graph.initializer[:]
+    graph.node.insert(0, helper.make_node("Constant", [], ["c"], **value))
+    assert scales_itself(graph)
+
+
 def test_pixels_are_scaled_then_moved_then_divided() -> None:
     scaling = Scaling(1 / 255, IMAGENET_MEAN, IMAGENET_STD)
     pixels = np.arange(256, dtype=np.uint8)[:, None].repeat(3, axis=1)
     wanted = (pixels / 255 - IMAGENET_MEAN) / IMAGENET_STD
     np.testing.assert_allclose(scaling.apply(pixels), wanted, atol=1e-6)
     np.testing.assert_allclose(pixels * scaling.factor + scaling.shift, wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scaling", "fits"),
+    [
+        ("float16", Scaling(1 / 255), True),
+        ("uint8", Scaling(), True),
+        ("int32", Scaling(), True),
+        ("int64", Scaling(2, (255,)), True),
+        ("int8", Scaling(1, (128,)), True),
+        ("int32", Scaling(1 / 255, std=(1 / 255, 1 / 255, 1 / 255)), True),
+        ("int8", Scaling(), False),
+        ("uint8", Scaling(1 / 255), False),
+        ("uint8", Scaling(1, (0, 0, 1)), False),
+        ("int32", Scaling(1 / 255), False),
+        ("int64", Scaling(1, (103.9, 116.8, 123.7)), False),
+    ],
+)
+def test_integers_hold_a_scaling_that_leaves_whole_numbers(dtype: str, scaling: Scaling, fits: bool) -> None:
+    assert scaling.fits(dtype) is fits
 
 
 def test_a_scaling_is_told_by_its_flags() -> None:

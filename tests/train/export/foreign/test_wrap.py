@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -94,6 +95,27 @@ def test_every_type_of_numbers_is_taken(dtype: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("dtype", "scaling", "sentence"),
+    [
+        ("int32", Scaling(1 / 255), "whole numbers from -2147483648 .* int32; --scale 1/255 makes 0 to 1"),
+        ("int8", Scaling(), "whole numbers from -128 to 127, .* int8; --scale 1 makes 0 to 255"),
+        ("uint8", Scaling(1, (128,)), "whole numbers from 0 to 255, .* uint8; --scale 1 --mean 128 makes -128 to 127"),
+    ],
+)
+def test_a_range_that_an_input_of_integers_cannot_hold_is_refused(
+    dtype: str, scaling: Scaling, sentence: str, tmp_path: Path
+) -> None:
+    with pytest.raises(Unconvertible, match=f"wanted pixels that become {sentence}"):
+        convert_file(write(tmp_path, (HEIGHT, WIDTH, 3), dtype), scaling, 3)
+
+
+def test_signed_bytes_are_taken_with_their_middle_as_mean(tmp_path: Path) -> None:
+    converted = convert_file(write(tmp_path, (HEIGHT, WIDTH, 3), "int8"), Scaling(1, (128,)), 3)
+    found = run_onnx(converted.graph.SerializeToString(), draw(3))
+    np.testing.assert_allclose(found, answer(draw(3) - 128.0), atol=1e-5)
+
+
+@pytest.mark.parametrize(
     ("sides", "channels"), [((HEIGHT, WIDTH), 1), ((HEIGHT * WIDTH,), 1), ((HEIGHT * WIDTH * 3,), 3)]
 )
 def test_pictures_without_an_axis_of_channels_and_rows_of_pixels(
@@ -115,6 +137,20 @@ def test_a_fixed_batch_is_made_free(batch: int, squeeze: bool, tmp_path: Path) -
         np.testing.assert_allclose(found, answer(draw(3, count).transpose(0, 3, 1, 2) / 255), atol=1e-5)
 
 
+def test_a_fixed_batch_is_made_free_where_shapes_are_lists_of_nodes(tmp_path: Path) -> None:
+    """Their attribute is `value_ints` in place of a tensor."""
+    path = write(tmp_path, (3, HEIGHT, WIDTH), "float32", 1, squeeze=True)
+    model = onnx.load(path)
+    for shape in [each for each in model.graph.initializer if each.name in ("shape", "ends")]:
+        model.graph.initializer.remove(shape)
+        values = numpy_helper.to_array(shape).tolist()
+        model.graph.node.insert(0, helper.make_node("Constant", [], [shape.name], value_ints=values))
+    path.write_bytes(model.SerializeToString())
+    converted = convert_file(path, Scaling(1 / 255), 3)
+    found = run_onnx(converted.graph.SerializeToString(), draw(3))
+    np.testing.assert_allclose(found, answer(draw(3).transpose(0, 3, 1, 2) / 255), atol=1e-5)
+
+
 def test_bytes_need_no_scale_and_floats_do(tmp_path: Path) -> None:
     assert convert_file(write(tmp_path, (HEIGHT, WIDTH, 3), "uint8"), None, 3).facts["scaling"]["scale"] == 1
     with pytest.raises(Unconvertible, match=r"wanted --scale, .* the input is float32"):
@@ -127,6 +163,13 @@ def test_labelled_pictures_show_which_range_fits(tmp_path: Path) -> None:
     hints = Part.whole(images, answer((images / 127.5) - 1).argmax(axis=1))
     with pytest.raises(Unconvertible, match=r"1\.000 of 40 images right with --scale 1/127\.5 --mean 1 "):
         convert(source, find_layout(source.images), 3, Choices(), images, hints=hints)
+
+
+def test_ranges_that_an_input_cannot_hold_are_not_shown(tmp_path: Path) -> None:
+    source = from_onnx(write(tmp_path, (HEIGHT, WIDTH, 3), "int32"))
+    hints = Part.whole(draw(3), np.zeros(5, np.int64))
+    with pytest.raises(Unconvertible, match=r"of 5 images right with --scale 1 \(0 to 255\)$"):
+        convert(source, find_layout(source.images), 3, Choices(), draw(3), hints=hints)
 
 
 def test_what_only_a_branch_uses_is_kept() -> None:
