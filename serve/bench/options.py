@@ -14,6 +14,7 @@ from typing import Any
 from serve.bench.load import Plan
 from serve.bench.workload import BATCH_CLASSIFY, CLASSIFY
 from serve.client.endpoint import FILE_FLAGS, ConnectionFlags, Endpoint
+from serve.flags import count_from
 from serve.program import name_program
 
 
@@ -21,6 +22,7 @@ def _flag(help_text: str, metavar: str = "N", **more: Any) -> dict[str, Any]:
     return {"help": help_text, "metavar": metavar, **more}
 
 
+ANY, ONE_OR_MORE = count_from(0), count_from(1)
 _MODELS = ("mnist-cnn", "cifar10-cnn")
 _GENERATORS = {"choices": ("grpc", "h2load")}
 
@@ -39,13 +41,17 @@ class Options:
         default="",
         metadata=_flag(f"at --address, {FILE_FLAGS['token_file']}; h2load shows it in the list of processes", "FILE"),
     )
-    pid: int = field(default=0, metadata=_flag("read CPU time and memory of this process of the server; 0 does not"))
-    workers: int = field(default=0, metadata=_flag("start a server with N workers; 0 is the server's default"))
-    concurrency: int = field(default=64, metadata=_flag("keep N requests in flight"))
-    connections: int = field(default=16, metadata=_flag("spread the requests over N connections"))
+    pid: int = field(
+        default=0, metadata=_flag("read CPU time and memory of this process of the server; 0 does not", type=ANY)
+    )
+    workers: int = field(
+        default=0, metadata=_flag("start a server with N workers; 0 is the server's default", type=ANY)
+    )
+    concurrency: int = field(default=64, metadata=_flag("keep N requests in flight", type=ONE_OR_MORE))
+    connections: int = field(default=16, metadata=_flag("spread the requests over N connections", type=ONE_OR_MORE))
     rate: float = field(default=0.0, metadata=_flag("send N requests a second in an open loop; 0 is a closed loop"))
     overload: float = field(default=0.0, metadata=_flag("send N times the capacity in an open loop; 0 does not"))
-    beside: int = field(default=0, metadata=_flag("measure single requests beside batches of N; 0 does not"))
+    beside: int = field(default=0, metadata=_flag("measure single requests beside batches of N; 0 does not", type=ANY))
     peer: str = field(
         default="",
         metadata=_flag("compare with a Triton; PYTHON needs nvidia-pytriton, onnxruntime, pillow", "PYTHON"),
@@ -67,10 +73,10 @@ class Options:
     images: str = field(
         default="", metadata=_flag("send pictures of DIR at the model's size, not drawn ones; h2load sends one", "DIR")
     )
-    batch: int = field(default=0, metadata=_flag("send BatchClassify with N images; 0 sends Classify"))
+    batch: int = field(default=0, metadata=_flag("send BatchClassify with N images; 0 sends Classify", type=ANY))
     seconds: float = field(default=8.0, metadata=_flag("send load for S seconds in each round", "S"))
     warm_up: float = field(default=2.0, metadata=_flag("warm up for S seconds before each round", "S"))
-    rounds: int = field(default=3, metadata=_flag("print the medians of N rounds"))
+    rounds: int = field(default=3, metadata=_flag("print the medians of N rounds", type=ONE_OR_MORE))
     generator: str = field(default="grpc", metadata=_flag("send the load with grpc or h2load", "NAME", **_GENERATORS))
     short: bool = field(default=False, metadata=_flag("run one round of one second, to test the benchmark itself"))
 
@@ -103,6 +109,8 @@ def read_options(arguments: Sequence[str] | None) -> Options:
         parser.error("--tls-ca, --tls-cert, --token-file: wanted --address with them: they are for a server that runs")
     if options.generator == "h2load" and options.tls_cert:
         parser.error("--tls-cert: wanted --generator grpc with it; h2load shows no certificate")
+    if options.generator == "h2load" and not shutil.which("h2load"):
+        parser.error("--generator: wanted h2load on the PATH (nghttp2), found none; grpc comes with Inkling")
     if options.rate and options.overload:
         parser.error("--rate, --overload: wanted one of them, got both")
     if options.beside and options.workers > 1:
@@ -130,5 +138,5 @@ def _parser() -> argparse.ArgumentParser:
             default = list(flag.default) if isinstance(flag.default, tuple) else flag.default
             kind, shown = (str, " ".join(default)) if isinstance(default, list) else (type(default), str(default))
             help_text += f" (default: {shown.removesuffix('.0')})" if shown else ""
-            parser.add_argument(name, type=kind, default=default, **{**flag.metadata, "help": help_text})
+            parser.add_argument(name, default=default, **{"type": kind, **flag.metadata, "help": help_text})
     return parser

@@ -18,7 +18,7 @@ def explain_failure(endpoint: Endpoint) -> str:
     """What is wrong, by a handshake of our own; an empty text if the handshake is not the reason."""
     for server in endpoint.hosts:
         host, _, port = server.rpartition(":")
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, UnicodeError):  # of a name that IDNA does not take
             if sentence := _shake_hands(endpoint, host.strip("[]"), int(port)):
                 return sentence
     return ""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from serve.errors import ConfigError, InklingError
 from serve.flags import count_from
-from serve.program import name_program
+from serve.program import name_program, prepare_streams
 from serve.score.local import Options, Summary, score
 from serve.score.scorer import BATCH, MAX_IMAGE_PIXELS
 
@@ -23,6 +23,7 @@ INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Score what the flags name."""
+    prepare_streams()
     given = vars(_parser().parse_args(arguments))
     address = given.pop("ray")
     options = Options(**given)

@@ -8,6 +8,7 @@ The model travels to the nodes through Ray's object store. Inkling itself has to
 import sys
 import tempfile
 from dataclasses import replace
+from importlib import import_module
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def score_over_ray(options: Options, address: str) -> None:
     model = find_model(options.model, options.precision)
     ray = connect(address)
     try:
-        import ray.data  # here: the module above knows no data sets
+        import_module("ray.data")  # here: `ray` alone has no data sets
 
         actors = options.workers or count_actors(ray.cluster_resources().get("CPU", 0))
         context = ray.data.DataContext.get_current()

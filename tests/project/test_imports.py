@@ -55,7 +55,7 @@ ROOMS: dict[str, set[str]] = {
     },
     "serve.bench": {
         *("serve.client", "serve.pb", "serve.images", "serve.model_file", "serve.machine", "serve.folders"),
-        *("serve.program", "serve.packages", "serve.errors"),
+        *("serve.program", "serve.flags", "serve.packages", "serve.errors"),
     },
     "train": {"serve"},
     "train.flags": {"serve.model_file"},

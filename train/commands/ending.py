@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from serve.errors import ConfigError, InklingError
+from serve.program import prepare_streams
 
 EXTRA_PACKAGES = {"keras", "matplotlib", "onnx", "onnxruntime", "tensorflow", "tf2onnx"}  # of the extras cpu and train
 STDOUT_REMEDY = "send it to a file or to /dev/null"
@@ -32,7 +33,8 @@ def run(work: Callable[[], int], advise: Callable[[], str]) -> int:
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that SIGTERM cleans up as Ctrl-C does
     try:
-        _require_streams()
+        if not prepare_streams():
+            raise BrokenPipeError(errno.EPIPE, "it is closed")
         code = work()
         sys.stdout.flush()  # here, for an error in the interpreter's own flush would end with a trace
         return code
@@ -56,23 +58,6 @@ def advise_resuming(checkpoint: Path) -> str:
     """Say what an unfinished training left."""
     hint = f"; continue with --resume ({checkpoint})" if checkpoint.exists() else ""
     return f"no model file was written{hint}"
-
-
-def _require_streams() -> None:
-    """Raise OSError if there is no stdout. Without stdin or stderr, put /dev/null there.
-
-    The next file would otherwise take the number of the closed stream, and libraries would write their logs into it.
-    """
-    for descriptor in range(3):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
-    if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  # open for good
-    if sys.stdout is None:
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  # open for good
-        raise BrokenPipeError(errno.EPIPE, "it is closed")
 
 
 def _explain(error: OSError, advise: Callable[[], str]) -> str:

@@ -5,6 +5,7 @@ Enters: words of a command line, files of text or JSON. Leaves: `Labels`, or Lab
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,14 +89,23 @@ def _read_lines(text: str) -> list[tuple[str, ...]]:
 
 def _read_json(file: Path, text: str) -> list[tuple[str, ...]]:
     try:
-        value = json.loads(text)
-    except ValueError as error:
+        value = json.loads(text, object_pairs_hook=_require_unique)
+    except (ValueError, RecursionError) as error:
         raise LabelsUnusable(f"{file}: wanted {_FORMS}; the JSON is malformed: {error}") from error
     if isinstance(value, dict) and isinstance(value.get("id2label"), dict):
         value = value["id2label"]  # the config.json of Hugging Face's classifiers
     if isinstance(value, dict):
         value = _order(file, value)
     return [_read_names(file, each) for each in value]
+
+
+def _require_unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The members of a JSON object. Raises ValueError if two have one name, of which JSON would keep the last."""
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        (name, _), *_ = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"{name!r} is there twice")
+    return members
 
 
 def _order(file: Path, value: Mapping[str, Any]) -> list[Any]:

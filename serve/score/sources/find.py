@@ -55,15 +55,21 @@ def _walk(folder: str) -> Iterator[str]:
     """The images below a folder, sorted in each, folders among files. A folder that cannot be read is an OSError.
 
     Hidden entries, and those that other programs leave, are no images: the half of a file that a Mac adds is called so.
+    Links to folders are not followed, for they may lead in a circle.
     """
     with os.scandir(folder) as entries:
-        names = sorted((entry.name, entry.is_dir()) for entry in entries if is_visible_name(entry.name))
+        visible = [entry for entry in entries if is_visible_name(entry.name) and not _is_link_to_folder(entry)]
+        names = sorted((entry.name, entry.is_dir()) for entry in visible)
     for name, is_folder in names:
         path = os.path.join(folder, name)  # noqa: PTH118  # paths stay texts, which are many
         if is_folder:
             yield from _walk(path)
         elif has_image_suffix(name):
             yield path
+
+
+def _is_link_to_folder(entry: os.DirEntry[str]) -> bool:
+    return entry.is_symlink() and entry.is_dir()
 
 
 def _from_glob(place: str) -> Source:

@@ -28,6 +28,8 @@ def open_parquet(place: str, column: str) -> Source:
     chosen = column or choose_column(place, schema)
     if chosen not in schema.names:
         raise ConfigError(f"--column: wanted one of {', '.join(schema.names)}; got {chosen}")
+    if not holds_bytes(kind := schema.field(chosen).type):
+        raise ConfigError(f"--column: wanted bytes, or a structure with a field bytes; {chosen} is {kind}")
     return Source("parquet", lambda: _read_rows(place, chosen), lambda: count)
 
 
@@ -42,15 +44,18 @@ def _name_damage(place: str) -> Iterator[None]:
         raise damaged(place, "Parquet", error) from error
 
 
-def choose_column(place: str, schema: Any) -> str:
-    """The only column that holds bytes, plain or in a structure with a field `bytes`."""
+def holds_bytes(kind: Any) -> bool:
+    """Whether a column of this type has bytes in its cells, plain or in a structure with a field `bytes`."""
     import pyarrow as pa
 
-    def holds_bytes(kind: Any) -> bool:
-        if pa.types.is_struct(kind):
-            return bool(kind.get_field_index("bytes") >= 0)
-        return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+    if pa.types.is_struct(kind):
+        at = kind.get_field_index("bytes")
+        return bool(at >= 0 and holds_bytes(kind.field(at).type))
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
+
+def choose_column(place: str, schema: Any) -> str:
+    """The only column that holds bytes, plain or in a structure with a field `bytes`."""
     found = [field.name for field in schema if holds_bytes(field.type)]
     if len(found) != 1:
         raise ConfigError(

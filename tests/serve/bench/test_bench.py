@@ -4,6 +4,7 @@ import asyncio
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -25,6 +26,10 @@ from serve.bench.workload import CLASSIFY, check_answer, make_requests
 from serve.errors import ConfigError
 from serve.machine.cores import count_usable_cores
 from tests.support import RunningServer, write_tiny_model
+
+needs_h2load = pytest.mark.skipif(
+    shutil.which("h2load") is None, reason="h2load is not installed (Debian: nghttp2-client)"
+)
 
 
 def run(repository_folder: Path, *flags: str) -> tuple[str, dict[str, object]]:
@@ -105,7 +110,12 @@ def test_overload_is_a_multiple_of_the_measured_capacity(repository_folder: Path
 
 
 @pytest.mark.parametrize(
-    "flags", [("--batch", "300"), ("--batch", "300", "--generator", "h2load"), ("--beside", "300")]
+    "flags",
+    [
+        ("--batch", "300"),
+        pytest.param(("--batch", "300", "--generator", "h2load"), marks=needs_h2load),
+        ("--beside", "300"),
+    ],
 )
 def test_a_request_that_fails_ends_the_benchmark_before_the_load(
     server: RunningServer, repository_folder: Path, flags: tuple[str, ...]
@@ -213,9 +223,13 @@ def test_errors_are_counted_by_code(server: RunningServer) -> None:
         ("--rate", "9", "--overload", "2"),
         ("--beside", "8", "--workers", "2"),
         ("--start", "--overload", "2"),
+        ("--rounds", "0"),
+        ("--concurrency", "0"),
+        ("--connections", "-1"),
+        ("--batch", "-8"),
     ],
 )
-def test_flags_that_do_not_fit_together_are_refused(flags: tuple[str, ...]) -> None:
+def test_flags_that_no_run_can_follow_are_refused(flags: tuple[str, ...]) -> None:
     command = [sys.executable, "-m", "serve.bench", *flags]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 2

@@ -1,7 +1,6 @@
 """`python -m serve.bench` on a server with TLS and tokens, and the flags that do not fit together."""
 
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,13 +10,11 @@ import pytest
 
 from serve.bench.options import read_options
 from tests.certificates import Authority
+from tests.serve.bench.test_bench import needs_h2load
 from tests.support import RunningServer
 
 AUTHORITY = Authority.make("authority")
 TOKEN = "secret-of-the-benchmark"  # noqa: S105  # of this test alone
-needs_h2load = pytest.mark.skipif(
-    shutil.which("h2load") is None, reason="h2load is not installed (Debian: nghttp2-client)"
-)
 
 
 @pytest.fixture
@@ -65,3 +62,12 @@ def test_flags_that_do_not_fit_end_the_command_with_the_reason(
         read_options(arguments)
     assert caught.value.code == 2
     assert problem in capsys.readouterr().err
+
+
+def test_h2load_that_is_not_installed_is_said_at_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SystemExit):
+        read_options(["--generator", "h2load"])
+    assert "--generator: wanted h2load on the PATH" in capsys.readouterr().err

@@ -1,6 +1,5 @@
 """`python -m serve.bench` with h2load: the same table, and failed calls counted apart from successful ones."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,11 +18,7 @@ from serve.bench.probe import Probe
 from serve.bench.target import start_server
 from serve.bench.workload import BATCH_CLASSIFY, CLASSIFY, make_images, make_requests
 from serve.images.pixels import to_png
-from tests.serve.bench.test_bench import run
-
-needs_h2load = pytest.mark.skipif(
-    shutil.which("h2load") is None, reason="h2load is not installed (Debian: nghttp2-client)"
-)
+from tests.serve.bench.test_bench import needs_h2load, run
 
 
 @pytest.mark.slow

@@ -158,6 +158,21 @@ def test_a_list_on_standard_input_that_is_closed_ends_with_2(folder: Path) -> No
     assert (done.returncode, done.stderr) == (2, said)
 
 
+@pytest.mark.parametrize(("column", "kind"), [("path", "string"), ("more", "int64")])
+def test_a_column_without_bytes_is_refused(folder: Path, column: str, kind: str) -> None:
+    code, errors = run(folder, write_table(folder), "--column", column, "--out", "out.csv")
+    said = f"--column: wanted bytes, or a structure with a field bytes; {column} is {kind}"
+    assert (code, said in errors) == (2, True), errors
+
+
+def test_a_run_without_stderr_writes_the_same_rows(folder: Path) -> None:
+    command = [sys.executable, "-m", "serve.score", "images", "--model", "models/bands", "--out", "quiet.csv"]
+    words = ["sh", "-c", '"$@" 2>&-', "sh", *command]
+    done = subprocess.run(words, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False, timeout=60)
+    assert (done.returncode, run(folder, "images", "--out", "out.csv")[0]) == (0, 0)
+    assert (folder / "quiet.csv").read_bytes() == (folder / "out.csv").read_bytes()
+
+
 def test_a_model_that_is_damaged_ends_with_1_and_its_reason(folder: Path) -> None:
     file = folder / "models/bands/2/model.onnx"
     data = bytearray(file.read_bytes())

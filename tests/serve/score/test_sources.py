@@ -57,6 +57,15 @@ def test_hidden_files_of_a_folder_are_no_images(tmp_path: Path) -> None:
     assert source.count() == 2
 
 
+def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    (tmp_path / "circle").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "of.png").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "z.png").symlink_to(tmp_path / "a.png")
+    names = [Path(item.name).name for item in open_source(str(tmp_path)).items()]
+    assert names == ["a.png", "z.png"]
+
+
 @pytest.mark.parametrize("at", [1024, 1024 + 150], ids=["name", "checksum"])
 def test_a_damaged_header_in_the_middle_is_no_end(tmp_path: Path, at: int) -> None:
     data = bytearray(make_tar())

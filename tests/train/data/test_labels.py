@@ -62,6 +62,8 @@ def test_of_a_name_that_two_classes_have_nothing_is_known(tmp_path: Path) -> Non
         ('{"0": "cat"', "the JSON is malformed"),
         ({"0": 1.5}, "wanted labels as text"),
         ("a\x00b", "that can be shown"),
+        ('{"0": "cat", "1": "dog", "0": "owl"}', "the JSON is malformed: '0' is there twice"),
+        ("[" * 100_000, "the JSON is malformed: maximum recursion depth"),
     ],
 )
 def test_a_file_that_does_not_name_every_class_is_refused(content: object, sentence: str, tmp_path: Path) -> None:
