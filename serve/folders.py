@@ -97,6 +97,11 @@ def find_parts(folder: Path) -> dict[str, ClassFolders]:
     return {WHOLE: find_classes(folder)}
 
 
+def choose_unseen(parts: Mapping[str, ClassFolders]) -> str:
+    """The part of a split that a training saw least of: the test part, else the validation part, else the only one."""
+    return next((name for name in (TEST, VALIDATION) if name in parts), next(iter(parts)))
+
+
 def find_classes(folder: Path) -> ClassFolders:
     """The pictures of each class folder. Raises FolderUnusable if one of them holds a folder."""
     visible, left_out = _sort_out(folder.iterdir())

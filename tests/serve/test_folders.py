@@ -10,6 +10,7 @@ from serve.errors import FolderUnusable
 from serve.folders import (
     WHOLE,
     ClassFolders,
+    choose_unseen,
     describe_left_out,
     find_classes,
     find_parts,
@@ -78,6 +79,17 @@ def test_names_of_classes_are_composed_and_two_spellings_are_one_class(tmp_path:
     if len(list(tmp_path.iterdir())) == 2:
         pytest.skip("this file system composes names itself")
     assert name_files(find_classes(tmp_path)) == {"caf\u00e9": ["0.png", "1.png"], "th\u00e9": ["0.png"]}
+
+
+@pytest.mark.parametrize(
+    ("names", "part"),
+    [(["train", "val"], "validation"), (["train", "val", "test"], "test"), (["cats", "dogs"], WHOLE)],
+)
+def test_figures_are_of_the_part_that_a_training_saw_least_of(
+    tmp_path: Path, png: Png, names: list[str], part: str
+) -> None:
+    write(tmp_path, png(), *(f"{name}/cats/a.png" if part != WHOLE else f"{name}/a.png" for name in names))
+    assert choose_unseen(find_parts(tmp_path)) == part
 
 
 @pytest.mark.parametrize(

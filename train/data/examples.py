@@ -17,15 +17,24 @@ from pathlib import Path
 import numpy as np
 
 from serve.errors import FolderUnusable, ImageError
-from serve.folders import TEST, find_parts, is_visible, sort_files
+from serve.folders import WHOLE, choose_unseen, find_parts, is_visible, sort_files
 from serve.images.decode import find_detail
 from serve.images.policies.find import find_policy
 from serve.images.reader import ImageReader, Prepared
 from serve.model_file.spec import InputSpec, PrepareSpec
-from train.data.datasets import Images, Part
+from train.data.datasets import Part
 from train.data.files import UnusableFile, read_file
 from train.data.labels import Labels
-from train.data.pictures import MOST_BYTES, MOST_PIXELS, Broken, describe_broken, name_dataset
+from train.data.pictures import (
+    MOST_BYTES,
+    MOST_PIXELS,
+    Broken,
+    Picture,
+    describe_broken,
+    name_dataset,
+    set_conflicts_apart,
+    stack,
+)
 
 MOST_EXAMPLE_BYTES = 2**30
 """Bytes of pixels that are taken; of a larger folder, the files are chosen by the digest of their names."""
@@ -57,19 +66,22 @@ class Examples:
 def read_examples(
     folder: Path, labels: Labels, target: InputSpec, prepare: PrepareSpec, skip_broken: bool = False
 ) -> Examples:
-    """Read and split a folder. Raises FolderUnusable, also for broken files unless `skip_broken` is set."""
+    """Read and split a folder. Raises FolderUnusable, also for broken files unless `skip_broken` is set.
+
+    Of pictures that the model sees alike, one is taken; in two classes they count as broken.
+    """
     files, left_out = _limit(find_files(folder, labels), folder, target)
     reader = ImageReader(find_policy(prepare, target), MOST_PIXELS, find_detail(target.shape))
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow's decoders release the interpreter's lock
         read = list(pool.map(lambda each: _read(each[0], each[1], reader), files))
-    broken = [each for each in read if isinstance(each, Broken)]
-    by_digest = {each[0]: each for each in read if not isinstance(each, Broken)}  # one of several copies
-    good = [by_digest[digest] for digest in sorted(by_digest)]
+    usable, broken = set_conflicts_apart(read)
+    unique = {each.content: each for each in sorted(usable, key=lambda each: each.digest, reverse=True)}
+    good = sorted(unique.values(), key=lambda each: each.digest)
     if (broken and not skip_broken) or not good:
         raise FolderUnusable(describe_broken(broken) if broken else f"wanted pictures in {folder}, found none")
-    digest = hashlib.sha256("".join(f"{name}{label}" for name, label, _ in good).encode()).hexdigest()
-    pixels, truth = np.stack([each[2] for each in good]), np.array([each[1] for each in good], np.int64)
-    everything, count = Part.whole(pixels, truth), round(len(good) * FIGURES_SHARE) if truth[0] >= 0 else len(good)
+    digest = hashlib.sha256("".join(f"{each.digest}{each.label}" for each in good).encode()).hexdigest()
+    everything, is_labelled = stack(good), good[0].label >= 0
+    count = max(1, round(len(good) * FIGURES_SHARE)) if is_labelled else len(good)
     figures, calibration = everything.take(np.arange(count)), everything.take(np.arange(count, len(good)))
     return Examples(name_dataset(folder, digest), figures, calibration, broken, left_out)
 
@@ -83,7 +95,7 @@ def find_files(folder: Path, labels: Labels) -> list[tuple[Path, int]]:
     if not any(each.is_dir() for each in folder.iterdir() if is_visible(each)):
         return [(file, -1) for file in pictures]
     parts = find_parts(folder)
-    classes = (parts.get(TEST) or next(iter(parts.values()))).files
+    classes = parts[choose_unseen(parts)].files
     found = {name: labels.find(name) for name in classes}
     unknown = [name for name, label in found.items() if label is None]
     if unknown:
@@ -103,14 +115,15 @@ def _limit(files: list[tuple[Path, int]], folder: Path, target: InputSpec) -> tu
     return ranked[:most], len(files) - most
 
 
-def _read(file: Path, label: int, reader: ImageReader) -> tuple[str, int, Images] | Broken:
+def _read(file: Path, label: int, reader: ImageReader) -> Picture | Broken:
     try:
         data = read_file(file, MOST_BYTES)
     except UnusableFile as error:
         return Broken(file, str(error))
     prepared = reader.read(data)
     if isinstance(prepared, Prepared):
-        return hashlib.sha256(data).hexdigest(), label, prepared.pixels
+        digest, content = (hashlib.sha256(each).hexdigest() for each in (data, prepared.pixels.tobytes()))
+        return Picture(file, label, digest, prepared.pixels, content, WHOLE)
     if isinstance(prepared, ImageError):
         return Broken(file, str(prepared))
     raise prepared

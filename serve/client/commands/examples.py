@@ -13,7 +13,7 @@ from serve.client.client import DEFAULT_MAX_MESSAGE_BYTES, Client
 from serve.client.commands.files import read_image
 from serve.client.commands.verdicts import Verdict
 from serve.errors import CallError, InklingError
-from serve.folders import TEST, LeftOut, find_parts, normalise
+from serve.folders import LeftOut, choose_unseen, find_parts, normalise
 from serve.pb import classifier_pb2 as pb
 
 IMAGES_PER_CALL = 64
@@ -59,12 +59,12 @@ class Judged:
 
 
 def find_examples(folder: Path) -> Examples:
-    """Every picture in the class folders of a folder; of one that gives a split, in those of its test part.
+    """Every picture in the class folders of a folder; of one that gives a split, in its test or validation part.
 
     Raises InklingError if there is none.
     """
     parts = find_parts(folder)
-    name = TEST if TEST in parts else next(iter(parts))
+    name = choose_unseen(parts)
     found = parts[name]
     chosen = [Example(file, label) for label, files in found.files.items() for file in files]
     if not chosen:

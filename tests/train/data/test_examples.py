@@ -74,6 +74,20 @@ def test_one_of_several_copies_is_taken(tmp_path: Path) -> None:
     assert len(found.figures) + len(found.calibration) == 12
 
 
+def test_a_picture_in_two_classes_is_refused_or_left_out(tmp_path: Path) -> None:
+    folder = write_folders(tmp_path, "cat", "dog")
+    Image.open(folder / "cat/0.png").save(folder / "dog/same.bmp")
+    with pytest.raises(FolderUnusable, match="the same picture in another class folder"):
+        read(folder)
+    found = read(folder, skip_broken=True)
+    assert sorted(each.file.name for each in found.broken) == ["0.png", "same.bmp"]
+    assert len(found.figures) + len(found.calibration) == 11
+
+
+def test_a_single_picture_is_one_that_figures_are_measured_on(tmp_path: Path) -> None:
+    assert len(read(write_folders(tmp_path, "cat", count=1)).figures) == 1
+
+
 def test_too_many_pictures_are_chosen_by_the_digest_of_their_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,9 +116,10 @@ def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
         read(tmp_path / "gone")
 
 
-def test_of_a_folder_that_gives_a_split_the_test_part_is_taken(tmp_path: Path) -> None:
-    for part in ("train", "test"):
-        write_folders(tmp_path / "given" / part, "cat", "dog")
-    given, alone = read(tmp_path / "given"), read(tmp_path / "given" / "test")
+@pytest.mark.parametrize("part", ["test", "val"])
+def test_of_a_folder_that_gives_a_split_no_training_picture_is_taken(tmp_path: Path, part: str) -> None:
+    write_folders(tmp_path / "given" / "train", "cat", "dog", count=9)
+    write_folders(tmp_path / "given" / part, "cat", "dog")
+    given, alone = read(tmp_path / "given"), read(tmp_path / "given" / part)
     assert np.array_equal(given.figures.images, alone.figures.images)
     assert np.array_equal(given.figures.labels, alone.figures.labels)
