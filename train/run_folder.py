@@ -76,5 +76,23 @@ def partial_folder(model_folder: Path) -> Iterator[Path]:
 
 
 def publish(partial: Path) -> Path:
-    """Rename a finished folder to its version, the highest beside it plus one. Returns the new path."""
-    return partial.rename(partial.parent / str(next_version(partial.parent)))
+    """Rename a finished folder to its version, the highest beside it plus one. Returns the new path.
+
+    All of it is on the disk then: a checkpoint may be removed, and a power cut leaves the version.
+    """
+    for path in (*partial.rglob("*"), partial):
+        _write_out(path)
+    folder = partial.rename(partial.parent / str(next_version(partial.parent)))
+    _write_out(folder.parent)
+    return folder
+
+
+def _write_out(path: Path) -> None:
+    """Wait until a file or the names in a folder are on the disk. Raises OSError."""
+    if sys.platform == "win32":  # it opens no folder, and syncs no file that is open for reading
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -9,7 +9,7 @@ Does not know: the model; it calls the server as any other client does.
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -48,7 +48,7 @@ class Options(ConnectionFlags):
     model: str
     version: str
     compare: Sequence[str] | None
-    corruptions: str | None
+    corruptions: Sequence[str] | None
     sample: int
     mistakes: int
     skip_broken: bool
@@ -63,7 +63,10 @@ def take_sample(files: Sequence[Item], count: int) -> Sequence[Item]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print a report. Exit code 0; 1 if an image, the server, a folder or stdout prevented it; 130 after Ctrl-C."""
-    options = Options(**vars(_parser().parse_args(arguments)))
+    parser = _parser()
+    options = Options(**vars(parser.parse_args(arguments)))
+    if options.compare and options.corruptions is not None:
+        parser.error("--compare, --corruptions: wanted one of them, got both")
     escape_unprintable_names()
     try:
         return _evaluate(options)
@@ -74,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def judge_corrupted(client: Client, examples: Sequence[Example], options: Options) -> dict[str, list[float]]:
-    """The accuracy for each corruption that the options name and each severity, over all examples."""
+    """The accuracy for each corruption of the options and each severity, over all examples."""
     numbers = {example.file: number for number, example in enumerate(examples)}
 
     def measure(name: str, severity: int) -> float:
@@ -85,8 +88,7 @@ def judge_corrupted(client: Client, examples: Sequence[Example], options: Option
         accuracy: float = summarize(judged.verdicts)["accuracy"]
         return accuracy
 
-    names = read_names(options.corruptions or "")
-    return {name: [measure(name, severity) for severity in SEVERITIES] for name in names}
+    return {name: [measure(name, severity) for severity in SEVERITIES] for name in options.corruptions or ()}
 
 
 def _evaluate(options: Options) -> int:
@@ -100,20 +102,25 @@ def _evaluate(options: Options) -> int:
             if options.corruptions is not None:
                 corrupted = judge_corrupted(client, chosen, options)
     except (InklingError, OSError) as error:
-        if options.json:
-            print(dump(describe_error(to_call_error(error))))
-        else:
-            print(f"serve.evaluate: {escape(str(error))}")
+        failure = (
+            dump(describe_error(to_call_error(error))) if options.json else f"serve.evaluate: {escape(str(error))}"
+        )
+        _write(lambda: print(failure))
         return 1
+    return 0 if _write(lambda: _report(options, examples, judged, corrupted)) else 1
+
+
+def _write(report: Callable[[], None]) -> bool:
+    """Print a report. Whether stdout took all of it."""
     try:
-        _report(options, examples, judged, corrupted)
+        report()
         print(end="", flush=True)  # sys.stdout is None if it is closed
     except OSError as error:
         give_up_stdout()
         if not isinstance(error, BrokenPipeError):  # that is `head`, which has what it wanted
             print(f"serve.evaluate: cannot write to standard output: {error.strerror}", file=sys.stderr)
-        return 1
-    return 0
+        return False
+    return True
 
 
 def to_call_error(error: Exception) -> CallError:
@@ -169,7 +176,7 @@ def _parser() -> argparse.ArgumentParser:
     both = "compare two versions of the model, image by image"
     add("--compare", type=read_text, nargs=2, metavar=("V1", "V2"), help=both)
     corrupted = "measure these corruptions of CIFAR-10-C, names with commas or all; without names those of its mean"
-    add("--corruptions", nargs="?", const="", metavar="NAMES", help=corrupted)
+    add("--corruptions", type=read_names, nargs="?", const=read_names(""), metavar="NAMES", help=corrupted)
     evenly = "evaluate N images, evenly from all; 0 is all (default: 0)"
     add("--sample", type=count_from(0), default=0, metavar="N", help=evenly)
     most = "list at most N mistakes; 0 lists none (default: 10)"

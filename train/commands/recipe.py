@@ -204,6 +204,8 @@ def _train_locked(recipe: Recipe, dataset: "Dataset", flags: RunFlags, checkpoin
         sys.stdout.flush()
     except OSError as error:
         raise OutcomeUnprinted(f"wrote {folder}, but stdout cannot be written to; {STDOUT_REMEDY} next time") from error
+    except KeyboardInterrupt as error:
+        raise OutcomeUnprinted(f"wrote {folder}, and was interrupted before its figures") from error
     return exported
 
 

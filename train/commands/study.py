@@ -49,9 +49,14 @@ def main() -> int:
     """Parse the flags, and list the studies or run one."""
     flags = parse_flags()
     if flags is None:
-        print(*(f"{study.name:14}{study.question}" for study in STUDIES.values()), sep="\n")
-        return 0
+        return run(list_studies, lambda: "nothing was written")
     return run(lambda: run_study(flags), lambda: "finished runs are kept; the same command continues")
+
+
+def list_studies() -> int:
+    """Print the studies with their questions. Returns the exit code."""
+    print(*(f"{study.name:14}{study.question}" for study in STUDIES.values()), sep="\n")
+    return 0
 
 
 def parse_flags() -> StudyFlags | None:

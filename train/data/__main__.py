@@ -56,6 +56,7 @@ def parse_flags() -> ExportFlags:
 def main() -> int:
     """Parse the flags, export, and return the exit code."""
     flags = parse_flags()
+    hint = f"; remove {flags.export} before you try again"
     try:
         require_room(flags.export)  # first, because the dataset may have to be fetched
         dataset = load(flags.dataset, flags.data)
@@ -65,8 +66,11 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:  # that of a full disk names no file
-        hint = f"; remove {flags.export} before you try again" if flags.export.exists() else ""
-        print(f"error: {error.filename or flags.export}: {error.strerror}{hint}", file=sys.stderr)
+        advice = hint if flags.export.exists() else ""
+        print(f"error: {error.filename or flags.export}: {error.strerror}{advice}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"interrupted{hint if flags.export.exists() else ''}", file=sys.stderr)
         return 1
     print(f"{len(part)} images in {len(dataset.labels['en'])} class folders under {flags.export}")
     return 0

@@ -165,9 +165,25 @@ def replace_familiarity(path: Path, spec: ModelSpec) -> None:
     """Put the section on familiarity into a card that exists, in place of an older one or before the training."""
     if not path.exists() or spec.familiarity is None:
         return
-    head, title, rest = path.read_text(encoding="utf-8").partition(TRAINING_TITLE)
-    head = head.partition(FAMILIARITY_TITLE)[0]
-    path.write_text(f"{head}{describe_familiarity(spec.familiarity)}\n{title}{rest}", encoding="utf-8")
+    text = path.read_text(encoding="utf-8")
+    head, title, rest = text.partition(FAMILIARITY_TITLE)
+    if title:
+        following = rest.find("\n## ")
+        rest = rest[following + 1 :] if following >= 0 else ""
+    else:
+        head, title, rest = text.partition(TRAINING_TITLE)
+        rest = title + rest
+    replace_text(path, f"{head}{describe_familiarity(spec.familiarity)}\n{rest}")
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file that exists anew, whole or not at all: a full disk leaves the older one."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _measure_uncalibrated(spec: ModelSpec, probabilities: Floats, truth: Integers) -> float | None:

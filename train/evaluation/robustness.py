@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from train.evaluation.card import replace_text
+
 HEADING, FOLLOWING = "## Corrupted images", "## Training"
 SEVERITIES = 5
 
@@ -34,7 +36,7 @@ def add_corruptions(card: Path, found: Mapping[str, Any]) -> None:
     before, heading, after = text.partition(FOLLOWING)
     if not heading:
         raise ValueError(f"{card}: wanted a card with the heading {FOLLOWING!r}")
-    card.write_text(f"{before}{describe_corruptions(found)}\n{heading}{after}", encoding="utf-8")
+    replace_text(card, f"{before}{describe_corruptions(found)}\n{heading}{after}")
 
 
 def describe_corruptions(found: Mapping[str, Any]) -> str:

@@ -4,24 +4,24 @@ Enters: the names that a user gave, or accuracies from 0 to 1. Leaves: checked n
 Does not know: images, servers.
 """
 
+import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from serve.client.corruptions.table import ALL, MEASURED, SEVERITIES
-from serve.errors import InklingError
 
 Accuracies = Mapping[str, Sequence[float]]
 """By name of the corruption, one for each severity."""
 
 
 def read_names(text: str) -> list[str]:
-    """The corruptions that a text names: those of the mean if it is empty. Raises InklingError for an unknown name."""
+    """The corruptions that a text names: those of the mean if it is empty. Raises ArgumentTypeError."""
     if text in ("", "all"):
         return list(ALL if text else MEASURED)
     names = [name.strip() for name in text.split(",")]
     unknown = [name for name in names if name not in ALL]
     if unknown:
-        raise InklingError(f"--corruptions: wanted names among {', '.join(ALL)}; got {', '.join(unknown)}")
+        raise argparse.ArgumentTypeError(f"wanted names among {', '.join(ALL)}; got {', '.join(unknown)}")
     return names
 
 

@@ -210,14 +210,34 @@ def test_composed_and_decomposed_names_are_the_same_class(  # noqa: PLR0917  # f
     assert json.loads(capsys.readouterr().out)["accuracy"] == 1
 
 
-@pytest.mark.parametrize(
-    ("flags", "said"), [(["--corruptions", "rain"], "got rain"), (["--corruptions"], "got one of 12 x 12")]
-)
 def test_what_cannot_be_corrupted_is_a_message(
-    server: RunningServer, examples: Path, capsys: pytest.CaptureFixture[str], flags: list[str], said: str
+    server: RunningServer, examples: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(server, examples, *flags) == 1
-    assert said in capsys.readouterr().out
+    assert run(server, examples, "--corruptions") == 1
+    assert "got one of 12 x 12" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--corruptions", "rain"], "argument --corruptions: wanted names among gaussian_noise"),
+        (["--corruptions", "fog", "--compare", "1", "2"], "--compare, --corruptions: wanted one of them, got both"),
+    ],
+)
+def test_corruptions_that_cannot_be_measured_are_bad_usage(
+    flags: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["images", *flags])
+    assert caught.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="wanted sh, which Windows has not")
+def test_an_error_that_nobody_reads_ends_without_a_trace(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "serve.evaluate", str(tmp_path / "none"), "--address", "127.0.0.1:1"]
+    done = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", *command], capture_output=True, text=True, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
 
 
 @pytest.mark.parametrize("flag", ["--sample", "--mistakes"])

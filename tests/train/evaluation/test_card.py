@@ -174,3 +174,14 @@ def test_a_card_says_what_a_training_started_from(
     tmp_path: Path, logits: np.ndarray, initial: str | None, start: str
 ) -> None:
     assert start in write(tmp_path, make_spec(initial=initial), apply_softmax(logits))
+
+
+def test_the_section_on_familiarity_is_replaced_and_those_around_it_stay(tmp_path: Path) -> None:
+    path = tmp_path / "README.md"
+    path.write_text("# bands\n\n## Familiarity\n\nof before\n\n## Corrupted images\n\nrows\n\n## Training\n\nwords\n")
+    replace_familiarity(path, dataclasses.replace(make_spec(), familiarity=FAMILIAR))
+    text = path.read_text()
+    assert "of before" not in text
+    assert text.startswith("# bands\n\n## Familiarity\n\n`familiarity`, float32 [N]")
+    assert text.endswith("\n\n## Corrupted images\n\nrows\n\n## Training\n\nwords\n")
+    assert [each.name for each in tmp_path.iterdir()] == ["README.md"]

@@ -5,6 +5,7 @@ Does not know: labels, nets. A picture takes some milliseconds, so all cores dra
 """
 
 import multiprocessing
+import signal
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
@@ -25,7 +26,10 @@ def draw_as_people(strokes: Strokes, prepare: PrepareSpec, *, seed: int) -> Stro
     starts = range(0, len(strokes), _AT_ONCE)
     parts = [strokes[at : at + _AT_ONCE] for at in starts]
     # Not a fork: TensorFlow's threads may hold locks, which a fork would never get.
-    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+    # Ctrl-C reaches every process: this one ends the command, and the others would print a trace each.
+    ignore = (signal.SIGINT, signal.SIG_IGN)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(mp_context=context, initializer=signal.signal, initargs=ignore) as pool:
         drawn = list(pool.map(draw_some, parts, [prepare] * len(parts), [(seed, at) for at in starts]))
     return np.concatenate(drawn)
 

@@ -1,5 +1,6 @@
 """`serve.client.corruptions`: each corruption against the published formula, by other means or in closed form."""
 
+import argparse
 import colorsys
 import io
 
@@ -218,7 +219,7 @@ def test_the_mean_is_over_the_benchmarks_corruptions_without_frost() -> None:
     assert summarize_table(rows)["mean"] == 0.5
     assert read_names("") == list(MEASURED)
     assert read_names("fog, snow") == ["fog", "snow"]
-    with pytest.raises(InklingError, match="got frost"):
+    with pytest.raises(argparse.ArgumentTypeError, match="got frost"):
         read_names("frost")
 
 
