@@ -124,10 +124,10 @@ def test_the_way_from_pytorch_to_a_service_can_be_gone(tmp_path: Path) -> None:
     pytest.importorskip("onnxscript", reason="needs onnxscript, of the extra [test-convert]")
     page = "docs/training/convert.md"
     (tmp_path / "labels.txt").write_text("daisy\nrose\ntulip\n")
-    for label in ("daisy", "rose", "tulip"):
+    for turns, label in enumerate(("daisy", "rose", "tulip")):
         (tmp_path / "pictures" / label).mkdir(parents=True)
         for number, file in enumerate(sorted((ROOT / "samples/objects").glob("*.jpg"))[:4]):
-            Image.open(file).rotate(90 * len(label)).save(tmp_path / "pictures" / label / f"{number}.jpg")
+            Image.open(file).rotate(90 * turns).save(tmp_path / "pictures" / label / f"{number}.jpg")
     (program,) = find_blocks("python", page)
     install, convert, serve, ask = (line for block in find_blocks("sh", page) for line in block.splitlines())
     assert install == 'pip install --editable ".[cpu,train]"'  # as it is for these tests
