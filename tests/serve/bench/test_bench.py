@@ -40,6 +40,7 @@ def run(repository_folder: Path, *flags: str) -> tuple[str, dict[str, object]]:
     return "\n".join(table), json.loads(last)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [(), ("--batch", "8"), ("--rate", "50")])
 def test_a_short_run_prints_a_table_and_a_line_of_json(repository_folder: Path, flags: tuple[str, ...]) -> None:
     table, facts = run(repository_folder, *flags)

@@ -146,6 +146,7 @@ def test_a_large_message_of_an_unknown_caller_is_not_waited_for(channel: grpc.Ch
     assert time.monotonic() - began_s < 2
 
 
+@pytest.mark.slow
 def test_tokens_that_change_are_in_force_in_time(server: RunningServer, tokens: Path) -> None:
     """A second one comes, then the first one goes, then the file is broken, and at last whole again."""
     with tokens.open("a") as file:
