@@ -30,6 +30,7 @@ RUN_BY = {
     "python -m train.familiarity": "tests/train/commands/test_familiarity.py",
     "python -m tests.strangers.measure": "tests/strangers/test_measure.py [fewer images]",
     "python -m tests.people.measure": "tests/people/test_measure.py [fewer images]",
+    "python -m tests.people.photographs": "tests/people/test_photographs.py [two stamps]",
     "python -m train.data": "tests/train/data/test_datasets.py [a small dataset]",
     "python -m serve": "tests/serve/process/test_server.py [a free port]",
     "python -m serve.client": "tests/serve/client/test_command.py",
