@@ -221,8 +221,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--check",
         action="store_true",
-        help="load and test the models, print what is served and what is wrong, and exit; 0 is all well, 2 a bad "
-        "setting, 3 a model that cannot be served",
+        help="load and test the models, say what is wrong, and exit: with 0, 2 for a bad setting, 3 for a bad model",
     )
     for setting in fields(ServerConfig):
         choices = setting.metadata["choices"]
