@@ -5,6 +5,7 @@ folder of a version under its number. Does not know: what is written.
 The operating system releases the lock when the process ends, however it ends. No lock file is left behind.
 """
 
+import errno
 import os
 import shutil
 import sys
@@ -88,11 +89,14 @@ def publish(partial: Path) -> Path:
 
 
 def _write_out(path: Path) -> None:
-    """Wait until a file or the names in a folder are on the disk. Raises OSError."""
+    """Wait until a file or the names in a folder are on the disk, where the file system can tell. Raises OSError."""
     if sys.platform == "win32":  # it opens no folder, and syncs no file that is open for reading
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems sync no folders
+            raise
     finally:
         os.close(descriptor)

@@ -28,7 +28,7 @@ def open_parquet(place: str, column: str) -> Source:
     chosen = column or choose_column(place, schema)
     if chosen not in schema.names:
         raise ConfigError(f"--column: wanted one of {', '.join(schema.names)}; got {chosen}")
-    if not holds_bytes(kind := schema.field(chosen).type):
+    if column and is_number_or_text(kind := schema.field(chosen).type):
         raise ConfigError(f"--column: wanted bytes, or a structure with a field bytes; {chosen} is {kind}")
     return Source("parquet", lambda: _read_rows(place, chosen), lambda: count)
 
@@ -42,6 +42,14 @@ def _name_damage(place: str) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: a name that is not UTF-8
         raise damaged(place, "Parquet", error) from error
+
+
+def is_number_or_text(kind: Any) -> bool:
+    """Whether the cells of this type are certainly no image files; other types are tried."""
+    import pyarrow as pa
+
+    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return bool(is_text or pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
 
 
 def holds_bytes(kind: Any) -> bool:
